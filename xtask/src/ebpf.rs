@@ -1,0 +1,95 @@
+//! `cargo xtask build-ebpf`: the eBPF object of `monitor-ebpf`.
+//!
+//! The object is always built optimised: what the verifier sees must be what is shipped.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::paths;
+use crate::toolchain::{self, Core, TARGET, Toolchain};
+
+const PACKAGE: &str = "monitor-ebpf";
+
+/// What the outer cargo sets, or a user has set for host builds, must not reach the inner build.
+const CLEARED: [&str; 8] = [
+    "RUSTUP_TOOLCHAIN",
+    "RUSTC",
+    "CARGO",
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_TARGET_DIR",
+];
+
+/// The release profile of the workspace is made for the host; bpf-linker does the link-time work itself,
+/// and `--btf` needs the debug information.
+const PROFILE: [(&str, &str); 5] = [
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "2"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+];
+
+/// Builds the object, puts it at [`paths::ebpf_object`] and returns that place.
+pub fn build() -> Result<PathBuf> {
+    let toolchain = Toolchain::find()?;
+    let linker = toolchain::bpf_linker()?;
+    let target_dir = paths::ebpf_target_dir();
+    eprintln!(
+        "build-ebpf: {} ({} core), {}",
+        toolchain.rustc().display(),
+        match toolchain.core {
+            Core::Prebuilt => "prebuilt",
+            Core::Source => "build-std",
+        },
+        linker.display()
+    );
+
+    let flags = [
+        format!("-Clinker={}", linker.display()),
+        "-Cdebuginfo=2".into(),
+        "-Clink-arg=--btf".into(),
+        "--cfg=bpf_target_arch=\"x86_64\"".into(),
+    ];
+    let mut cargo = Command::new(toolchain.cargo());
+    for name in CLEARED {
+        cargo.env_remove(name);
+    }
+    cargo
+        .current_dir(paths::workspace())
+        .env("RUSTC", toolchain.rustc())
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .envs(PROFILE)
+        .args(["build", "--locked", "--release", "--package", PACKAGE, "--bin", PACKAGE])
+        .args(["--target", TARGET])
+        .arg("--target-dir")
+        .arg(&target_dir);
+    if toolchain.core == Core::Source {
+        cargo.arg("-Zbuild-std=core");
+    }
+    let status = cargo.status().with_context(|| format!("can't run {}", toolchain.cargo().display()))?;
+    ensure!(status.success(), "the eBPF build failed");
+
+    let built = target_dir.join(TARGET).join("release").join(PACKAGE);
+    let object = paths::ebpf_object();
+    replace_if_changed(&built, &object)?;
+    eprintln!("build-ebpf: {}", object.display());
+    Ok(object)
+}
+
+/// Copies `from` over `to` in one step, and only where they differ, so that nothing is rebuilt for nothing.
+fn replace_if_changed(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+    let new = fs::read(from).with_context(|| format!("can't read {}", from.display()))?;
+    if fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    let beside = to.with_extension("new");
+    fs::write(&beside, new).with_context(|| format!("can't write {}", beside.display()))?;
+    fs::rename(&beside, to).with_context(|| format!("can't write {}", to.display()))
+}

@@ -1,0 +1,109 @@
+//! The hooks: every kernel function or tracepoint that the eBPF side listens to, by number.
+
+macro_rules! hooks {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal => $name:literal,)*) => {
+        /// A place in the kernel that reports. The number is part of the wire format: append, never renumber.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum Hook {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl Hook {
+            /// Every hook, in the order of their numbers.
+            pub const ALL: &[Hook] = &[$(Hook::$variant,)*];
+            /// How many hooks there are: one past the greatest number.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The stable name, as metrics, recordings and `doctor` show it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Hook::$variant => $name,)* }
+            }
+
+            /// The hook of a number read from outside; `None` for a number that no hook has.
+            pub const fn from_number(number: u16) -> Option<Hook> {
+                match number { $($number => Some(Hook::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+hooks! {
+    /// A device joins a group (tracepoint `iommu:add_device_to_group`).
+    DeviceAdd = 0 => "add_device_to_group",
+    /// A device leaves a group, under `group->mutex` (tracepoint `iommu:remove_device_from_group`).
+    DeviceRemove = 1 => "remove_device_from_group",
+    /// The core lets a device go: `iommu_deinit_device`, up to 6.3 `iommu_release_device`.
+    DeviceRelease = 2 => "device_release",
+    /// The last reference to a group is gone: `iommu_group_release`.
+    GroupRelease = 3 => "group_release",
+
+    /// A RID gets a domain, whoever asked: `__iommu_attach_device`, under `group->mutex`.
+    RidAttach = 4 => "rid_attach",
+    /// A caller's intent: `iommu_attach_device`.
+    AttachDevice = 5 => "attach_device",
+    /// A caller's intent: `iommu_detach_device`.
+    DetachDevice = 6 => "detach_device",
+    /// A caller's intent: `iommu_attach_group` (VFIO).
+    AttachGroup = 7 => "attach_group",
+    /// A caller's intent: `iommu_detach_group` (VFIO).
+    DetachGroup = 8 => "detach_group",
+    /// A caller's intent: `iommu_attach_group_handle` (iommufd).
+    AttachGroupHandle = 9 => "attach_group_handle",
+    /// A caller's intent: `iommu_detach_group_handle` (iommufd).
+    DetachGroupHandle = 10 => "detach_group_handle",
+    /// A caller's intent: `iommu_replace_group_handle` (iommufd).
+    ReplaceGroupHandle = 11 => "replace_group_handle",
+    /// A caller's intent: `iommu_group_replace_domain` (iommufd, 6.6 to 6.14).
+    ReplaceGroupDomain = 12 => "replace_group_domain",
+
+    /// `iommu_group_claim_dma_owner`.
+    ClaimGroup = 13 => "claim_group",
+    /// `iommu_group_release_dma_owner`.
+    ReleaseGroup = 14 => "release_group",
+    /// `iommu_device_claim_dma_owner`.
+    ClaimDevice = 15 => "claim_device",
+    /// `iommu_device_release_dma_owner`.
+    ReleaseDevice = 16 => "release_device",
+    /// A driver binds: `iommu_device_use_default_domain`.
+    UseDefault = 17 => "use_default_domain",
+    /// A driver unbinds: `iommu_device_unuse_default_domain`.
+    UnuseDefault = 18 => "unuse_default_domain",
+    /// The letting go itself, under `group->mutex`: `__iommu_release_dma_ownership`.
+    ReleaseLocked = 19 => "release_ownership_locked",
+
+    /// `iommu_attach_device_pasid`.
+    PasidAttach = 20 => "pasid_attach",
+    /// `iommu_replace_device_pasid`.
+    PasidReplace = 21 => "pasid_replace",
+    /// `iommu_detach_device_pasid`.
+    PasidDetach = 22 => "pasid_detach",
+    /// `iommu_sva_bind_device`.
+    SvaBind = 23 => "sva_bind",
+    /// `iommu_sva_unbind_device`.
+    SvaUnbind = 24 => "sva_unbind",
+
+    /// VT-d writes a PASID entry: `intel_pasid_setup_first_level`.
+    VtdSetupFirst = 25 => "vtd_setup_first_level",
+    /// VT-d writes a PASID entry: `intel_pasid_setup_second_level`.
+    VtdSetupSecond = 26 => "vtd_setup_second_level",
+    /// VT-d writes a PASID entry: `intel_pasid_setup_pass_through`.
+    VtdSetupPassThrough = 27 => "vtd_setup_pass_through",
+    /// VT-d writes a PASID entry: `intel_pasid_setup_nested`.
+    VtdSetupNested = 28 => "vtd_setup_nested",
+    /// VT-d clears a PASID entry: `intel_pasid_tear_down_entry`.
+    VtdTearDown = 29 => "vtd_tear_down",
+    /// VT-d gives a device its PASID table: `intel_pasid_alloc_table`.
+    VtdTableAlloc = 30 => "vtd_table_alloc",
+    /// VT-d takes a device's PASID table away: `intel_pasid_free_table`.
+    VtdTableFree = 31 => "vtd_table_free",
+
+    /// Our own read of a group's `reserved_regions` enters the core: `iommu_get_group_resv_regions`.
+    SnapshotGroup = 32 => "snapshot_group",
+    /// The same read reaches the driver, under `group->mutex`: `intel_iommu_get_resv_regions`.
+    SnapshotIntel = 33 => "snapshot_intel",
+    /// The same read reaches the driver, under `group->mutex`: `amd_iommu_get_resv_regions`.
+    SnapshotAmd = 34 => "snapshot_amd",
+    /// The same read reaches a driver that uses `iommu_dma_get_resv_regions`, under `group->mutex`.
+    SnapshotDma = 35 => "snapshot_dma",
+}

@@ -1,0 +1,19 @@
+//! The wire: every byte that crosses from the kernel side to userspace, and the constants that cross
+//! the other way. This is the single source of truth for both sides.
+//!
+//! Plain data only: `#[repr(C)]`, no padding (padding would leak kernel memory), no pointer that
+//! is dereferenced. It knows neither aya nor the userspace.
+
+mod hook;
+mod layout;
+mod record;
+
+pub use hook::Hook;
+pub use layout::{ABSENT, Arguments, Bits, Layout, NO_ARGUMENT};
+pub use record::{
+    ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation, PasidArray,
+    Phase, Task, known,
+};
+
+/// Version of the wire format: a recording or a pinned ring of another version is not read as this one.
+pub const WIRE_VERSION: u32 = 1;

@@ -1,0 +1,65 @@
+//! Which hooks report on this kernel: what the checks hold their needs against.
+
+use std::collections::BTreeMap;
+
+use monitor_ebpf::wire::Hook;
+
+/// By what a hook listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    Fentry,
+    Kprobe,
+    Tracepoint,
+}
+
+impl Backend {
+    /// The value of the `backend` label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Fentry => "fentry",
+            Backend::Kprobe => "kprobe",
+            Backend::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// What became of one hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookState {
+    Attached {
+        backend: Backend,
+    },
+    /// The running kernel has no such function or tracepoint.
+    Absent,
+    /// It is there and could not be attached: why, in words for a person.
+    Failed {
+        reason: String,
+    },
+}
+
+/// The state of every hook. A hook that was never tried is absent.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    states: BTreeMap<Hook, HookState>,
+    /// `iommu_group::pasid_array` exists (from 6.2): the core knows PASIDs.
+    pub core_pasids: bool,
+}
+
+impl Coverage {
+    pub fn set(&mut self, hook: Hook, state: HookState) {
+        self.states.insert(hook, state);
+    }
+
+    pub fn get(&self, hook: Hook) -> &HookState {
+        self.states.get(&hook).unwrap_or(&HookState::Absent)
+    }
+
+    pub fn attached(&self, hook: Hook) -> bool {
+        matches!(self.get(hook), HookState::Attached { .. })
+    }
+
+    /// Every hook with its state, in the order of the hooks.
+    pub fn iter(&self) -> impl Iterator<Item = (Hook, &HookState)> {
+        Hook::ALL.iter().map(|&hook| (hook, self.get(hook)))
+    }
+}

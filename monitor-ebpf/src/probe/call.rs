@@ -1,0 +1,208 @@
+//! One traced function, by fentry and fexit or by kprobe and kretprobe: two thin shells on one body.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated},
+    macros::map,
+    maps::HashMap,
+};
+use aya_log_ebpf::warn;
+use monitor_ebpf::wire::{Arguments, Hook, NO_ARGUMENT, Phase, known};
+
+use super::{
+    emit::{self, Reads, Subject},
+    read::{self, layout},
+};
+
+/// Where each hooked function takes what it is about; set by userspace before the programs are loaded.
+#[unsafe(no_mangle)]
+static ARGUMENTS: [Arguments; Hook::COUNT] = [Arguments::NONE; Hook::COUNT];
+
+/// The calls that began and have not ended, by task and hook. A task is in few at once.
+#[map]
+static CALLS: HashMap<Call, Subject> = HashMap::with_max_entries(4096, 0);
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Call {
+    tid: u32,
+    hook: u32,
+}
+
+/// How a program gets at the arguments of its function.
+#[derive(Clone, Copy)]
+pub enum Access {
+    /// fentry and fexit: by the trampoline's array.
+    Trampoline,
+    /// kprobe and kretprobe: by the saved registers.
+    Registers,
+}
+
+/// Byte offsets in `struct pt_regs` of the first six arguments, and of the return value.
+#[cfg(bpf_target_arch = "x86_64")]
+mod registers {
+    pub const ARGUMENTS: [u32; 6] = [112, 104, 96, 88, 72, 64];
+    pub const RETURN: u32 = 80;
+}
+#[cfg(bpf_target_arch = "aarch64")]
+mod registers {
+    pub const ARGUMENTS: [u32; 6] = [0, 8, 16, 24, 32, 40];
+    pub const RETURN: u32 = 0;
+}
+
+/// The argument at a position of the function's list; 0 for none.
+#[inline(always)]
+fn argument(context: *mut c_void, access: Access, position: u8) -> u64 {
+    if position == NO_ARGUMENT {
+        return 0;
+    }
+    let mut value = 0;
+    match access {
+        Access::Trampoline => {
+            // SAFETY: the program's own context; the helper holds the position against the prototype.
+            unsafe { generated::bpf_get_func_arg(context, u32::from(position), &raw mut value) };
+        }
+        Access::Registers => {
+            let Some(&offset) = registers::ARGUMENTS.get(position as usize) else { return 0 };
+            // SAFETY: pt_regs is kernel memory; the destination is a live local.
+            unsafe {
+                generated::bpf_probe_read_kernel((&raw mut value).cast(), 8, context.byte_add(offset as usize))
+            };
+        }
+    }
+    value
+}
+
+/// What a call is about, from its arguments.
+#[inline(always)]
+fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {
+    // SAFETY: a load from a static of our own; volatile, because userspace sets it.
+    let at = unsafe { core::ptr::read_volatile(&raw const ARGUMENTS[hook as usize]) };
+    let mut subject = Subject {
+        group: argument(context, access, at.group),
+        device: argument(context, access, at.device),
+        domain: argument(context, access, at.domain),
+        old: argument(context, access, at.old),
+        owner: argument(context, access, at.owner),
+        handle: argument(context, access, at.handle),
+        mm: argument(context, access, at.mm),
+        pasid: argument(context, access, at.pasid) as u32,
+        known: 0,
+    };
+    for (position, bit) in [
+        (at.domain, known::DOMAIN),
+        (at.old, known::OLD),
+        (at.owner, known::CLAIMANT),
+        (at.handle, known::HANDLE),
+        (at.mm, known::MM),
+        (at.pasid, known::PASID),
+    ] {
+        if position != NO_ARGUMENT {
+            subject.known |= bit;
+        }
+    }
+    if subject.handle != 0 {
+        subject.device = read::member(subject.handle, layout!(sva_dev)).unwrap_or(0);
+        if let Some(domain) = read::member(subject.handle, layout!(sva_domain)) {
+            subject.domain = domain;
+            subject.known |= known::DOMAIN;
+        }
+    }
+    if subject.group == 0 {
+        subject.group = read::group_of(subject.device);
+    }
+    subject
+}
+
+#[inline(always)]
+fn this_call(hook: Hook) -> Call {
+    Call { tid: bpf_get_current_pid_tgid() as u32, hook: hook as u32 }
+}
+
+/// The function is entered, and its return will be seen too.
+#[inline(always)]
+pub fn begin(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
+    let subject = subject(context, access, hook);
+    emit::emit(context, hook, Phase::Begin, &subject, 0, reads);
+    if CALLS.insert(this_call(hook), subject, 0).is_err() {
+        emit::count_lost_call();
+        warn!(&aya_ebpf::programs::FEntryContext::new(context), "no room to remember a call of hook {}", hook as u16);
+    }
+}
+
+/// The function returns. A call whose entry was not seen is not reported: nothing is known of it.
+#[inline(always)]
+pub fn end(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
+    let call = this_call(hook);
+    let Some(found) = CALLS.get_ptr(call) else { return };
+    // SAFETY: the entry of this task's own call: nobody else writes or removes it.
+    let subject = unsafe { *found };
+    let _ = CALLS.remove(call);
+    let mut ret = 0u64;
+    match access {
+        // SAFETY: the program's own context and a live local.
+        Access::Trampoline => unsafe {
+            generated::bpf_get_func_ret(context, &raw mut ret);
+        },
+        // SAFETY: pt_regs is kernel memory; the destination is a live local.
+        Access::Registers => unsafe {
+            generated::bpf_probe_read_kernel(
+                (&raw mut ret).cast(),
+                8,
+                context.byte_add(registers::RETURN as usize),
+            );
+        },
+    }
+    emit::emit(context, hook, Phase::End, &subject, ret as i64, reads.without(Reads::STACK));
+}
+
+/// The function is entered, and that is all that is to be seen.
+#[inline(always)]
+pub fn point(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
+    emit::emit(context, hook, Phase::Point, &subject(context, access, hook), 0, reads);
+}
+
+/// The programs of a traced function: `call!(Hook, reads, fentry, fexit, kprobe, kretprobe)` for both
+/// ends of it, `call!(Hook, reads, fentry, kprobe)` for its entry alone.
+macro_rules! call {
+    ($hook:ident, $reads:expr, $fentry:ident, $fexit:ident, $kprobe:ident, $kretprobe:ident) => {
+        #[aya_ebpf::macros::fentry]
+        pub fn $fentry(context: aya_ebpf::programs::FEntryContext) -> i32 {
+            call::begin(context.as_ptr(), call::Access::Trampoline, Hook::$hook, $reads);
+            0
+        }
+
+        #[aya_ebpf::macros::fexit]
+        pub fn $fexit(context: aya_ebpf::programs::FExitContext) -> i32 {
+            call::end(context.as_ptr(), call::Access::Trampoline, Hook::$hook, $reads);
+            0
+        }
+
+        #[aya_ebpf::macros::kprobe]
+        pub fn $kprobe(context: aya_ebpf::programs::ProbeContext) -> u32 {
+            call::begin(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
+            0
+        }
+
+        #[aya_ebpf::macros::kretprobe]
+        pub fn $kretprobe(context: aya_ebpf::programs::RetProbeContext) -> u32 {
+            call::end(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
+            0
+        }
+    };
+    ($hook:ident, $reads:expr, $fentry:ident, $kprobe:ident) => {
+        #[aya_ebpf::macros::fentry]
+        pub fn $fentry(context: aya_ebpf::programs::FEntryContext) -> i32 {
+            call::point(context.as_ptr(), call::Access::Trampoline, Hook::$hook, $reads);
+            0
+        }
+
+        #[aya_ebpf::macros::kprobe]
+        pub fn $kprobe(context: aya_ebpf::programs::ProbeContext) -> u32 {
+            call::point(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
+            0
+        }
+    };
+}
+pub(super) use call;

@@ -1,0 +1,195 @@
+//! From a call to a record in the ring.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated},
+    macros::map,
+    maps::{PerCpuArray, RingBuf, StackTrace},
+};
+use monitor_ebpf::wire::{Header, Hook, Inventory, Operation, Phase, Task, known};
+
+use super::{
+    array,
+    read::{self, layout},
+};
+
+/// Rare events only: some 10 records for an attach.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Kernel stacks by id. Old ones are overwritten: userspace reads a stack when it takes the event.
+#[map]
+static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
+
+/// By CPU: 0 the records tried, 1 those the ring had no room for, 2 the calls whose end will be missed.
+#[map]
+static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(3, 0);
+
+const TRIED: u32 = 0;
+const NO_ROOM: u32 = 1;
+const NO_CALL: u32 = 2;
+
+/// What a call is about, as its arguments say; 0 where it takes no such thing.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Subject {
+    pub group: u64,
+    pub device: u64,
+    pub domain: u64,
+    pub old: u64,
+    pub owner: u64,
+    pub handle: u64,
+    pub mm: u64,
+    pub pasid: u32,
+    /// Bits of [`known`] for the members above that the call takes.
+    pub known: u32,
+}
+
+/// What a hook reads beside the call itself.
+#[derive(Clone, Copy)]
+pub struct Reads(u32);
+
+impl Reads {
+    pub const PLAIN: Reads = Reads(0);
+    /// The kernel stack.
+    pub const STACK: Reads = Reads(1);
+    /// The group's `pasid_array`.
+    pub const ARRAY: Reads = Reads(2);
+    /// The device's VT-d PASID table.
+    pub const VTD_TABLE: Reads = Reads(4);
+
+    pub const fn and(self, other: Reads) -> Reads {
+        Reads(self.0 | other.0)
+    }
+
+    pub const fn without(self, other: Reads) -> Reads {
+        Reads(self.0 & !other.0)
+    }
+
+    const fn has(self, other: Reads) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Adds one to a counter of this CPU and returns what it was.
+#[inline(always)]
+fn count(index: u32) -> u64 {
+    match COUNTS.get_ptr_mut(index) {
+        // SAFETY: a per-CPU slot. A program that preempts this one may count the same number twice: a
+        // repeated sequence is no gap, so it hides no loss.
+        Some(slot) => unsafe {
+            let before = *slot;
+            *slot = before + 1;
+            before
+        },
+        None => 0,
+    }
+}
+
+/// A call began and could not be remembered: its end will be missing.
+pub fn count_lost_call() {
+    count(NO_CALL);
+}
+
+/// Reports one moment of a call.
+#[inline(always)]
+pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, ret: i64, reads: Reads) {
+    let stack = if reads.has(Reads::STACK) {
+        // SAFETY: the program's own context and a live map.
+        (unsafe { generated::bpf_get_stackid(context, (&raw const STACKS).cast_mut().cast(), 0) }) as i32
+    } else {
+        -1
+    };
+    let sequence = count(TRIED);
+    if reads.has(Reads::ARRAY) {
+        let Some(mut slot) = EVENTS.reserve::<Inventory>(0) else {
+            count(NO_ROOM);
+            return;
+        };
+        let record = slot.as_mut_ptr();
+        // SAFETY: the reserved memory is ours until it is submitted, and as large as the type.
+        unsafe {
+            header(&raw mut (*record).operation, hook, phase, sequence, stack);
+            fill(&mut (*record).operation, subject, ret, reads);
+            zero((&raw mut (*record).array).cast(), size_of_val(&(*record).array) / 8);
+            let head = read::member::<u64>((*record).operation.group.key, layout!(group_pasid_head));
+            if let Some(head) = head {
+                array::walk(&raw mut (*record).array, head);
+                (*record).operation.header.known |= known::ARRAY;
+            }
+        }
+        slot.submit(0);
+    } else {
+        let Some(mut slot) = EVENTS.reserve::<Operation>(0) else {
+            count(NO_ROOM);
+            return;
+        };
+        let record = slot.as_mut_ptr();
+        // SAFETY: the reserved memory is ours until it is submitted, and as large as the type.
+        unsafe {
+            header(record, hook, phase, sequence, stack);
+            fill(&mut *record, subject, ret, reads);
+        }
+        slot.submit(0);
+    }
+}
+
+/// Clears `words` words: what a ring gives out holds old records.
+#[inline(always)]
+unsafe fn zero(at: *mut u64, words: usize) {
+    for word in 0..words {
+        // SAFETY: the caller gives memory of that many words.
+        unsafe { core::ptr::write_volatile(at.add(word), 0) };
+    }
+}
+
+#[inline(always)]
+unsafe fn header(record: *mut Operation, hook: Hook, phase: Phase, sequence: u64, stack: i32) {
+    let ids = bpf_get_current_pid_tgid();
+    // SAFETY: the caller gives a reserved record; the helpers take no pointer.
+    unsafe {
+        zero(record.cast(), size_of::<Operation>() / 8);
+        (*record).header = Header {
+            time_ns: generated::bpf_ktime_get_ns(),
+            sequence,
+            task: Task {
+                tid: ids as u32,
+                tgid: (ids >> 32) as u32,
+                comm: bpf_get_current_comm().unwrap_or_default(),
+            },
+            cpu: generated::bpf_get_smp_processor_id(),
+            stack,
+            hook: hook as u16,
+            phase: phase as u8,
+            reserved: 0,
+            known: 0,
+        };
+    }
+}
+
+#[inline(never)]
+fn fill(record: &mut Operation, subject: &Subject, ret: i64, reads: Reads) {
+    let mut bits = subject.known;
+    if subject.group != 0 {
+        bits |= read::group(&mut record.group, subject.group);
+    }
+    if subject.device != 0 {
+        bits |= read::device(&mut record.device, subject.device);
+        if reads.has(Reads::VTD_TABLE) {
+            bits |= read::vtd_table(&mut record.device, subject.device);
+        }
+    }
+    if bits & known::DOMAIN != 0 {
+        read::domain(&mut record.domain, subject.domain);
+    }
+    if bits & known::OLD != 0 {
+        read::domain(&mut record.old, subject.old);
+    }
+    record.owner = subject.owner;
+    record.handle = subject.handle;
+    record.mm = subject.mm;
+    record.pasid = subject.pasid;
+    record.ret = ret;
+    record.header.known = bits;
+}

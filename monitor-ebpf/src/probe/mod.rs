@@ -1,0 +1,13 @@
+//! The programs by family, and what they share.
+
+mod array;
+mod call;
+mod emit;
+mod read;
+
+mod attach;
+mod membership;
+mod ownership;
+mod pasid;
+mod snapshot;
+mod vtd;

@@ -1,10 +1,13 @@
 //! The developer's commands: `cargo xtask <command>`.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 mod ebpf;
 mod paths;
 mod toolchain;
+mod vm;
 
 #[derive(Parser)]
 #[command(name = "xtask", about = "The developer's commands of iommu-watch")]
@@ -17,10 +20,13 @@ struct Cli {
 enum Command {
     /// Build the eBPF object, by whatever toolchain this machine has
     BuildEbpf,
+    /// Boot a kernel, run a script in it, give back its output and its exit code
+    Vm(vm::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
-        Command::BuildEbpf => ebpf::build().map(drop),
+        Command::BuildEbpf => ebpf::build().map(|_| ExitCode::SUCCESS),
+        Command::Vm(arguments) => vm::run(arguments),
     }
 }

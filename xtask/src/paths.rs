@@ -18,3 +18,14 @@ pub fn ebpf_object() -> PathBuf {
 pub fn ebpf_target_dir() -> PathBuf {
     workspace().join("target/ebpf")
 }
+
+/// Where builds of the workspace may lie: cargo's own place, then the user's.
+pub fn target_dirs() -> Vec<PathBuf> {
+    let own = std::env::var_os("CARGO_TARGET_DIR").map(|dir| workspace().join(dir));
+    own.into_iter().chain([workspace().join("target")]).collect()
+}
+
+/// Where logs of guests are kept for a person to read.
+pub fn artefacts() -> PathBuf {
+    workspace().join("target/testbed")
+}

@@ -1,0 +1,356 @@
+//! Boots a guest, runs a script in it, gives back what it said.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::busybox::Busybox;
+use crate::cache::Cache;
+use crate::error::At;
+use crate::guest::Guest;
+use crate::kernel::{DebianKernel, Series};
+use crate::machine::{Iommu, Machine};
+use crate::qemu::Qemu;
+use crate::serial::Reader;
+use crate::{Error, Result, kbuild};
+
+/// What every guest of a Debian kernel can `modprobe` without asking.
+const MODULES: [&str; 4] = ["nvme", "e1000e", "vfio-pci", "vfio-iommu-type1"];
+
+/// A guest whose init was not reached is booted again: TCG loses a timer tick now and then.
+const ATTEMPTS: u32 = 3;
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// The kernel that a guest boots.
+#[derive(Debug, Clone)]
+pub enum Kernel {
+    /// Debian's newest of a series.
+    Debian(Series),
+    /// Any kernel with a PVH entry, as an ELF or a boot image.
+    Image(PathBuf),
+}
+
+impl From<Series> for Kernel {
+    fn from(series: Series) -> Self {
+        Self::Debian(series)
+    }
+}
+
+/// What runs in the guest, by busybox's shell, in `/root`.
+#[derive(Debug, Clone)]
+pub enum Script {
+    Text(String),
+    File(PathBuf),
+}
+
+/// A guest to be booted.
+#[derive(Debug, Clone)]
+pub struct Vm {
+    kernel: Kernel,
+    iommu: Iommu,
+    files: Vec<(PathBuf, String)>,
+    modules: Vec<String>,
+    test_modules: Vec<String>,
+    script: Script,
+    append: Vec<String>,
+    devices: Vec<String>,
+    icount: bool,
+    timeout: Duration,
+    console: Option<PathBuf>,
+    echo: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The script's exit code.
+    pub exit: i32,
+    /// What the script wrote, to either of its outputs.
+    pub output: String,
+    /// The kernel's console, with its whole log at the end.
+    pub console: PathBuf,
+    /// From the start of QEMU to its end.
+    pub duration: Duration,
+    /// The release that was booted; none for an image of one's own.
+    pub release: Option<String>,
+}
+
+impl Vm {
+    pub fn new(kernel: impl Into<Kernel>) -> Self {
+        Self {
+            kernel: kernel.into(),
+            iommu: Iommu::default(),
+            files: Vec::new(),
+            modules: Vec::new(),
+            test_modules: Vec::new(),
+            script: Script::Text(String::new()),
+            append: Vec::new(),
+            devices: Vec::new(),
+            icount: false,
+            timeout: Duration::from_secs(120),
+            console: None,
+            echo: false,
+        }
+    }
+
+    pub fn iommu(mut self, iommu: Iommu) -> Self {
+        self.iommu = iommu;
+        self
+    }
+
+    /// A file or directory of the host, and where it goes in the guest.
+    pub fn add(mut self, host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
+        self.files.push((host.into(), guest.into()));
+        self
+    }
+
+    /// A module of the kernel, loaded before the script runs.
+    pub fn module(mut self, name: impl Into<String>) -> Self {
+        self.modules.push(name.into());
+        self
+    }
+
+    /// A test module, built and put at `/testmod/NAME.ko`; the script loads it.
+    pub fn test_module(mut self, name: impl Into<String>) -> Self {
+        self.test_modules.push(name.into());
+        self
+    }
+
+    pub fn script(mut self, script: Script) -> Self {
+        self.script = script;
+        self
+    }
+
+    /// Words for the kernel's command line.
+    pub fn append(mut self, arguments: impl Into<String>) -> Self {
+        self.append.push(arguments.into());
+        self
+    }
+
+    /// A further `-device` for QEMU.
+    pub fn device(mut self, device: impl Into<String>) -> Self {
+        self.devices.push(device.into());
+        self
+    }
+
+    /// Virtual time counts instructions, on one processor.
+    pub fn icount(mut self, icount: bool) -> Self {
+        self.icount = icount;
+        self
+    }
+
+    /// How long the script may take, from the start of the machine.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Where the kernel's console goes; else below the system's temporary directory.
+    pub fn console(mut self, path: impl Into<PathBuf>) -> Self {
+        self.console = Some(path.into());
+        self
+    }
+
+    /// Shows the script's output on our standard output while it runs.
+    pub fn echo(mut self, echo: bool) -> Self {
+        self.echo = echo;
+        self
+    }
+
+    /// Fetches what is missing, boots, and waits for the script's end.
+    pub fn run(&self) -> Result<Outcome> {
+        let cache = Cache::open()?;
+        let qemu = Qemu::fetch(&cache)?;
+        let work = tempfile::tempdir().at("the temporary directory")?;
+        let (kernel, initramfs, release) = self.prepare(&cache, &qemu, work.path())?;
+        let console = self.console_path()?;
+        let arguments = self.arguments();
+        let devices: Vec<String> =
+            self.devices.iter().flat_map(|device| ["-device".into(), device.clone()]).collect();
+        let machine = Machine {
+            kernel: &kernel,
+            initramfs: &initramfs,
+            arguments: &arguments,
+            iommu: self.iommu,
+            icount: self.icount,
+            console: &console,
+            extra: &devices,
+        };
+        for _ in 0..ATTEMPTS {
+            let mut command = qemu.command();
+            machine.fill(&mut command);
+            if let Some(outcome) = self.boot(&mut command, &console, release.clone())? {
+                return Ok(outcome);
+            }
+        }
+        Err(Error::NoBoot { attempts: ATTEMPTS, tail: tail(&console), console })
+    }
+
+    /// The kernel's ELF, the initramfs, and the release.
+    fn prepare(
+        &self,
+        cache: &Cache,
+        qemu: &Qemu,
+        work: &Path,
+    ) -> Result<(PathBuf, PathBuf, Option<String>)> {
+        let script = match &self.script {
+            Script::Text(text) => text.clone(),
+            Script::File(path) => fs::read_to_string(path).at(path)?,
+        };
+        let mut guest = Guest { load: &self.modules, script: &script, files: self.files.clone(), ..Guest::default() };
+        let scripts = guest_scripts();
+        if scripts.is_dir() {
+            guest.files.push((scripts, "/guest".into()));
+        }
+        let busybox = Busybox::fetch(cache)?;
+        let (vmlinux, release, packed) = match &self.kernel {
+            Kernel::Debian(series) => {
+                let kernel = DebianKernel::fetch(cache, *series)?;
+                for name in &self.test_modules {
+                    let built = kbuild::build_module(cache, qemu, &kernel, &test_modules(), name)?;
+                    guest.files.push((built, format!("/testmod/{name}.ko")));
+                }
+                let names: Vec<&str> =
+                    MODULES.into_iter().chain(self.modules.iter().map(String::as_str)).collect();
+                let modules = kernel.modules.closure(&names)?;
+                guest.release = &kernel.release;
+                guest.modules = &modules;
+                let packed = guest.pack(&busybox)?;
+                (kernel.vmlinux, Some(kernel.release), packed)
+            }
+            Kernel::Image(image) => {
+                if let Some(name) = self.test_modules.first().or(self.modules.first()) {
+                    return Err(Error::ModuleForImage { name: name.clone() });
+                }
+                guest.release = "image";
+                let elf = crate::vmlinux::extract(fs::read(image).at(image)?)
+                    .map_err(|reason| Error::NotAKernel { path: image.clone(), reason })?;
+                let vmlinux = work.join("vmlinux");
+                fs::write(&vmlinux, elf).at(&vmlinux)?;
+                (vmlinux, None, guest.pack(&busybox)?)
+            }
+        };
+        let initramfs = work.join("initramfs");
+        fs::write(&initramfs, packed).at(&initramfs)?;
+        Ok((vmlinux, initramfs, release))
+    }
+
+    fn arguments(&self) -> String {
+        // Without `no_timer_check` about one boot in 24 panics with interrupt remapping on.
+        let fixed = "console=ttyS0 panic=-1 quiet no_timer_check rdinit=/init";
+        let words = [fixed, self.iommu.kernel_arguments()];
+        words.into_iter().chain(self.append.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn console_path(&self) -> Result<PathBuf> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+
+        let path = self.console.clone().unwrap_or_else(|| {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            std::env::temp_dir().join(format!("iommu-watch-console-{}-{number}.log", std::process::id()))
+        });
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).at(parent)?;
+        }
+        Ok(path)
+    }
+
+    /// One boot; none where the guest's init was not reached.
+    fn boot(&self, qemu: &mut Command, console: &Path, release: Option<String>) -> Result<Option<Outcome>> {
+        let start = Instant::now();
+        let mut child = qemu
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| Error::Spawn { program: "qemu-system-x86_64".into(), source })?;
+        let bytes = stream(&mut child);
+        let mut reader = Reader::default();
+        let mut output = Vec::new();
+        let ended = loop {
+            let limit = if reader.booted { self.timeout } else { self.timeout.min(BOOT_LIMIT) };
+            match bytes.recv_timeout(limit.saturating_sub(start.elapsed())) {
+                Ok(bytes) => {
+                    let new = reader.feed(&bytes);
+                    if self.echo {
+                        let mut stdout = std::io::stdout().lock();
+                        // A closed pipe must not end the run.
+                        let _ = stdout.write_all(&new).and_then(|()| stdout.flush());
+                    }
+                    output.extend(new);
+                }
+                Err(RecvTimeoutError::Disconnected) => break true,
+                Err(RecvTimeoutError::Timeout) => break false,
+            }
+        };
+        if !ended {
+            child.kill().at("qemu-system-x86_64")?;
+        }
+        let complaint = complaint(&mut child);
+        child.wait().at("qemu-system-x86_64")?;
+
+        match (reader.exit, reader.booted, ended) {
+            (Some(exit), ..) => Ok(Some(Outcome {
+                exit,
+                output: String::from_utf8_lossy(&output).into_owned(),
+                console: console.into(),
+                duration: start.elapsed(),
+                release,
+            })),
+            (None, true, false) => Err(Error::Timeout { limit: self.timeout, console: console.into() }),
+            (None, true, true) => Err(Error::Died { console: console.into(), tail: tail(console) }),
+            (None, false, _) if complaint.is_empty() => Ok(None),
+            (None, false, _) => {
+                Err(Error::NoBoot { attempts: 1, console: console.into(), tail: complaint })
+            }
+        }
+    }
+}
+
+/// The C sources of the test modules.
+pub fn test_modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("modules")
+}
+
+/// The scripts and programs that every guest has in `/guest`.
+pub fn guest_scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guest")
+}
+
+/// The guest's bytes as they come.
+fn stream(child: &mut Child) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    if let Some(mut stdout) = child.stdout.take() {
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stdout.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
+}
+
+/// What QEMU itself had to say.
+fn complaint(child: &mut Child) -> String {
+    let mut text = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        // Unreadable text only makes the message poorer.
+        let _ = stderr.read_to_string(&mut text);
+    }
+    text.lines().filter(|line| !line.contains("warning:")).collect::<Vec<_>>().join("\n")
+}
+
+/// The end of a console's log.
+fn tail(console: &Path) -> String {
+    let text = fs::read(console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(25)..].join("\n")
+}

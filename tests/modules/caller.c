@@ -2,9 +2,9 @@
 /*
  * A caller of the IOMMU API that does what it is told, right or wrong.
  *
- * One command per write to /proc/iommu-caller; write() fails with the errno of
- * the API call, a read gives "<result> [<value>]" of the last command. No lock
- * is held around an API call, so that two writers really race.
+ * One command per write to /proc/iommu-caller. write() fails with the errno of
+ * the API call; a read gives the result of the last command, "0 [VALUE]" or the
+ * error's name. No lock is held around an API call, so two writers really race.
  */
 #include <linux/iommu.h>
 #include <linux/list.h>
@@ -599,8 +599,11 @@ static ssize_t caller_write(struct file *file, const char __user *buf,
 	kfree(text);
 
 	mutex_lock(&lock);
-	snprintf(last_result, sizeof(last_result), "%d%s%s\n", ret,
-		 call.out[0] ? " " : "", call.out);
+	if (ret)
+		snprintf(last_result, sizeof(last_result), "%pe\n", ERR_PTR(ret));
+	else
+		snprintf(last_result, sizeof(last_result), "0%s%s\n",
+			 call.out[0] ? " " : "", call.out);
 	mutex_unlock(&lock);
 	return ret ?: count;
 }

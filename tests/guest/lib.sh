@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Helpers for the scripts that run in a guest of the testbed (busybox sh): ". lib.sh".
+#
+# What a script does is told on the output, a line each: "caller: COMMAND -> RESULT".
+
+modules=${modules:-/testmod}
+caller=/proc/iommu-caller
+faults=/sys/module/saboteur/parameters
+soft=/sys/module/softiommu/parameters
+
+die() {
+	echo "lib: $*" >&2
+	exit 1
+}
+
+# load NAME [PARAMETER=VALUE]...: a test module
+load() {
+	name=$1
+	shift
+	insmod "$modules/$name.ko" "$@" || die "insmod $name"
+}
+
+# The PASID capability for all NVMe, or for those named by "devs=…".
+load_pasidcap() {
+	set -- "$@" off_iommu=$(btfoff device_domain_info.iommu) off_flags=$(btfoff intel_iommu.flags)
+	load pasidcap "$@"
+}
+
+load_saboteur() {
+	load saboteur "off_pasid_table=$(btfoff device_domain_info.pasid_table)" \
+		"off_table=$(btfoff pasid_table.table)"
+}
+
+# device NAME: its directory in sysfs
+device() {
+	for dir in "/sys/bus/pci/devices/$1" "/sys/bus/platform/devices/$1"; do
+		[ -e "$dir" ] && echo "$dir" && return
+	done
+	return 1
+}
+
+# group NAME: the number of the device's group
+group() {
+	basename "$(readlink "$(device "$1")/iommu_group")"
+}
+
+# driver NAME: the driver of the device, nothing if it has none
+driver() {
+	link=$(readlink "$(device "$1")/driver") && basename "$link"
+}
+
+# bind DEVICE DRIVER: takes the device from its driver, if any, and binds it to this one
+bind() {
+	dir=$(device "$1") || die "no device $1"
+	unbind "$1"
+	echo "$2" >"$dir/driver_override"
+	echo "$1" >"$dir/subsystem/drivers/$2/bind"
+}
+
+# unbind DEVICE: leaves it without a driver
+unbind() {
+	dir=$(device "$1") || die "no device $1"
+	[ -e "$dir/driver" ] || return 0
+	echo "$1" >"$dir/driver/unbind"
+}
+
+# remove DEVICE, rescan: a PCI device goes and comes back
+remove() {
+	echo 1 >"/sys/bus/pci/devices/$1/remove"
+}
+
+rescan() {
+	echo 1 >/sys/bus/pci/rescan
+}
+
+# c COMMAND...: the caller runs it; its result is told and is our exit code
+c() {
+	echo "$*" 2>/dev/null >"$caller"
+	status=$?
+	echo "caller: $* -> $(cat "$caller")"
+	return $status
+}
+
+# value: what the last command gave ("max-pasids", "alloc-pasid", "bind")
+value() {
+	cut -s -d' ' -f2- "$caller"
+}
+
+# fault NAME VALUE: a switch of softiommu or of the saboteur, whichever has it
+fault() {
+	for dir in "$faults" "$soft"; do
+		[ -e "$dir/$1" ] || continue
+		echo "$2" >"$dir/$1" || die "$1 refused $2"
+		echo "fault: $1=$2"
+		return
+	done
+	die "no fault $1"
+}
+
+# warnings: those of the kernel so far, each with its place
+warnings() {
+	dmesg | sed -n 's/.*WARNING: \(CPU: [0-9]* PID: [0-9]* at \)*//p; s/.*\(BUG: \)/\1/p; s/.*\(Oops: \)/\1/p'
+}
+
+# wait_for_http URL [SECONDS]: until it answers
+wait_for_http() {
+	left=$((${2:-10} * 10))
+	until wget -q -O /dev/null "$1" 2>/dev/null; do
+		left=$((left - 1))
+		[ $left -gt 0 ] || return 1
+		usleep 100000
+	done
+}

@@ -1,22 +1,17 @@
 //! What userspace resolved from the running kernel's BTF and hands to the programs as read-only globals.
 
+#[cfg(not(target_arch = "bpf"))]
+use zerocopy::{Immutable, IntoBytes};
+
 /// A member that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
 /// An argument that the running kernel's function does not take.
 pub const NO_ARGUMENT: u8 = u8::MAX;
 
-/// A bitfield: the byte offset of its 32-bit word, the shift in it, and its width in bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Bits {
-    pub offset: u32,
-    pub shift: u32,
-    pub width: u32,
-}
-
 /// Byte offsets of the members that the programs read; [`ABSENT`] where the kernel has no such member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
 #[repr(C)]
 pub struct Layout {
     /// `struct device`: `kobj.name`.
@@ -101,6 +96,7 @@ impl Layout {
 /// Where a hooked function takes what it is about: the position of each argument in its list, found
 /// by name in the function's BTF prototype; [`NO_ARGUMENT`] where it takes none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
 #[repr(C)]
 pub struct Arguments {
     pub group: u8,

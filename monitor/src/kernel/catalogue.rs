@@ -1,0 +1,82 @@
+//! The catalogue of hooks: one row each. It says what the kernel calls the place; by what means it is
+//! reached on a running kernel is decided in `attach`.
+
+use monitor_ebpf::wire::Hook;
+
+/// What a hook listens to.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// A function, by the names it has had; the first that the kernel has is taken.
+    Call { symbols: &'static [&'static str], ends: Ends },
+    /// A kernel tracepoint.
+    Tracepoint { name: &'static str },
+}
+
+/// Which ends of a call are of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    Entry,
+    Both,
+}
+
+/// One hook. Its programs are named after the hook: `pasid_attach_fentry`, `…_fexit`, `…_kprobe`,
+/// `…_kretprobe`, or for a tracepoint `…_tp`, `…_raw`.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub hook: Hook,
+    pub target: Target,
+    /// The releases that have it, where 5.15 to 7.3 do not all: for `doctor`, to say why it is absent.
+    pub since: &'static str,
+}
+
+const fn call(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
+    Row { hook, target: Target::Call { symbols, ends: Ends::Both }, since }
+}
+
+const fn entry(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
+    Row { hook, target: Target::Call { symbols, ends: Ends::Entry }, since }
+}
+
+const fn tracepoint(hook: Hook, name: &'static str, since: &'static str) -> Row {
+    Row { hook, target: Target::Tracepoint { name }, since }
+}
+
+/// Every hook. Prototypes and releases: drivers/iommu/iommu.c, iommu-sva.c, intel/pasid.c, 5.15 to 7.3.
+pub const CATALOGUE: &[Row] = &[
+    tracepoint(Hook::DeviceAdd, "add_device_to_group", ""),
+    tracepoint(Hook::DeviceRemove, "remove_device_from_group", ""),
+    entry(Hook::DeviceRelease, &["iommu_deinit_device", "iommu_release_device"], ""),
+    entry(Hook::GroupRelease, &["iommu_group_release"], ""),
+    call(Hook::RidAttach, &["__iommu_attach_device"], ""),
+    call(Hook::AttachDevice, &["iommu_attach_device"], ""),
+    call(Hook::DetachDevice, &["iommu_detach_device"], ""),
+    call(Hook::AttachGroup, &["iommu_attach_group"], ""),
+    call(Hook::DetachGroup, &["iommu_detach_group"], ""),
+    call(Hook::AttachGroupHandle, &["iommu_attach_group_handle"], "from 6.11"),
+    call(Hook::DetachGroupHandle, &["iommu_detach_group_handle"], "from 6.11"),
+    call(Hook::ReplaceGroupHandle, &["iommu_replace_group_handle"], "from 6.11"),
+    call(Hook::ReplaceGroupDomain, &["iommu_group_replace_domain"], "6.6 to 6.14"),
+    call(Hook::ClaimGroup, &["iommu_group_claim_dma_owner"], "from 5.19"),
+    call(Hook::ReleaseGroup, &["iommu_group_release_dma_owner"], "from 5.19"),
+    call(Hook::ClaimDevice, &["iommu_device_claim_dma_owner"], "from 6.2"),
+    call(Hook::ReleaseDevice, &["iommu_device_release_dma_owner"], "from 6.2"),
+    call(Hook::UseDefault, &["iommu_device_use_default_domain"], "from 5.19"),
+    call(Hook::UnuseDefault, &["iommu_device_unuse_default_domain"], "from 5.19"),
+    call(Hook::ReleaseLocked, &["__iommu_release_dma_ownership"], "from 6.2"),
+    call(Hook::PasidAttach, &["iommu_attach_device_pasid"], "from 6.2"),
+    call(Hook::PasidReplace, &["iommu_replace_device_pasid"], "from 6.15"),
+    call(Hook::PasidDetach, &["iommu_detach_device_pasid"], "from 6.2"),
+    call(Hook::SvaBind, &["iommu_sva_bind_device"], ""),
+    call(Hook::SvaUnbind, &["iommu_sva_unbind_device"], ""),
+    call(Hook::VtdSetupFirst, &["intel_pasid_setup_first_level"], "with CONFIG_INTEL_IOMMU"),
+    call(Hook::VtdSetupSecond, &["intel_pasid_setup_second_level"], "with CONFIG_INTEL_IOMMU"),
+    call(Hook::VtdSetupPassThrough, &["intel_pasid_setup_pass_through"], "with CONFIG_INTEL_IOMMU"),
+    call(Hook::VtdSetupNested, &["intel_pasid_setup_nested"], "from 6.8, with CONFIG_INTEL_IOMMU"),
+    call(Hook::VtdTearDown, &["intel_pasid_tear_down_entry"], "with CONFIG_INTEL_IOMMU"),
+    call(Hook::VtdTableAlloc, &["intel_pasid_alloc_table"], "with CONFIG_INTEL_IOMMU"),
+    entry(Hook::VtdTableFree, &["intel_pasid_free_table"], "with CONFIG_INTEL_IOMMU"),
+    entry(Hook::SnapshotGroup, &["iommu_get_group_resv_regions"], ""),
+    entry(Hook::SnapshotIntel, &["intel_iommu_get_resv_regions"], "with CONFIG_INTEL_IOMMU"),
+    entry(Hook::SnapshotAmd, &["amd_iommu_get_resv_regions"], "with CONFIG_AMD_IOMMU"),
+    entry(Hook::SnapshotDma, &["iommu_dma_get_resv_regions"], "with CONFIG_IOMMU_DMA"),
+];

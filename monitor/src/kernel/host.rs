@@ -1,0 +1,108 @@
+//! What this host lets us do: privileges, lockdown, BTF; and who it is.
+
+use std::{fs, path::Path};
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_PERFMON: u64 = 1 << 38;
+const CAP_BPF: u64 = 1 << 39;
+
+/// Why nothing can be attached on this host, and what to do.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    #[error("this needs the capabilities CAP_BPF and CAP_PERFMON; run it as root, or grant them to its systemd unit (AmbientCapabilities=)")]
+    Capabilities,
+    #[error("kernel lockdown is `confidentiality`: iommu-watch can't read this kernel; boot with lockdown=integrity or none")]
+    Lockdown,
+}
+
+/// Kernel lockdown (security/lockdown).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lockdown {
+    None,
+    Integrity,
+    Confidentiality,
+    /// securityfs isn't mounted, or the kernel has no lockdown.
+    Unknown,
+}
+
+impl Lockdown {
+    pub fn name(self) -> &'static str {
+        match self {
+            Lockdown::None => "none",
+            Lockdown::Integrity => "integrity",
+            Lockdown::Confidentiality => "confidentiality",
+            Lockdown::Unknown => "unknown",
+        }
+    }
+}
+
+pub fn lockdown() -> Lockdown {
+    parse_lockdown(&fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default())
+}
+
+/// The active mode stands in brackets: `none [integrity] confidentiality`.
+fn parse_lockdown(text: &str) -> Lockdown {
+    match text.split_whitespace().find(|word| word.starts_with('[')) {
+        Some("[none]") => Lockdown::None,
+        Some("[integrity]") => Lockdown::Integrity,
+        Some("[confidentiality]") => Lockdown::Confidentiality,
+        _ => Lockdown::Unknown,
+    }
+}
+
+/// Whether this process has the capabilities to load tracing programs.
+pub fn capable() -> bool {
+    effective_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+        .is_some_and(|caps| caps & CAP_SYS_ADMIN != 0 || caps & (CAP_BPF | CAP_PERFMON) == CAP_BPF | CAP_PERFMON)
+}
+
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// What stands in the way of attaching, before it is tried.
+pub fn may_attach() -> Result<(), Denied> {
+    if !capable() {
+        return Err(Denied::Capabilities);
+    }
+    if lockdown() == Lockdown::Confidentiality {
+        return Err(Denied::Lockdown);
+    }
+    Ok(())
+}
+
+/// Who this host is, for every line of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub host: String,
+    /// The kernel's release, as `uname -r`; for reports only, never to decide anything.
+    pub kernel: String,
+    pub boot_id: String,
+}
+
+pub fn identity() -> Identity {
+    let read = |path: &str| {
+        fs::read_to_string(Path::new("/proc/sys/kernel").join(path)).unwrap_or_default().trim().to_owned()
+    };
+    Identity { host: read("hostname"), kernel: read("osrelease"), boot_id: read("random/boot_id") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lockdown_is_the_word_in_brackets() {
+        assert_eq!(parse_lockdown("none [integrity] confidentiality\n"), Lockdown::Integrity);
+        assert_eq!(parse_lockdown("none integrity [confidentiality]"), Lockdown::Confidentiality);
+        assert_eq!(parse_lockdown("[none] integrity confidentiality"), Lockdown::None);
+        assert_eq!(parse_lockdown(""), Lockdown::Unknown);
+    }
+
+    #[test]
+    fn capabilities_are_read_as_hexadecimal() {
+        assert_eq!(effective_capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"), Some(0x1ff_ffff_ffff));
+        assert_eq!(effective_capabilities("Name:\tx\n"), None);
+    }
+}

@@ -1,0 +1,12 @@
+//! All that touches the running kernel. It knows no check.
+
+pub mod btf;
+pub mod catalogue;
+pub mod clock;
+pub mod host;
+pub mod layout;
+pub mod probes;
+pub mod ring;
+pub mod snapshot;
+pub mod stacks;
+pub mod sysfs;

@@ -1,0 +1,94 @@
+//! Kernel stacks: ids to symbols. Addresses never leave this file.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    sync::OnceLock,
+};
+
+use aya::maps::{MapData, StackTraceMap};
+
+use super::{probes::Probes, ring::Error};
+
+/// Frames of one stack that are shown.
+const DEPTH: usize = 24;
+
+/// The stacks that the programs took.
+pub struct Stacks {
+    map: StackTraceMap<MapData>,
+    symbols: OnceLock<Symbols>,
+}
+
+impl Stacks {
+    /// Takes the stack map out of the probes.
+    pub fn new(probes: &mut Probes) -> Result<Stacks, Error> {
+        let map = probes.ebpf.take_map("STACKS").ok_or(Error::Missing("STACKS"))?;
+        let map = StackTraceMap::try_from(map).map_err(|error| Error::Map("STACKS", error))?;
+        Ok(Stacks { map, symbols: OnceLock::new() })
+    }
+
+    /// The frames of a stack, innermost first, as `function+0xoffset`; `None` if the stack is gone or
+    /// the kernel does not tell its symbols (kptr_restrict).
+    ///
+    /// The first call reads the kernel's symbols, which takes a while: ask only when there is something
+    /// to report.
+    pub fn frames(&self, id: u32) -> Option<Vec<String>> {
+        let symbols = self.symbols.get_or_init(|| Symbols::read().unwrap_or_default());
+        let trace = self.map.get(&id, 0).ok()?;
+        let frames: Vec<String> =
+            trace.frames().iter().filter_map(|frame| symbols.name(frame.ip)).take(DEPTH).collect();
+        (!frames.is_empty()).then_some(frames)
+    }
+}
+
+/// The kernel's functions by address.
+#[derive(Default)]
+struct Symbols {
+    by_address: BTreeMap<u64, String>,
+}
+
+impl Symbols {
+    fn read() -> io::Result<Symbols> {
+        Symbols::parse(BufReader::new(File::open("/proc/kallsyms")?))
+    }
+
+    /// Lines of `address type name [module]`. Without the right to see addresses they are all zero.
+    fn parse(lines: impl BufRead) -> io::Result<Symbols> {
+        let mut by_address = BTreeMap::new();
+        for line in lines.lines() {
+            let line = line?;
+            let mut words = line.split_ascii_whitespace();
+            let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else { continue };
+            let Ok(address) = u64::from_str_radix(address, 16) else { continue };
+            if address != 0 && matches!(kind, "t" | "T" | "w" | "W") {
+                by_address.insert(address, name.to_owned());
+            }
+        }
+        Ok(Symbols { by_address })
+    }
+
+    fn name(&self, address: u64) -> Option<String> {
+        let (start, name) = self.by_address.range(..=address).next_back()?;
+        Some(format!("{name}+{:#x}", address - start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_named_by_the_function_before_it() {
+        let text = "ffffffff81000000 T _text\nffffffff81000100 t inner\t[mod]\nffffffff81000180 d data\n";
+        let symbols = Symbols::parse(text.as_bytes()).expect("text");
+        assert_eq!(symbols.name(0xffff_ffff_8100_0190).as_deref(), Some("inner+0x90"));
+        assert_eq!(symbols.name(0x1000), None);
+    }
+
+    #[test]
+    fn hidden_addresses_give_no_names() {
+        let symbols = Symbols::parse("0000000000000000 T _text\n".as_bytes()).expect("text");
+        assert_eq!(symbols.name(0xffff_ffff_8100_0000), None);
+    }
+}

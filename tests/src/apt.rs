@@ -57,8 +57,7 @@ impl Apt {
 
     /// The names of all kernel packages on the mirror.
     pub fn kernel_packages(&self) -> Result<Vec<String>> {
-        let found =
-            process::run(self.command("apt-cache").args(["search", "--names-only", "^linux-"]))?;
+        let found = process::run(self.command("apt-cache").args(["search", "--names-only", "^linux-"]))?;
         Ok(found.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
     }
 
@@ -149,7 +148,8 @@ impl Mirror {
         let pairs = || targets.lines().filter_map(|line| line.split_once(' '));
         let is_debian = |suite: &str| {
             let base = suite.split('-').next().unwrap_or_default();
-            ["bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable"].contains(&base)
+            ["bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable"]
+                .contains(&base)
         };
         let find = |security: bool| {
             pairs()

@@ -68,11 +68,7 @@ impl Cache {
 
     /// The entry `name`; where it is missing, `make` fills the directory it is given (the first argument),
     /// knowing where that will be in the end (the second).
-    pub fn entry(
-        &self,
-        name: &str,
-        make: impl FnOnce(&Path, &Path) -> Result<Versions>,
-    ) -> Result<Entry> {
+    pub fn entry(&self, name: &str, make: impl FnOnce(&Path, &Path) -> Result<Versions>) -> Result<Entry> {
         let dir = self.root.join(name);
         if let Some(entry) = Entry::open(&dir)? {
             return Ok(entry);

@@ -38,6 +38,8 @@ impl Guest<'_> {
         initramfs.file("/etc/testbed/script", 0o755, self.script.as_bytes());
         initramfs.file("/etc/testbed/modules", 0o644, self.load.join("\n").as_bytes());
 
+        // The kernel calls /sbin/modprobe.
+        initramfs.symlink("/sbin", "bin");
         initramfs.host("/bin/busybox", &busybox.binary)?;
         for applet in busybox.applets.iter().filter(|applet| *applet != "busybox") {
             initramfs.symlink(&format!("/bin/{applet}"), "busybox");

@@ -54,13 +54,23 @@ impl Series {
                 image: "linux-image-",
                 version: "6.1.0-",
                 build: "",
-                packages: &["linux-image-{r}", "linux-headers-{r}", "linux-headers-{v}-common", "linux-kbuild-6.1"],
+                packages: &[
+                    "linux-image-{r}",
+                    "linux-headers-{r}",
+                    "linux-headers-{v}-common",
+                    "linux-kbuild-6.1",
+                ],
             },
             Self::V6_12 => Packaging {
                 image: "linux-image-",
                 version: "6.12.",
                 build: "+deb12",
-                packages: &["linux-image-{r}", "linux-headers-{r}", "linux-headers-{v}-common", "linux-kbuild-{v}"],
+                packages: &[
+                    "linux-image-{r}",
+                    "linux-headers-{r}",
+                    "linux-headers-{v}-common",
+                    "linux-kbuild-{v}",
+                ],
             },
             Self::V7 => Packaging {
                 image: "linux-binary-",
@@ -114,7 +124,8 @@ impl DebianKernel {
     pub fn fetch(cache: &Cache, series: Series) -> Result<Self> {
         let entry = cache.entry(&format!("kernel-{series}"), |dir, last| {
             let apt = Apt::open(cache)?;
-            let release = newest(series, &apt.kernel_packages()?).ok_or(Error::NoRelease { series: series.name() })?;
+            let release =
+                newest(series, &apt.kernel_packages()?).ok_or(Error::NoRelease { series: series.name() })?;
             progress::step(format_args!("fetching kernel {} (90 to 140 MB)", release.name), || {
                 fetch_into(&apt, &release, dir, last)
             })

@@ -3,7 +3,7 @@
 //! From below upwards:
 //! [`cache`] keeps what was fetched; [`apt`] fetches Debian packages without touching the machine;
 //! [`qemu`], [`kernel`] and [`busybox`] are made from such packages; [`kbuild`] builds the test modules for
-//! a kernel; [`initramfs`] packs the guest that [`guest`] describes; [`vm`] boots it and gives back what its
+//! a kernel and [`program`] the programs that run beside them; [`initramfs`] packs the guest that [`guest`] describes; [`vm`] boots it and gives back what its
 //! script said.
 
 pub mod apt;
@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod machine;
 pub mod modules;
 pub mod process;
+pub mod program;
 pub mod progress;
 pub mod qemu;
 pub mod serial;

@@ -36,9 +36,9 @@ impl Iommu {
 
     fn device(self) -> Option<&'static str> {
         match self {
-            Self::IntelSm => Some(
-                "intel-iommu,scalable-mode=on,fsts=on,pasid-bits=20,svm=on,device-iotlb=on,intremap=on",
-            ),
+            Self::IntelSm => {
+                Some("intel-iommu,scalable-mode=on,fsts=on,pasid-bits=20,svm=on,device-iotlb=on,intremap=on")
+            }
             Self::IntelLegacy => Some("intel-iommu,device-iotlb=on,intremap=on"),
             Self::Amd => Some("amd-iommu,device-iotlb=on,intremap=on"),
             Self::None => None,

@@ -41,18 +41,15 @@ impl Modules {
         let paths = list("modules.order")?.lines().map(|line| (module_name(line), line.into())).collect();
         let builtin = list("modules.builtin")?.lines().map(module_name).collect();
         fs::create_dir_all(unpacked).at(unpacked)?;
-        Ok(Self {
-            release: release.into(),
-            dir: dir.into(),
-            unpacked: unpacked.into(),
-            paths,
-            builtin,
-        })
+        Ok(Self { release: release.into(), dir: dir.into(), unpacked: unpacked.into(), paths, builtin })
     }
 
     /// `names` and all they depend on, each after its dependencies. What is built in is left out.
     pub fn closure(&self, names: &[impl AsRef<str>]) -> Result<Vec<Module>> {
-        closure(names, |name| if self.builtin.contains(name) { Ok(None) } else { self.module(name).map(Some) })
+        closure(
+            names,
+            |name| if self.builtin.contains(name) { Ok(None) } else { self.module(name).map(Some) },
+        )
     }
 
     fn module(&self, name: &str) -> Result<Module> {

@@ -17,7 +17,7 @@ use crate::kernel::{DebianKernel, Series};
 use crate::machine::{Iommu, Machine};
 use crate::qemu::Qemu;
 use crate::serial::Reader;
-use crate::{Error, Result, kbuild};
+use crate::{Error, Result, kbuild, program};
 
 /// What every guest of a Debian kernel can `modprobe` without asking.
 const MODULES: [&str; 4] = ["nvme", "e1000e", "vfio-pci", "vfio-iommu-type1"];
@@ -78,6 +78,13 @@ pub struct Outcome {
     pub duration: Duration,
     /// The release that was booted; none for an image of one's own.
     pub release: Option<String>,
+}
+
+/// The kernel's console: written beside the other files of the run, kept where it was asked for, so that
+/// two guests of one kernel don't write to one file.
+struct Console {
+    running: PathBuf,
+    kept: PathBuf,
 }
 
 impl Vm {
@@ -168,7 +175,7 @@ impl Vm {
         let qemu = Qemu::fetch(&cache)?;
         let work = tempfile::tempdir().at("the temporary directory")?;
         let (kernel, initramfs, release) = self.prepare(&cache, &qemu, work.path())?;
-        let console = self.console_path()?;
+        let console = Console { running: work.path().join("console"), kept: self.console_path()? };
         let arguments = self.arguments();
         let devices: Vec<String> =
             self.devices.iter().flat_map(|device| ["-device".into(), device.clone()]).collect();
@@ -178,32 +185,34 @@ impl Vm {
             arguments: &arguments,
             iommu: self.iommu,
             icount: self.icount,
-            console: &console,
+            console: &console.running,
             extra: &devices,
         };
         for _ in 0..ATTEMPTS {
             let mut command = qemu.command();
             machine.fill(&mut command);
-            if let Some(outcome) = self.boot(&mut command, &console, release.clone())? {
+            let booted = self.boot(&mut command, &console, release.clone());
+            console.keep()?;
+            if let Some(outcome) = booted? {
                 return Ok(outcome);
             }
         }
-        Err(Error::NoBoot { attempts: ATTEMPTS, tail: tail(&console), console })
+        Err(Error::NoBoot { attempts: ATTEMPTS, tail: console.tail(), console: console.kept })
     }
 
     /// The kernel's ELF, the initramfs, and the release.
-    fn prepare(
-        &self,
-        cache: &Cache,
-        qemu: &Qemu,
-        work: &Path,
-    ) -> Result<(PathBuf, PathBuf, Option<String>)> {
+    fn prepare(&self, cache: &Cache, qemu: &Qemu, work: &Path) -> Result<(PathBuf, PathBuf, Option<String>)> {
         let script = match &self.script {
             Script::Text(text) => text.clone(),
             Script::File(path) => fs::read_to_string(path).at(path)?,
         };
-        let mut guest = Guest { load: &self.modules, script: &script, files: self.files.clone(), ..Guest::default() };
+        let mut guest =
+            Guest { load: &self.modules, script: &script, files: self.files.clone(), ..Guest::default() };
         let scripts = guest_scripts();
+        for source in program::sources(&scripts)? {
+            let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            guest.files.push((program::build(cache, &source)?, format!("/guest/{name}")));
+        }
         if scripts.is_dir() {
             guest.files.push((scripts, "/guest".into()));
         }
@@ -261,7 +270,12 @@ impl Vm {
     }
 
     /// One boot; none where the guest's init was not reached.
-    fn boot(&self, qemu: &mut Command, console: &Path, release: Option<String>) -> Result<Option<Outcome>> {
+    fn boot(
+        &self,
+        qemu: &mut Command,
+        console: &Console,
+        release: Option<String>,
+    ) -> Result<Option<Outcome>> {
         let start = Instant::now();
         let mut child = qemu
             .stdin(Stdio::null())
@@ -298,15 +312,15 @@ impl Vm {
             (Some(exit), ..) => Ok(Some(Outcome {
                 exit,
                 output: String::from_utf8_lossy(&output).into_owned(),
-                console: console.into(),
+                console: console.kept.clone(),
                 duration: start.elapsed(),
                 release,
             })),
-            (None, true, false) => Err(Error::Timeout { limit: self.timeout, console: console.into() }),
-            (None, true, true) => Err(Error::Died { console: console.into(), tail: tail(console) }),
+            (None, true, false) => Err(Error::Timeout { limit: self.timeout, console: console.kept.clone() }),
+            (None, true, true) => Err(Error::Died { console: console.kept.clone(), tail: console.tail() }),
             (None, false, _) if complaint.is_empty() => Ok(None),
             (None, false, _) => {
-                Err(Error::NoBoot { attempts: 1, console: console.into(), tail: complaint })
+                Err(Error::NoBoot { attempts: 1, console: console.kept.clone(), tail: complaint })
             }
         }
     }
@@ -348,9 +362,16 @@ fn complaint(child: &mut Child) -> String {
     text.lines().filter(|line| !line.contains("warning:")).collect::<Vec<_>>().join("\n")
 }
 
-/// The end of a console's log.
-fn tail(console: &Path) -> String {
-    let text = fs::read(console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(25)..].join("\n")
+impl Console {
+    fn keep(&self) -> Result<()> {
+        fs::copy(&self.running, &self.kept).map(drop).at(&self.kept)
+    }
+
+    /// Its last lines.
+    fn tail(&self) -> String {
+        let bytes = fs::read(&self.running).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
 }

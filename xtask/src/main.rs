@@ -21,12 +21,12 @@ enum Command {
     /// Build the eBPF object, by whatever toolchain this machine has
     BuildEbpf,
     /// Boot a kernel, run a script in it, give back its output and its exit code
-    Vm(vm::Arguments),
+    Vm(Box<vm::Arguments>),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::BuildEbpf => ebpf::build().map(|_| ExitCode::SUCCESS),
-        Command::Vm(arguments) => vm::run(arguments),
+        Command::Vm(arguments) => vm::run(*arguments),
     }
 }

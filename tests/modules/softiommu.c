@@ -101,6 +101,9 @@ static int fault(struct master *master, int err)
 
 static int attach(struct master *master, struct iommu_domain *domain, int err)
 {
+	/* The core goes back to the old domain after a failure: no switch */
+	if (domain == master->rid)
+		return 0;
 	err = fault(master, err);
 	if (!err && refuse_switch && !xa_empty(&master->pasids))
 		err = -EBUSY;

@@ -5,4 +5,5 @@
 
 pub mod coverage;
 pub mod event;
+pub mod inventory;
 pub mod kernel;

@@ -3,9 +3,11 @@
 //! The ladder: for a function fentry and fexit, then kprobe and kretprobe; for a tracepoint tp_btf, then
 //! raw_tp. A hook that can't be had costs the checks that need it, never the daemon.
 
+use std::collections::HashMap;
+
 use aya::{
     Btf as LoaderBtf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
-    programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePoint},
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint},
 };
 use monitor_ebpf::wire::{ABSENT, Arguments, Hook};
 use zerocopy::IntoBytes;
@@ -87,8 +89,8 @@ pub fn attach(log_level: aya_log::Level) -> Result<Probes, Error> {
         .map_err(|error| Error::Load(Box::new(error)))?;
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
-    for row in CATALOGUE {
-        coverage.set(row.hook, attach_row(&mut ebpf, &loader_btf, &types, row));
+    for (hook, state) in attach_all(&mut ebpf, &loader_btf, &types) {
+        coverage.set(hook, state);
     }
     if !Hook::ALL.iter().any(|&hook| coverage.attached(hook)) {
         let reason = coverage.iter().find_map(|(_, state)| match state {
@@ -110,27 +112,77 @@ pub fn resolve(types: &Btf, row: &Row) -> Option<(&'static str, Vec<btf::Paramet
     }
 }
 
-fn attach_row(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf, row: &Row) -> HookState {
-    let attempts: &[(Backend, fn(&mut Ebpf, &LoaderBtf, &str, &str, Ends) -> Result<(), ProgramError>)] =
-        match row.target {
-            Target::Call { .. } => &[(Backend::Fentry, by_fentry), (Backend::Kprobe, by_kprobe)],
-            Target::Tracepoint { .. } => &[(Backend::Tracepoint, by_tp_btf), (Backend::Tracepoint, by_raw_tp)],
-        };
-    let (target, ends) = match row.target {
+/// Verifying and attaching a hook takes milliseconds, on an emulated machine a tenth of a second: the
+/// rows are dealt out to the CPUs.
+fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf) -> Vec<(Hook, HookState)> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
+    let mut shares: Vec<Vec<(&Row, Programs)>> = Vec::new();
+    shares.resize_with(workers, Vec::new);
+    for (index, row) in CATALOGUE.iter().enumerate() {
+        let own = Programs::take(&mut programs, row.hook.name());
+        shares[index % workers].push((row, own));
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> = shares
+            .into_iter()
+            .map(|share| {
+                scope.spawn(move || {
+                    share
+                        .into_iter()
+                        .map(|(row, own)| (row.hook, attach_row(own, btf, types, row)))
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        running.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
+    })
+}
+
+/// The programs of one hook, by their suffix.
+struct Programs<'a> {
+    by_suffix: HashMap<&'static str, &'a mut Program>,
+}
+
+const SUFFIXES: [&str; 6] = ["fentry", "fexit", "kprobe", "kretprobe", "tp", "raw"];
+
+impl<'a> Programs<'a> {
+    fn take(all: &mut HashMap<&str, &'a mut Program>, hook: &str) -> Programs<'a> {
+        let by_suffix = SUFFIXES
+            .iter()
+            .filter_map(|&suffix| Some((suffix, all.remove(format!("{hook}_{suffix}").as_str())?)))
+            .collect();
+        Programs { by_suffix }
+    }
+
+    fn get<'p, T>(&'p mut self, suffix: &'static str) -> Result<&'p mut T, ProgramError>
+    where
+        &'p mut T: TryFrom<&'p mut Program, Error = ProgramError>,
+    {
+        let program = self.by_suffix.get_mut(suffix);
+        program.ok_or_else(|| ProgramError::InvalidName { name: suffix.to_owned() }).and_then(|p| (&mut **p).try_into())
+    }
+}
+
+type Attempt = fn(&mut Programs, &LoaderBtf, &str, Ends) -> Result<(), ProgramError>;
+
+fn attach_row(mut programs: Programs, btf: &LoaderBtf, types: &Btf, row: &Row) -> HookState {
+    let (target, ends, ladder): (_, _, [(Backend, Attempt); 2]) = match row.target {
         Target::Call { ends, .. } => match resolve(types, row) {
-            Some((symbol, _)) => (symbol, ends),
+            Some((symbol, _)) => (symbol, ends, [(Backend::Fentry, by_fentry), (Backend::Kprobe, by_kprobe)]),
             None => return HookState::Absent,
         },
-        Target::Tracepoint { name } => (name, Ends::Entry),
+        Target::Tracepoint { name } => {
+            (name, Ends::Entry, [(Backend::Tracepoint, by_tp_btf), (Backend::Tracepoint, by_raw_tp)])
+        }
     };
     let mut refusal = None;
-    for (backend, attempt) in attempts {
-        match attempt(ebpf, btf, row.hook.name(), target, ends) {
-            Ok(()) => return HookState::Attached { backend: *backend },
-            Err(error) => {
-                // The first refusal tells most: it is of the means that this kernel should have.
-                refusal.get_or_insert_with(|| format!("{} on `{target}` refused: {}", backend.name(), reason(&error)));
-            }
+    for (backend, attempt) in ladder {
+        match attempt(&mut programs, btf, target, ends) {
+            Ok(()) => return HookState::Attached { backend },
+            // The first refusal tells most: it is of the means that this kernel should have.
+            Err(error) => refusal =
+                refusal.or_else(|| Some(format!("{} on `{target}` refused: {}", backend.name(), reason(&error)))),
         }
     }
     HookState::Failed { reason: refusal.unwrap_or_default() }
@@ -147,47 +199,36 @@ fn reason(error: &ProgramError) -> String {
 
 /// The exit is attached first: a call that is already running then ends unnoticed, where the other way
 /// round its end would be waited for.
-fn by_fentry(ebpf: &mut Ebpf, btf: &LoaderBtf, hook: &str, symbol: &str, ends: Ends) -> Result<(), ProgramError> {
+fn by_fentry(programs: &mut Programs, btf: &LoaderBtf, symbol: &str, ends: Ends) -> Result<(), ProgramError> {
     if ends == Ends::Both {
-        let program: &mut FExit = program(ebpf, &format!("{hook}_fexit"))?;
+        let program: &mut FExit = programs.get("fexit")?;
         program.load(symbol, btf)?;
         program.attach()?;
     }
-    let program: &mut FEntry = program(ebpf, &format!("{hook}_fentry"))?;
+    let program: &mut FEntry = programs.get("fentry")?;
     program.load(symbol, btf)?;
-    program.attach()?;
-    Ok(())
+    program.attach().map(drop)
 }
 
-fn by_kprobe(ebpf: &mut Ebpf, _: &LoaderBtf, hook: &str, symbol: &str, ends: Ends) -> Result<(), ProgramError> {
+fn by_kprobe(programs: &mut Programs, _: &LoaderBtf, symbol: &str, ends: Ends) -> Result<(), ProgramError> {
     if ends == Ends::Both {
-        let program: &mut KProbe = program(ebpf, &format!("{hook}_kretprobe"))?;
+        let program: &mut KProbe = programs.get("kretprobe")?;
         program.load()?;
         program.attach(symbol, 0)?;
     }
-    let program: &mut KProbe = program(ebpf, &format!("{hook}_kprobe"))?;
+    let program: &mut KProbe = programs.get("kprobe")?;
     program.load()?;
-    program.attach(symbol, 0)?;
-    Ok(())
+    program.attach(symbol, 0).map(drop)
 }
 
-fn by_tp_btf(ebpf: &mut Ebpf, btf: &LoaderBtf, hook: &str, name: &str, _: Ends) -> Result<(), ProgramError> {
-    let program: &mut BtfTracePoint = program(ebpf, &format!("{hook}_tp"))?;
+fn by_tp_btf(programs: &mut Programs, btf: &LoaderBtf, name: &str, _: Ends) -> Result<(), ProgramError> {
+    let program: &mut BtfTracePoint = programs.get("tp")?;
     program.load(name, btf)?;
-    program.attach()?;
-    Ok(())
+    program.attach().map(drop)
 }
 
-fn by_raw_tp(ebpf: &mut Ebpf, _: &LoaderBtf, hook: &str, name: &str, _: Ends) -> Result<(), ProgramError> {
-    let program: &mut RawTracePoint = program(ebpf, &format!("{hook}_raw"))?;
+fn by_raw_tp(programs: &mut Programs, _: &LoaderBtf, name: &str, _: Ends) -> Result<(), ProgramError> {
+    let program: &mut RawTracePoint = programs.get("raw")?;
     program.load()?;
-    program.attach(name)?;
-    Ok(())
-}
-
-fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T, ProgramError>
-where
-    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-{
-    ebpf.program_mut(name).ok_or(ProgramError::InvalidName { name: name.to_owned() })?.try_into()
+    program.attach(name).map(drop)
 }

@@ -15,6 +15,7 @@ const PACKAGE: &str = "busybox-static";
 pub struct Busybox {
     pub binary: PathBuf,
     pub applets: Vec<String>,
+    pub version: String,
 }
 
 impl Busybox {
@@ -37,6 +38,6 @@ impl Busybox {
             .find(|path| path.exists())
             .ok_or(Error::NoPackage { package: PACKAGE.into() })?;
         let applets = process::run(Command::new(&binary).arg("--list"))?.lines().map(str::to_owned).collect();
-        Ok(Self { binary, applets })
+        Ok(Self { binary, applets, version: entry.versions.release })
     }
 }

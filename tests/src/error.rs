@@ -35,9 +35,9 @@ pub enum Error {
     #[error("the guest did not come up in {attempts} attempts; its console: {console}\n{tail}")]
     NoBoot { attempts: u32, console: PathBuf, tail: String },
     #[error("the guest died before its script ended; its console: {console}\n{tail}")]
-    Died { console: PathBuf, tail: String },
+    Died { console: PathBuf, tail: String, output: String },
     #[error("the script did not end within {} s; the guest's console: {console}", limit.as_secs())]
-    Timeout { limit: Duration, console: PathBuf },
+    Timeout { limit: Duration, console: PathBuf, output: String },
     #[error("{path}: {source}")]
     Json { path: PathBuf, source: serde_json::Error },
 }

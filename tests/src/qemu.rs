@@ -43,7 +43,9 @@ impl Qemu {
 
     /// A command that runs `program`, a Debian binary newer than this machine, by the unpacked loader.
     fn run(&self, program: &Path) -> Command {
-        let mut command = Command::new(self.loader());
+        // A guest must not outlive the process that watches it.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(self.loader());
         command.arg("--library-path").arg(self.libraries()).arg(program);
         command
     }

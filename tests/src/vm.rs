@@ -1,14 +1,11 @@
 //! Boots a guest, runs a script in it, gives back what it said.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::boot::{self, End, Limits};
 use crate::busybox::Busybox;
 use crate::cache::Cache;
 use crate::error::At;
@@ -16,7 +13,6 @@ use crate::guest::Guest;
 use crate::kernel::{DebianKernel, Series};
 use crate::machine::{Iommu, Machine};
 use crate::qemu::Qemu;
-use crate::serial::Reader;
 use crate::{Error, Result, kbuild, program};
 
 /// What every guest of a Debian kernel can `modprobe` without asking.
@@ -188,14 +184,27 @@ impl Vm {
             console: &console.running,
             extra: &devices,
         };
+        let limits = Limits { boot: BOOT_LIMIT.min(self.timeout), script: self.timeout };
         for _ in 0..ATTEMPTS {
             let mut command = qemu.command();
             machine.fill(&mut command);
-            let booted = self.boot(&mut command, &console, release.clone());
+            let run = boot::run(&mut command, &limits, self.echo)?;
             console.keep()?;
-            if let Some(outcome) = booted? {
-                return Ok(outcome);
-            }
+            let tail = || console.tail();
+            let path = || console.kept.clone();
+            return match run.end {
+                End::Exit(exit) => {
+                    Ok(Outcome { exit, output: run.output, console: path(), duration: run.duration, release })
+                }
+                End::Died => Err(Error::Died { console: path(), tail: tail(), output: run.output }),
+                End::Timeout => {
+                    Err(Error::Timeout { limit: self.timeout, console: path(), output: run.output })
+                }
+                End::NoBoot(complaint) if complaint.is_empty() => continue,
+                End::NoBoot(complaint) => {
+                    Err(Error::NoBoot { attempts: 1, console: path(), tail: complaint })
+                }
+            };
         }
         Err(Error::NoBoot { attempts: ATTEMPTS, tail: console.tail(), console: console.kept })
     }
@@ -268,62 +277,6 @@ impl Vm {
         }
         Ok(path)
     }
-
-    /// One boot; none where the guest's init was not reached.
-    fn boot(
-        &self,
-        qemu: &mut Command,
-        console: &Console,
-        release: Option<String>,
-    ) -> Result<Option<Outcome>> {
-        let start = Instant::now();
-        let mut child = qemu
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| Error::Spawn { program: "qemu-system-x86_64".into(), source })?;
-        let bytes = stream(&mut child);
-        let mut reader = Reader::default();
-        let mut output = Vec::new();
-        let ended = loop {
-            let limit = if reader.booted { self.timeout } else { self.timeout.min(BOOT_LIMIT) };
-            match bytes.recv_timeout(limit.saturating_sub(start.elapsed())) {
-                Ok(bytes) => {
-                    let new = reader.feed(&bytes);
-                    if self.echo {
-                        let mut stdout = std::io::stdout().lock();
-                        // A closed pipe must not end the run.
-                        let _ = stdout.write_all(&new).and_then(|()| stdout.flush());
-                    }
-                    output.extend(new);
-                }
-                Err(RecvTimeoutError::Disconnected) => break true,
-                Err(RecvTimeoutError::Timeout) => break false,
-            }
-        };
-        if !ended {
-            child.kill().at("qemu-system-x86_64")?;
-        }
-        let complaint = complaint(&mut child);
-        child.wait().at("qemu-system-x86_64")?;
-
-        match (reader.exit, reader.booted, ended) {
-            (Some(exit), ..) => Ok(Some(Outcome {
-                exit,
-                output: String::from_utf8_lossy(&output).into_owned(),
-                console: console.kept.clone(),
-                duration: start.elapsed(),
-                release,
-            })),
-            (None, true, false) => Err(Error::Timeout { limit: self.timeout, console: console.kept.clone() }),
-            (None, true, true) => Err(Error::Died { console: console.kept.clone(), tail: console.tail() }),
-            (None, false, _) if complaint.is_empty() => Ok(None),
-            (None, false, _) => {
-                Err(Error::NoBoot { attempts: 1, console: console.kept.clone(), tail: complaint })
-            }
-        }
-    }
 }
 
 /// The C sources of the test modules.
@@ -334,32 +287,6 @@ pub fn test_modules() -> PathBuf {
 /// The scripts and programs that every guest has in `/guest`.
 pub fn guest_scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("guest")
-}
-
-/// The guest's bytes as they come.
-fn stream(child: &mut Child) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
-    if let Some(mut stdout) = child.stdout.take() {
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = stdout.read(&mut buffer) {
-                if sender.send(buffer[..length].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    receiver
-}
-
-/// What QEMU itself had to say.
-fn complaint(child: &mut Child) -> String {
-    let mut text = String::new();
-    if let Some(mut stderr) = child.stderr.take() {
-        // Unreadable text only makes the message poorer.
-        let _ = stderr.read_to_string(&mut text);
-    }
-    text.lines().filter(|line| !line.contains("warning:")).collect::<Vec<_>>().join("\n")
 }
 
 impl Console {

@@ -3,7 +3,7 @@
 //! The object is always built optimised: what the verifier sees must be what is shipped.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -37,18 +37,23 @@ const PROFILE: [(&str, &str); 5] = [
 
 /// Builds the object, puts it at [`paths::ebpf_object`] and returns that place.
 pub fn build() -> Result<PathBuf> {
+    let mut cargo = command()?;
+    let status = cargo.status().with_context(|| format!("can't run {}", cargo.get_program().display()))?;
+    ensure!(status.success(), "the eBPF build failed");
+    let object = install()?;
+    eprintln!("build-ebpf: {}", object.display());
+    Ok(object)
+}
+
+/// The cargo command that builds it.
+pub fn command() -> Result<Command> {
     let toolchain = Toolchain::find()?;
     let linker = toolchain::bpf_linker()?;
-    let target_dir = paths::ebpf_target_dir();
-    eprintln!(
-        "build-ebpf: {} ({} core), {}",
-        toolchain.rustc().display(),
-        match toolchain.core {
-            Core::Prebuilt => "prebuilt",
-            Core::Source => "build-std",
-        },
-        linker.display()
-    );
+    let core = match toolchain.core {
+        Core::Prebuilt => "prebuilt core",
+        Core::Source => "build-std",
+    };
+    eprintln!("build-ebpf: {} ({core}), {}", toolchain.rustc().display(), linker.display());
 
     let flags = [
         format!("-Clinker={}", linker.display()),
@@ -69,22 +74,23 @@ pub fn build() -> Result<PathBuf> {
         .args(["build", "--locked", "--release", "--package", PACKAGE, "--bin", PACKAGE])
         .args(["--target", TARGET])
         .arg("--target-dir")
-        .arg(&target_dir);
+        .arg(paths::ebpf_target_dir());
     if toolchain.core == Core::Source {
         cargo.arg("-Zbuild-std=core");
     }
-    let status = cargo.status().with_context(|| format!("can't run {}", toolchain.cargo().display()))?;
-    ensure!(status.success(), "the eBPF build failed");
+    Ok(cargo)
+}
 
-    let built = target_dir.join(TARGET).join("release").join(PACKAGE);
+/// Puts what was built at its fixed place, and returns that.
+pub fn install() -> Result<PathBuf> {
+    let built = paths::ebpf_target_dir().join(TARGET).join("release").join(PACKAGE);
     let object = paths::ebpf_object();
     replace_if_changed(&built, &object)?;
-    eprintln!("build-ebpf: {}", object.display());
     Ok(object)
 }
 
 /// Copies `from` over `to` in one step, and only where they differ, so that nothing is rebuilt for nothing.
-fn replace_if_changed(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+fn replace_if_changed(from: &Path, to: &Path) -> Result<()> {
     let new = fs::read(from).with_context(|| format!("can't read {}", from.display()))?;
     if fs::read(to).is_ok_and(|old| old == new) {
         return Ok(());

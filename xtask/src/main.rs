@@ -4,8 +4,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod build;
+mod demo;
 mod ebpf;
+mod fetch;
+mod log;
 mod paths;
+mod setup;
+mod test;
 mod toolchain;
 mod vm;
 
@@ -20,13 +26,26 @@ struct Cli {
 enum Command {
     /// Build the eBPF object, by whatever toolchain this machine has
     BuildEbpf,
+    /// Show a violation, from nothing: set up, build, boot, misbehave, explain
+    Demo,
+    /// Bring QEMU and the kernels into the cache, and say what is there
+    Fetch,
+    /// Install what the builds need (as root on Debian), or say what is missing
+    Setup,
+    /// Everything CI runs; the last line is `N passed, N failed`
+    Test(test::Arguments),
     /// Boot a kernel, run a script in it, give back its output and its exit code
     Vm(Box<vm::Arguments>),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
+    let success = |()| ExitCode::SUCCESS;
     match Cli::parse().command {
         Command::BuildEbpf => ebpf::build().map(|_| ExitCode::SUCCESS),
+        Command::Demo => demo::run(),
+        Command::Fetch => fetch::run().map(success),
+        Command::Setup => setup::ensure_all().map(success),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Vm(arguments) => vm::run(*arguments),
     }
 }

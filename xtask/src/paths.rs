@@ -1,5 +1,6 @@
 //! Where things are in the checkout.
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 /// The root of the checkout.
@@ -19,13 +20,12 @@ pub fn ebpf_target_dir() -> PathBuf {
     workspace().join("target/ebpf")
 }
 
-/// Where builds of the workspace may lie: cargo's own place, then the user's.
-pub fn target_dirs() -> Vec<PathBuf> {
-    let own = std::env::var_os("CARGO_TARGET_DIR").map(|dir| workspace().join(dir));
-    own.into_iter().chain([workspace().join("target")]).collect()
+/// Where cargo builds for the host.
+pub fn target_dir() -> PathBuf {
+    workspace().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
-/// Where logs of guests are kept for a person to read.
+/// Where logs are kept for a person to read.
 pub fn artefacts() -> PathBuf {
     workspace().join("target/testbed")
 }

@@ -119,7 +119,7 @@ fn guest(arguments: &Arguments) -> Result<Vm> {
 /// The newest static or other release build of iommu-watch.
 pub fn built_iommu_watch() -> Option<PathBuf> {
     let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    paths::target_dirs()
+    [paths::target_dir(), paths::workspace().join("target")]
         .into_iter()
         .flat_map(|target| {
             ["x86_64-unknown-linux-gnu/release", "release"].map(|dir| target.join(dir).join("iommu-watch"))

@@ -1,0 +1,2 @@
+# What can be seen on this kernel.
+iommu-watch doctor

@@ -1,0 +1,222 @@
+//! Runs scenarios on kernels: few guests, several at a time, a verdict for each pair.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::error::At;
+use crate::scenario::{Report, Scenario, Setting};
+use crate::{Error, Result, Script, Series, Vm};
+
+/// How long one scenario may take.
+const LIMIT: Duration = Duration::from_secs(120);
+/// On top of the scenarios: boot, modules, end.
+const BOOT: Duration = Duration::from_secs(90);
+
+/// What a run of the matrix is given.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// The static binary under test.
+    pub iommu_watch: &'a Path,
+    /// Where consoles and outputs are kept.
+    pub artefacts: &'a Path,
+    /// Only these kernels.
+    pub kernels: &'a [Series],
+    /// How many guests at a time.
+    pub guests: usize,
+}
+
+#[derive(Debug)]
+pub struct Verdict {
+    pub scenario: &'static str,
+    pub series: Series,
+    /// Why it failed.
+    pub result: Result<(), String>,
+    /// What the scenario wrote.
+    pub log: PathBuf,
+}
+
+/// One guest, and the scenarios that it runs in turn.
+#[derive(Debug)]
+struct Boot<'a> {
+    series: Series,
+    setting: Setting,
+    scenarios: Vec<&'a Scenario>,
+}
+
+/// Runs every scenario on each of its kernels that is asked for; `tell` hears of each verdict as it falls.
+pub fn run(scenarios: &[Scenario], options: &Options<'_>, tell: &(dyn Fn(&Verdict) + Sync)) -> Vec<Verdict> {
+    let boots = Mutex::new(plan(scenarios, options.kernels));
+    let verdicts = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..options.guests.max(1) {
+            scope.spawn(|| {
+                while let Some(boot) = lock(&boots).pop_front() {
+                    for verdict in boot.run(options) {
+                        tell(&verdict);
+                        lock(&verdicts).push(verdict);
+                    }
+                }
+            });
+        }
+    });
+    verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Scenarios of one kernel and one setting share a guest, unless one wants to be alone.
+fn plan<'a>(scenarios: &'a [Scenario], kernels: &[Series]) -> VecDeque<Boot<'a>> {
+    let mut boots: Vec<Boot<'_>> = Vec::new();
+    for scenario in scenarios {
+        for &series in scenario.kernels.iter().filter(|series| kernels.contains(series)) {
+            let shared = boots.iter_mut().find(|boot| {
+                !scenario.setting.alone && boot.series == series && boot.setting == scenario.setting
+            });
+            match shared {
+                Some(boot) => boot.scenarios.push(scenario),
+                None => boots.push(Boot { series, setting: scenario.setting, scenarios: vec![scenario] }),
+            }
+        }
+    }
+    // The long ones first, so that none is left to run by itself at the end.
+    boots.sort_by_key(|boot| std::cmp::Reverse(boot.scenarios.len()));
+    boots.into()
+}
+
+impl Boot<'_> {
+    fn run(&self, options: &Options<'_>) -> Vec<Verdict> {
+        let first = self.scenarios.first().map_or("none", |scenario| scenario.name);
+        let mut vm = Vm::new(self.series)
+            .iommu(self.setting.iommu)
+            .append(self.setting.append)
+            .add(options.iommu_watch, "/bin/iommu-watch")
+            .console(options.artefacts.join(format!("{}-{first}.console", self.series)))
+            .timeout(BOOT + LIMIT * self.scenarios.len() as u32)
+            .script(Script::Text(self.script()));
+        for module in self.setting.modules {
+            vm = vm.module(*module);
+        }
+        for module in self.setting.test_modules {
+            vm = vm.test_module(*module);
+        }
+        let (output, failure) = match vm.run() {
+            Ok(outcome) => (outcome.output, None),
+            Err(error) => {
+                let message = error.to_string();
+                match error {
+                    Error::Died { output, .. } | Error::Timeout { output, .. } => (output, Some(message)),
+                    _ => (String::new(), Some(message)),
+                }
+            }
+        };
+        self.scenarios
+            .iter()
+            .map(|scenario| self.judge(scenario, &output, failure.as_deref(), options))
+            .collect()
+    }
+
+    fn judge(
+        &self,
+        scenario: &Scenario,
+        output: &str,
+        failure: Option<&str>,
+        options: &Options<'_>,
+    ) -> Verdict {
+        let (text, exit) = section(output, scenario.name);
+        let log = options.artefacts.join(format!("{}-{}.log", self.series, scenario.name));
+        let result =
+            fs::write(&log, text).at(&log).map_err(|error| error.to_string()).and_then(|()| match exit {
+                Some(exit) => (scenario.expect)(&Report { series: self.series, exit, text: text.into() }),
+                None => Err(failure.unwrap_or("the guest never came to it").into()),
+            });
+        Verdict { scenario: scenario.name, series: self.series, result, log }
+    }
+
+    /// Runs the scenarios in turn, each in a directory of its own, with marks around what it writes.
+    fn script(&self) -> String {
+        let limit = LIMIT.as_secs();
+        self.scenarios
+            .iter()
+            .map(|Scenario { name, .. }| {
+                format!(
+                    "mkdir -p /tmp/{name}; cd /tmp/{name}\n\
+                     echo; echo '{}'\n\
+                     timeout {limit} sh /guest/scenarios/{name}.sh\n\
+                     code=$?; echo; echo \"{}$code\"\n",
+                    begin(name),
+                    end(name)
+                )
+            })
+            .collect()
+    }
+}
+
+fn begin(name: &str) -> String {
+    format!("@@ begin {name}")
+}
+
+fn end(name: &str) -> String {
+    format!("@@ end {name} ")
+}
+
+/// What scenario `name` wrote, and its exit code where it came to its end.
+fn section<'a>(output: &'a str, name: &str) -> (&'a str, Option<i32>) {
+    let Some((_, rest)) = output.split_once(&format!("\n{}\n", begin(name))) else { return ("", None) };
+    match rest.split_once(&format!("\n{}", end(name))) {
+        Some((text, rest)) => (text, rest.lines().next().and_then(|code| code.parse().ok())),
+        None => (rest, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(name: &'static str, kernels: &'static [Series], setting: Setting) -> Scenario {
+        Scenario { name, kernels, setting, expect: |_| Ok(()) }
+    }
+
+    #[test]
+    fn scenarios_of_one_setting_share_a_guest_on_each_kernel() {
+        let alone = Setting { alone: true, ..Setting::PLAIN };
+        let scenarios = [
+            scenario("a", &Series::ALL, Setting::PLAIN),
+            scenario("b", &[Series::V7], Setting::PLAIN),
+            scenario("c", &[Series::V7], alone),
+            scenario("d", &[Series::V7], alone),
+        ];
+        let boots = plan(&scenarios, &Series::ALL);
+        assert_eq!(boots.len(), 5);
+        assert_eq!((boots[0].series, boots[0].scenarios.len()), (Series::V7, 2));
+    }
+
+    #[test]
+    fn each_scenario_gets_its_own_part_of_the_output() {
+        let output = "\n@@ begin a\none\n\n@@ end a 0\n\n@@ begin b\ntwo\n";
+        assert_eq!(section(output, "a"), ("one\n", Some(0)));
+        assert_eq!(section(output, "b"), ("two\n", None));
+        assert_eq!(section(output, "c"), ("", None));
+    }
+
+    #[test]
+    fn a_scenario_that_was_cut_off_fails_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let scenarios = [scenario("a", &[Series::V7], Setting::PLAIN)];
+        let options =
+            Options { iommu_watch: dir.path(), artefacts: dir.path(), kernels: &Series::ALL, guests: 1 };
+        let verdict = plan(&scenarios, &Series::ALL)[0].judge(
+            &scenarios[0],
+            "\n@@ begin a\nhalf",
+            Some("the guest died"),
+            &options,
+        );
+        assert_eq!(verdict.result.unwrap_err(), "the guest died");
+        assert_eq!(fs::read_to_string(verdict.log).unwrap(), "half");
+    }
+}

@@ -1,0 +1,114 @@
+//! The scenarios: what is done in a guest, on which kernels, and what must come out.
+//!
+//! To add one: its script in `tests/guest/scenarios/NAME.sh`, and a row in [`ALL`].
+
+use crate::{Iommu, Series};
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Its script is `tests/guest/scenarios/NAME.sh`.
+    pub name: &'static str,
+    pub kernels: &'static [Series],
+    /// Scenarios with equal settings share a guest, one after the other.
+    pub setting: Setting,
+    /// Holds what the guest said against what must hold; an error says what is wrong.
+    pub expect: fn(&Report) -> Result<(), String>,
+}
+
+/// The guest that a scenario needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    pub iommu: Iommu,
+    /// Modules of the kernel, loaded at boot.
+    pub modules: &'static [&'static str],
+    /// Test modules, at `/testmod/NAME.ko`.
+    pub test_modules: &'static [&'static str],
+    /// For the kernel's command line.
+    pub append: &'static str,
+    /// For a scenario that leaves a kernel behind that no other could use.
+    pub alone: bool,
+}
+
+impl Setting {
+    /// VT-d in scalable mode and nothing else.
+    pub const PLAIN: Self =
+        Self { iommu: Iommu::IntelSm, modules: &[], test_modules: &[], append: "", alone: false };
+}
+
+pub const ALL: &[Scenario] = &[Scenario {
+    name: "doctor",
+    kernels: &Series::ALL,
+    setting: Setting::PLAIN,
+    expect: doctor_sees_the_kernel,
+}];
+
+/// What came of one scenario on one kernel.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub series: Series,
+    pub exit: i32,
+    /// All that the script wrote.
+    pub text: String,
+}
+
+impl Report {
+    /// The JSON objects among the lines.
+    pub fn json(&self) -> Vec<serde_json::Value> {
+        self.text
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// The JSON objects of one `kind`.
+    pub fn of_kind(&self, kind: &str) -> Vec<serde_json::Value> {
+        self.json().into_iter().filter(|value| value["kind"] == kind).collect()
+    }
+
+    /// The script must have ended with one of `codes`.
+    pub fn exits_with(&self, codes: &[i32]) -> Result<(), String> {
+        if codes.contains(&self.exit) {
+            Ok(())
+        } else {
+            Err(format!("the script ended with {}, not with one of {codes:?}", self.exit))
+        }
+    }
+
+    /// A line must hold `text`.
+    pub fn says(&self, text: &str) -> Result<(), String> {
+        if self.text.contains(text) { Ok(()) } else { Err(format!("`{text}` is nowhere in the output")) }
+    }
+}
+
+/// All checks armed, or some not: but never that nothing can be seen.
+fn doctor_sees_the_kernel(report: &Report) -> Result<(), String> {
+    report.exits_with(&[0, 1])?;
+    report.says("hook")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_scenario_has_its_own_name_and_a_script() {
+        let names: BTreeSet<_> = ALL.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for name in names {
+            let script = crate::vm::guest_scripts().join(format!("scenarios/{name}.sh"));
+            assert!(script.is_file(), "{} is missing", script.display());
+        }
+    }
+
+    #[test]
+    fn json_lines_are_picked_out_of_the_text() {
+        let text = "hello\n{\"kind\":\"violation\",\"check\":\"x\"}\n{broken\n{\"kind\":\"loss\"}\n";
+        let report = Report { series: Series::V7, exit: 0, text: text.into() };
+        assert_eq!(report.json().len(), 2);
+        assert_eq!(report.of_kind("violation")[0]["check"], "x");
+    }
+}

@@ -1,0 +1,294 @@
+//! `cargo xtask test`: everything that CI runs, as one list of steps.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use testbed::{Scenario, Series, matrix, scenario};
+
+use crate::log::Log;
+use crate::{build, ebpf, paths, setup};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Run only these steps
+    #[arg(value_name = "STEP")]
+    steps: Vec<String>,
+    /// Name the steps, and run none
+    #[arg(long)]
+    list: bool,
+    /// In the VM matrix, only this scenario
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<String>,
+    /// In the VM matrix, only this kernel
+    #[arg(long, value_name = "SERIES")]
+    kernel: Vec<Series>,
+}
+
+/// One row of the list.
+struct Step {
+    name: &'static str,
+    title: &'static str,
+    run: fn(&Arguments, &Log) -> Result<Tally>,
+}
+
+const STEPS: [Step; 9] = [
+    Step { name: "setup", title: "what the machine must have", run: set_up },
+    Step { name: "fmt", title: "formatting", run: fmt },
+    Step { name: "ebpf", title: "the eBPF object", run: build_ebpf },
+    Step { name: "clippy", title: "lints", run: clippy },
+    Step { name: "unit", title: "tests on the host", run: unit_tests },
+    Step { name: "licences", title: "licences and bans", run: licences },
+    Step { name: "static", title: "the static release build", run: static_build },
+    Step { name: "vm", title: "scenarios on real kernels", run: scenarios },
+    Step { name: "rules", title: "Prometheus rules", run: rules },
+];
+
+/// How many guests run side by side.
+const GUESTS: usize = 2;
+
+/// What a step counts.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: Option<&'static str>,
+}
+
+impl Tally {
+    const PASSED: Self = Self { passed: 1, failed: 0, skipped: None };
+    const FAILED: Self = Self { passed: 0, failed: 1, skipped: None };
+
+    fn skipped(why: &'static str) -> Self {
+        Self { skipped: Some(why), ..Self::default() }
+    }
+
+    fn of(ok: bool) -> Self {
+        if ok { Self::PASSED } else { Self::FAILED }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Runs the steps; the last line is `N passed, N failed`.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.list {
+        for step in &STEPS {
+            println!("{:<10} {}", step.name, step.title);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = arguments.steps.iter().find(|name| !STEPS.iter().any(|step| step.name == **name)) {
+        bail!("no step `{unknown}`; there are {}", STEPS.map(|step| step.name).join(", "));
+    }
+    let chosen: Vec<&Step> = STEPS
+        .iter()
+        .filter(|step| arguments.steps.is_empty() || arguments.steps.iter().any(|name| name == step.name))
+        .collect();
+    let mut total = Tally::default();
+    let start = Instant::now();
+    for (number, step) in chosen.iter().enumerate() {
+        println!("[{}/{}] {}: {} …", number + 1, chosen.len(), step.name, step.title);
+        total.add(step.run(arguments)?);
+    }
+    println!("all steps: {:.0} s", start.elapsed().as_secs_f64());
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Step {
+    fn run(&self, arguments: &Arguments) -> Result<Tally> {
+        let log = Log::new(self.name)?;
+        let start = Instant::now();
+        let tally = (self.run)(arguments, &log).unwrap_or_else(|error| {
+            println!("      {error:#}");
+            Tally::FAILED
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        match tally {
+            Tally { skipped: Some(why), .. } => println!("      skipped: {why}"),
+            Tally { failed: 0, passed, .. } => println!("      ok: {passed} passed, {seconds:.1} s"),
+            Tally { failed, passed, .. } => {
+                log.show();
+                println!("      FAILED: {passed} passed, {failed} failed, {seconds:.1} s");
+                println!("      log: {}", log.path.display());
+            }
+        }
+        Ok(tally)
+    }
+}
+
+fn set_up(_: &Arguments, _: &Log) -> Result<Tally> {
+    setup::ensure_all().map(|()| Tally::PASSED)
+}
+
+fn fmt(_: &Arguments, log: &Log) -> Result<Tally> {
+    log.run(&mut cargo(&["fmt", "--all", "--check"])).map(Tally::of)
+}
+
+fn build_ebpf(_: &Arguments, log: &Log) -> Result<Tally> {
+    log.run(&mut ebpf::command()?)
+        .and_then(|ok| if ok { ebpf::install().map(|_| Tally::PASSED) } else { Ok(Tally::FAILED) })
+}
+
+fn clippy(_: &Arguments, log: &Log) -> Result<Tally> {
+    let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    log.run(&mut cargo(&arguments)).map(Tally::of)
+}
+
+fn unit_tests(_: &Arguments, log: &Log) -> Result<Tally> {
+    let nextest = setup::runs(Command::new("cargo").args(["nextest", "--version"]));
+    let runs: &[&[&str]] = if nextest {
+        // nextest doesn't know the examples in the documentation.
+        &[
+            &["nextest", "run", "--workspace", "--locked", "--no-fail-fast"],
+            &["test", "--workspace", "--locked", "--doc"],
+        ]
+    } else {
+        &[&["test", "--workspace", "--locked", "--no-fail-fast"]]
+    };
+    let mut tally = Tally::default();
+    for arguments in runs {
+        let ok = log.run(&mut cargo(arguments))?;
+        let mut counted = counts(&log.last_output()?);
+        // What didn't even compile has no test that failed.
+        if !ok && counted.failed == 0 {
+            counted.failed = 1;
+        }
+        tally.add(counted);
+    }
+    Ok(tally)
+}
+
+/// Adds up the results in the output of `cargo test` or `cargo nextest run`.
+fn counts(output: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in output.lines().filter(|line| line.starts_with("test result:") || line.contains(" run: ")) {
+        let words: Vec<&str> = line.split([' ', ',', ';']).filter(|word| !word.is_empty()).collect();
+        for pair in words.windows(2) {
+            let number = pair[0].parse().unwrap_or(0);
+            match pair[1] {
+                "passed" => tally.passed += number,
+                "failed" | "timed" => tally.failed += number,
+                _ => {}
+            }
+        }
+    }
+    tally
+}
+
+fn licences(_: &Arguments, log: &Log) -> Result<Tally> {
+    if !setup::runs(Command::new("cargo").args(["deny", "--version"])) {
+        return Ok(Tally::skipped("cargo-deny is not installed"));
+    }
+    log.run(&mut cargo(&["deny", "--locked", "check", "licenses", "bans"])).map(Tally::of)
+}
+
+fn static_build(_: &Arguments, log: &Log) -> Result<Tally> {
+    log.run(&mut build::command()).map(Tally::of)
+}
+
+fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
+    let iommu_watch = build::binary();
+    if !iommu_watch.is_file() {
+        bail!("{} is missing: the step `static` builds it", iommu_watch.display());
+    }
+    let artefacts = paths::artefacts();
+    let chosen = |scenario: &Scenario| {
+        arguments.scenario.is_empty() || arguments.scenario.iter().any(|name| name == scenario.name)
+    };
+    let scenarios: Vec<Scenario> =
+        scenario::ALL.iter().filter(|scenario| chosen(scenario)).copied().collect();
+    let kernels = if arguments.kernel.is_empty() { &Series::ALL[..] } else { &arguments.kernel };
+    let options =
+        matrix::Options { iommu_watch: &iommu_watch, artefacts: &artefacts, kernels, guests: GUESTS };
+    let verdicts = matrix::run(&scenarios, &options, &|verdict| match &verdict.result {
+        Ok(()) => println!("      ok   {:<5} {}", verdict.series, verdict.scenario),
+        Err(why) => {
+            println!("      FAIL {:<5} {}: {why}", verdict.series, verdict.scenario);
+            println!("           {}", verdict.log.display());
+        }
+    });
+    let failed = verdicts.iter().filter(|verdict| verdict.result.is_err()).count();
+    Ok(Tally { passed: verdicts.len() - failed, failed, skipped: None })
+}
+
+/// Rules are files with `groups:`, their tests files with `rule_files:`.
+fn rules(_: &Arguments, log: &Log) -> Result<Tally> {
+    let files = yaml_files(&paths::workspace().join("dashboards"))?;
+    let with = |key: &str| -> Vec<&PathBuf> {
+        let has_key = |text: String| text.lines().any(|line| line.starts_with(key));
+        files.iter().filter(|file| fs::read_to_string(file).is_ok_and(has_key)).collect()
+    };
+    let (rules, tests) = (with("groups:"), with("rule_files:"));
+    if rules.is_empty() {
+        return Ok(Tally::skipped("there are no rules"));
+    }
+    if !setup::runs(Command::new("promtool").arg("--version")) {
+        return Ok(Tally::skipped("promtool is not installed"));
+    }
+    let mut tally = Tally::default();
+    for (what, files) in [("check", rules), ("test", tests)] {
+        for file in files {
+            let mut promtool = Command::new("promtool");
+            tally.add(log.run(promtool.args([what, "rules"]).arg(file)).map(Tally::of)?);
+        }
+    }
+    Ok(tally)
+}
+
+fn yaml_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let Ok(entries) = dir.read_dir() else { return Ok(found) };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(yaml_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(paths::workspace()).args(arguments);
+    cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(passed: usize, failed: usize) -> Tally {
+        Tally { passed, failed, skipped: None }
+    }
+
+    #[test]
+    fn results_of_several_test_programs_are_added_up() {
+        let output = "running 3 tests\n\
+             test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+             test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        assert_eq!(counts(output), tally(7, 2));
+    }
+
+    #[test]
+    fn the_summary_of_nextest_is_read() {
+        let output =
+            "     Summary [   1.234s] 30 tests run: 27 passed (1 slow), 2 failed, 1 timed out, 4 skipped\n";
+        assert_eq!(counts(output), tally(27, 3));
+        assert_eq!(counts("     Summary [   0.1s] 1 test run: 1 passed, 0 skipped\n"), tally(1, 0));
+    }
+
+    #[test]
+    fn a_test_that_prints_such_words_is_not_counted() {
+        assert_eq!(counts("7 passed, 3 failed\n"), tally(0, 0));
+    }
+}

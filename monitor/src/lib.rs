@@ -7,3 +7,4 @@ pub mod coverage;
 pub mod event;
 pub mod inventory;
 pub mod kernel;
+pub mod web;

@@ -2,7 +2,7 @@
 use monitor::kernel::{probes, ring::Ring, snapshot, clock};
 fn main() {
     let t0 = clock::monotonic_ns();
-    let mut p = match probes::attach(aya_log::Level::Info) { Ok(p) => p, Err(e) => { eprintln!("iommu-watch: {e}"); std::process::exit(2) } };
+    let mut p = match probes::attach(aya_log::Level::Info, |_| true) { Ok(p) => p, Err(e) => { eprintln!("iommu-watch: {e}"); std::process::exit(2) } };
     println!("attached in {} ms", (clock::monotonic_ns()-t0)/1_000_000);
     for (h, s) in p.coverage.iter() { println!("{:28} {:?}", h.name(), s); }
     let mut r = Ring::new(&mut p).unwrap();

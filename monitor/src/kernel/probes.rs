@@ -56,8 +56,9 @@ pub fn kernel_types() -> Result<Btf, Error> {
     Btf::parse(bytes).map_err(|source| Error::Btf { source })
 }
 
-/// Attaches every hook that this kernel has. `log_level` is that of the programs' own diagnostics.
-pub fn attach(log_level: aya_log::Level) -> Result<Probes, Error> {
+/// Attaches the hooks that are wanted and that this kernel has. `log_level` is that of the programs' own
+/// diagnostics.
+pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Probes, Error> {
     if !has_object() {
         return Err(Error::NoObject);
     }
@@ -89,7 +90,7 @@ pub fn attach(log_level: aya_log::Level) -> Result<Probes, Error> {
         .map_err(|error| Error::Load(Box::new(error)))?;
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
-    for (hook, state) in attach_all(&mut ebpf, &loader_btf, &types) {
+    for (hook, state) in attach_all(&mut ebpf, &loader_btf, &types, wanted) {
         coverage.set(hook, state);
     }
     if !Hook::ALL.iter().any(|&hook| coverage.attached(hook)) {
@@ -114,12 +115,17 @@ pub fn resolve(types: &Btf, row: &Row) -> Option<(&'static str, Vec<btf::Paramet
 
 /// Verifying and attaching a hook takes milliseconds, on an emulated machine a tenth of a second: the
 /// rows are dealt out to the CPUs.
-fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf) -> Vec<(Hook, HookState)> {
+fn attach_all(
+    ebpf: &mut Ebpf,
+    btf: &LoaderBtf,
+    types: &Btf,
+    wanted: fn(Hook) -> bool,
+) -> Vec<(Hook, HookState)> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
     let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
     let mut shares: Vec<Vec<(&Row, Programs)>> = Vec::new();
     shares.resize_with(workers, Vec::new);
-    for (index, row) in CATALOGUE.iter().enumerate() {
+    for (index, row) in CATALOGUE.iter().filter(|row| wanted(row.hook)).enumerate() {
         let own = Programs::take(&mut programs, row.hook.name());
         shares[index % workers].push((row, own));
     }

@@ -1,7 +1,6 @@
 //! Kernel stacks: ids to symbols. Addresses never leave this file.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader},
     sync::OnceLock,
@@ -42,10 +41,13 @@ impl Stacks {
     }
 }
 
-/// The kernel's functions by address.
+/// The kernel's functions by address: some 200,000 of them, so they are kept small.
 #[derive(Default)]
 struct Symbols {
-    by_address: BTreeMap<u64, String>,
+    /// Address, and where the name begins in `names`; in ascending order of address.
+    starts: Vec<(u64, u32)>,
+    /// The names, each with a newline after it.
+    names: String,
 }
 
 impl Symbols {
@@ -54,22 +56,29 @@ impl Symbols {
     }
 
     /// Lines of `address type name [module]`. Without the right to see addresses they are all zero.
-    fn parse(lines: impl BufRead) -> io::Result<Symbols> {
-        let mut by_address = BTreeMap::new();
-        for line in lines.lines() {
-            let line = line?;
+    fn parse(mut lines: impl BufRead) -> io::Result<Symbols> {
+        let mut symbols = Symbols::default();
+        let mut line = String::new();
+        while lines.read_line(&mut line)? != 0 {
             let mut words = line.split_ascii_whitespace();
-            let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else { continue };
-            let Ok(address) = u64::from_str_radix(address, 16) else { continue };
-            if address != 0 && matches!(kind, "t" | "T" | "w" | "W") {
-                by_address.insert(address, name.to_owned());
+            if let (Some(address), Some("t" | "T" | "w" | "W"), Some(name)) = (words.next(), words.next(), words.next())
+                && let Ok(address @ 1..) = u64::from_str_radix(address, 16)
+                && let Ok(start) = u32::try_from(symbols.names.len())
+            {
+                symbols.starts.push((address, start));
+                symbols.names.push_str(name);
+                symbols.names.push('\n');
             }
+            line.clear();
         }
-        Ok(Symbols { by_address })
+        symbols.starts.sort_unstable();
+        Ok(symbols)
     }
 
     fn name(&self, address: u64) -> Option<String> {
-        let (start, name) = self.by_address.range(..=address).next_back()?;
+        let after = self.starts.partition_point(|&(start, _)| start <= address);
+        let (start, at) = *self.starts.get(after.checked_sub(1)?)?;
+        let name = self.names.get(at as usize..)?.lines().next()?;
         Some(format!("{name}+{:#x}", address - start))
     }
 }

@@ -3,6 +3,7 @@
 #
 # What a script does is told on the output, a line each: "caller: COMMAND -> RESULT".
 
+PATH=$PATH:/guest
 modules=${modules:-/testmod}
 caller=/proc/iommu-caller
 faults=/sys/module/saboteur/parameters
@@ -97,9 +98,13 @@ fault() {
 	die "no fault $1"
 }
 
-# warnings: those of the kernel so far, each with its place
+# warnings: the functions in which the kernel warned or worse, a line each, since "forget_warnings"
 warnings() {
-	dmesg | sed -n 's/.*WARNING: \(CPU: [0-9]* PID: [0-9]* at \)*//p; s/.*\(BUG: \)/\1/p; s/.*\(Oops: \)/\1/p'
+	dmesg | sed -n 's/.*WARNING: .*[ ]\([A-Za-z0-9_.]*\)+0x.*/\1/p; s/.*\(BUG: .*\)/\1/p; s/.*\(Oops: .*\)/\1/p'
+}
+
+forget_warnings() {
+	dmesg -c >/dev/null
 }
 
 # wait_for_http URL [SECONDS]: until it answers

@@ -14,7 +14,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SIZE (64 << 10)
+/*
+ * One page: the flush of a range that isn't aligned to its size makes the Intel
+ * driver of 6.1 WARN once (qi_flush_piotlb), and it isn't that which is tested.
+ */
+#define SIZE 4096
 #define IOVA 0x100000
 
 static int check(int ret, const char *what)

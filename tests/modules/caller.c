@@ -73,13 +73,14 @@ static struct iommu_domain *find_domain(const char *name)
 
 static int name_domain(const char *name, struct iommu_domain *domain)
 {
+	size_t size = strlen(name) + 1;
 	struct named_domain *named;
 
-	named = kzalloc(sizeof(*named) + strlen(name) + 1, GFP_KERNEL);
+	named = kzalloc(sizeof(*named) + size, GFP_KERNEL);
 	if (!named)
 		return -ENOMEM;
 	named->domain = domain;
-	strcpy(named->name, name);
+	memcpy(named->name, name, size);
 	mutex_lock(&lock);
 	list_add(&named->link, &domains);
 	mutex_unlock(&lock);
@@ -153,6 +154,13 @@ static int do_forget(struct target *t)
 static int do_free(struct target *t)
 {
 	forget_domain(t->call->argv[1]);
+	iommu_domain_free(t->domain);
+	return 0;
+}
+
+/* The name stays and is stale, so that one can go on using what was freed. */
+static int do_free_stale(struct target *t)
+{
 	iommu_domain_free(t->domain);
 	return 0;
 }
@@ -456,6 +464,7 @@ static const struct command {
 	{ "current",			"Dn",	do_current },
 	{ "forget",			"N",	do_forget },
 	{ "free",			"N",	do_free },
+	{ "free-stale",			"N",	do_free_stale },
 	{ "attach",			"ND",	do_attach },
 	{ "detach",			"ND",	do_detach },
 	{ "attach-group",		"ND",	do_attach_group },

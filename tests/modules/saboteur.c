@@ -149,20 +149,20 @@ static void notrace on_call(unsigned long ip, unsigned long parent_ip,
 
 static int hook(const char *function, enum action action)
 {
+	size_t size = strlen(function) + 1;
 	struct hook *hook;
 	int err;
 
-	hook = kzalloc(sizeof(*hook) + strlen(function) + 1, GFP_KERNEL);
+	hook = kzalloc(sizeof(*hook) + size, GFP_KERNEL);
 	if (!hook)
 		return -ENOMEM;
-	strcpy(hook->function, function);
+	memcpy(hook->function, function, size);
 	hook->action = action;
 	hook->ops.func = on_call;
 	hook->ops.flags = FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_RECURSION;
 	if (action != DELAY)
 		hook->ops.flags |= FTRACE_OPS_FL_IPMODIFY;
-	err = ftrace_set_filter(&hook->ops, hook->function,
-				strlen(hook->function), 1);
+	err = ftrace_set_filter(&hook->ops, hook->function, size - 1, 1);
 	if (!err)
 		err = register_ftrace_function(&hook->ops);
 	if (err) {

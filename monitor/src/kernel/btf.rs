@@ -11,8 +11,10 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
-/// Nesting of members and chains of typedefs beyond this are taken for damage.
+/// Chains of typedefs beyond this are taken for damage.
 const DEPTH: usize = 32;
+/// Anonymous structs and unions looked through for one member; beyond it the types are taken for damage.
+const ANONYMOUS: usize = 256;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -234,7 +236,7 @@ impl Btf {
         let mut id = id;
         let mut parts = path.split('.').peekable();
         while let Some(part) = parts.next() {
-            let member = self.find(id, part, DEPTH)?;
+            let member = self.find(id, part, &mut { ANONYMOUS })?;
             offset = offset.checked_add(member.offset)?;
             if parts.peek().is_none() {
                 return Some(Member { offset, ..member });
@@ -245,11 +247,12 @@ impl Btf {
     }
 
     /// A member by name, in a struct or in the anonymous ones inside it.
-    fn find(&self, id: u32, name: &str, depth: usize) -> Option<Member> {
+    fn find(&self, id: u32, name: &str, left: &mut usize) -> Option<Member> {
         let aggregate = self.get(id)?;
-        if !aggregate.is_aggregate() || depth == 0 {
+        if !aggregate.is_aggregate() {
             return None;
         }
+        *left = left.checked_sub(1)?;
         let bitfields = aggregate.info >> 31 != 0;
         for index in 0..aggregate.len() {
             let at = aggregate.body + index * 12;
@@ -259,7 +262,7 @@ impl Btf {
             let (bit, width) = if bitfields { (place & 0xff_ffff, place >> 24) } else { (place, 0) };
             let here = Member { offset: bit / 8, bits: (width != 0).then_some((bit % 8, width)), kind };
             if label == 0 {
-                if let Some(inner) = self.find(self.plain(kind)?, name, depth - 1) {
+                if let Some(inner) = self.find(self.plain(kind)?, name, left) {
                     return Some(Member { offset: here.offset.checked_add(inner.offset)?, ..inner });
                 }
             } else if self.name(label) == name.as_bytes() {
@@ -318,3 +321,6 @@ fn string(strings: &[u8], offset: u32) -> &[u8] {
     let end = tail.iter().position(|&byte| byte == 0).unwrap_or(tail.len());
     &tail[..end]
 }
+
+#[cfg(test)]
+mod tests;

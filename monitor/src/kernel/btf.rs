@@ -10,6 +10,8 @@ use std::collections::HashMap;
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
+const VERSION: u8 = 1;
+const TRACEPOINT: &[u8] = b"btf_trace_";
 const HEADER_LEN: usize = 24;
 /// Chains of typedefs beyond this are taken for damage.
 const DEPTH: usize = 32;
@@ -100,6 +102,8 @@ pub struct Btf {
     types: Vec<usize>,
     structs: HashMap<Vec<u8>, Vec<u32>>,
     functions: HashMap<Vec<u8>, Vec<u32>>,
+    /// The typedefs of the tracepoints, `btf_trace_NAME`.
+    tracepoints: HashMap<Vec<u8>, Vec<u32>>,
 }
 
 impl Btf {
@@ -134,6 +138,7 @@ impl Btf {
             types: vec![0],
             structs: HashMap::new(),
             functions: HashMap::new(),
+            tracepoints: HashMap::new(),
         };
         btf.index(types_start, types_end)?;
         Ok(btf)
@@ -160,16 +165,15 @@ impl Btf {
                 kind::ENUM | kind::FUNC_PROTO => found.len() * 8,
                 other => return Err(Error::Kind(id, other)),
             };
+            let name = string(&self.bytes[self.strings..self.strings_end], found.name);
             let names = match found.kind() {
-                kind::STRUCT => Some(&mut self.structs),
+                kind::STRUCT if !name.is_empty() => Some(&mut self.structs),
                 kind::FUNC => Some(&mut self.functions),
+                kind::TYPEDEF if name.starts_with(TRACEPOINT) => Some(&mut self.tracepoints),
                 _ => None,
             };
             if let Some(names) = names {
-                let name = string(&self.bytes[self.strings..self.strings_end], found.name);
-                if !name.is_empty() {
-                    names.entry(name.to_vec()).or_default().push(id);
-                }
+                names.entry(name.to_vec()).or_default().push(id);
             }
             self.types.push(at);
             at = found.body + body;
@@ -177,9 +181,43 @@ impl Btf {
         if at == end { Ok(()) } else { Err(Error::Malformed("the last type is cut short")) }
     }
 
-    /// Whether the kernel has a struct of this name.
-    pub fn has_struct(&self, name: &str) -> bool {
-        self.structs.contains_key(name.as_bytes())
+    /// The same BTF with nothing in it but these functions and all tracepoints, under their own ids: all that
+    /// a loader needs to attach to them. It looks names up by a walk over all types, for each program
+    /// anew, which in the whole BTF costs more than to verify the program.
+    pub fn skeleton(&self, functions: &[&str]) -> Vec<u8> {
+        let wanted = functions.iter().filter_map(|name| self.functions.get_key_value(name.as_bytes()));
+        let mut kept: HashMap<u32, (u32, &[u8])> = HashMap::new();
+        for (kind, (name, ids)) in wanted
+            .map(|entry| (kind::FUNC, entry))
+            .chain(self.tracepoints.iter().map(|entry| (kind::TYPEDEF, entry)))
+        {
+            kept.extend(ids.iter().map(|&id| (id, (kind, name.as_slice()))));
+        }
+        let mut types = Vec::with_capacity(self.types.len() * 12);
+        let mut strings = vec![0];
+        for id in 1..self.types.len() as u32 {
+            let (name, kind) = match kept.get(&id) {
+                Some(&(kind, name)) => {
+                    let at = strings.len() as u32;
+                    strings.extend(name);
+                    strings.push(0);
+                    (at, kind)
+                }
+                None => (0, kind::FWD),
+            };
+            for word in [name, kind << 24, 0] {
+                types.extend(word.to_le_bytes());
+            }
+        }
+        let mut out = MAGIC.to_le_bytes().to_vec();
+        out.extend([VERSION, 0]);
+        let types_len = types.len() as u32;
+        for word in [HEADER_LEN as u32, 0, types_len, types_len, strings.len() as u32] {
+            out.extend(word.to_le_bytes());
+        }
+        out.extend(types);
+        out.extend(strings);
+        out
     }
 
     /// The member at `path` (`a.b.c`; anonymous structs and unions are looked through) of a struct.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use aya::{
-    Btf as LoaderBtf, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
+    Btf as LoaderBtf, Ebpf, Endianness, EbpfError, EbpfLoader, VerifierLogLevel,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint},
 };
 use monitor_ebpf::wire::{ABSENT, Arguments, Hook};
@@ -63,14 +63,10 @@ pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Pro
         return Err(Error::NoObject);
     }
     host::may_attach()?;
-    // Both indexes of the kernel's types take their time on a slow machine, so each gets a core.
-    let (types, loader_btf) = std::thread::scope(|scope| {
-        let ours = scope.spawn(kernel_types);
-        let theirs = LoaderBtf::from_sys_fs();
-        (ours.join(), theirs)
-    });
-    let types = types.map_err(|_| Error::Btf { source: btf::Error::Malformed("it can't be indexed") })??;
-    let loader_btf = loader_btf.map_err(|_| Error::Btf { source: btf::Error::Malformed("the loader can't read it") })?;
+    let types = kernel_types()?;
+    let symbols: Vec<&str> = CATALOGUE.iter().filter_map(|row| Some(resolve(&types, row)?.0)).collect();
+    let loader_btf = LoaderBtf::parse(&types.skeleton(&symbols), Endianness::default())
+        .map_err(|_| Error::Btf { source: btf::Error::Malformed("the loader can't read it") })?;
     let layout = layout::layout(&types).map_err(|source| Error::Btf { source })?;
     let arguments = CATALOGUE.iter().fold([Arguments::NONE; Hook::COUNT], |mut all, row| {
         if let Some((_, parameters)) = resolve(&types, row) {

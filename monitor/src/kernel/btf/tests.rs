@@ -159,6 +159,22 @@ fn functions_of_one_name_that_differ_have_no_parameters() {
 }
 
 #[test]
+fn a_skeleton_keeps_the_ids_of_what_is_hooked() {
+    let mut types = Builder::new();
+    let int = types.int();
+    types.aggregate(kind::STRUCT, "device", false, &[("id", int, 0)]);
+    types.function("other", &[("a", int)]);
+    types.function("attach", &[("a", int)]);
+    types.add("btf_trace_add", kind::TYPEDEF, 0, int);
+    let whole = types.parse();
+    let skeleton = Btf::parse(whole.skeleton(&["attach", "nothing"])).expect("well-formed");
+    assert_eq!(skeleton.functions.get("attach".as_bytes()), whole.functions.get("attach".as_bytes()));
+    assert_eq!(skeleton.tracepoints, whole.tracepoints);
+    assert_eq!(skeleton.functions.len(), 1);
+    assert_eq!(skeleton.types.len(), whole.types.len());
+}
+
+#[test]
 fn a_type_that_contains_itself_is_no_endless_walk() {
     let mut types = Builder::new();
     // Type 1 is a typedef of itself; type 2 holds an anonymous member of its own type.

@@ -9,11 +9,11 @@ use testbed::qemu::Qemu;
 
 pub fn run() -> Result<()> {
     let cache = Cache::open()?;
-    println!("cache      {}", cache.root().display());
-    println!("qemu       {}", Qemu::fetch(&cache)?.version);
-    println!("busybox    {}", Busybox::fetch(&cache)?.version);
+    println!("cache       {}", cache.root().display());
+    println!("qemu        {}", Qemu::fetch(&cache)?.version);
+    println!("busybox     {}", Busybox::fetch(&cache)?.version);
     for series in Series::ALL {
-        println!("kernel {series:<4}{}", DebianKernel::fetch(&cache, series)?.release);
+        println!("kernel {series:<5}{}", DebianKernel::fetch(&cache, series)?.release);
     }
     Ok(())
 }

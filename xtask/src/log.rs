@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -70,11 +70,16 @@ impl Log {
 
     /// Shows its end.
     pub fn show(&self) {
-        let text = fs::read(&self.path).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+        for line in tail(&self.path, SHOWN) {
             println!("      | {line}");
         }
     }
+}
+
+/// The last `count` lines of a file, none where it can't be read.
+pub fn tail(file: &Path, count: usize) -> Vec<String> {
+    let text = fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(count)..].iter().map(|&line| line.to_owned()).collect()
 }

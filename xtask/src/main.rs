@@ -38,14 +38,21 @@ enum Command {
     Vm(Box<vm::Arguments>),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let success = |()| ExitCode::SUCCESS;
-    match Cli::parse().command {
+/// The exit code where a command could not do its work at all; other codes are those of what it ran.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
+    let result = match Cli::parse().command {
         Command::BuildEbpf => ebpf::build().map(|_| ExitCode::SUCCESS),
         Command::Demo => demo::run(),
-        Command::Fetch => fetch::run().map(success),
-        Command::Setup => setup::ensure_all().map(success),
+        Command::Fetch => fetch::run().map(done),
+        Command::Setup => setup::ensure_all().map(done),
         Command::Test(arguments) => test::run(&arguments),
         Command::Vm(arguments) => vm::run(*arguments),
-    }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(FAILED)
+    })
 }

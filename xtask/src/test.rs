@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use testbed::{Scenario, Series, matrix, scenario};
 
-use crate::log::Log;
+use crate::log::{self, Log};
 use crate::{build, ebpf, paths, setup};
 
 #[derive(clap::Args)]
@@ -128,7 +128,7 @@ fn set_up(_: &Arguments, _: &Log) -> Result<Tally> {
 }
 
 fn fmt(_: &Arguments, log: &Log) -> Result<Tally> {
-    log.run(&mut cargo(&["fmt", "--all", "--check"])).map(Tally::of)
+    log.run(&mut cargo(&["fmt", "--all", "--check", "--", "--color=never"])).map(Tally::of)
 }
 
 fn build_ebpf(_: &Arguments, log: &Log) -> Result<Tally> {
@@ -207,15 +207,23 @@ fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
     let kernels = if arguments.kernel.is_empty() { &Series::ALL[..] } else { &arguments.kernel };
     let options =
         matrix::Options { iommu_watch: &iommu_watch, artefacts: &artefacts, kernels, guests: GUESTS };
-    let verdicts = matrix::run(&scenarios, &options, &|verdict| match &verdict.result {
-        Ok(()) => println!("      ok   {:<5} {}", verdict.series, verdict.scenario),
-        Err(why) => {
-            println!("      FAIL {:<5} {}: {why}", verdict.series, verdict.scenario);
-            println!("           {}", verdict.log.display());
-        }
-    });
+    let verdicts = matrix::run(&scenarios, &options, &tell);
     let failed = verdicts.iter().filter(|verdict| verdict.result.is_err()).count();
     Ok(Tally { passed: verdicts.len() - failed, failed, skipped: None })
+}
+
+fn tell(verdict: &matrix::Verdict) {
+    let matrix::Verdict { scenario, series, result, log } = verdict;
+    match result {
+        Ok(()) => println!("      ok   {series:<5} {scenario}"),
+        Err(why) => {
+            println!("      FAIL {series:<5} {scenario}: {why}");
+            for line in log::tail(log, 15) {
+                println!("           | {line}");
+            }
+            println!("           {}", log.display());
+        }
+    }
 }
 
 /// Rules are files with `groups:`, their tests files with `rule_files:`.

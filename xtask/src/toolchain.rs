@@ -81,8 +81,11 @@ pub fn bpf_linker() -> Result<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
         .map(|home| home.join("bin"));
-    let found =
-        path_dirs().into_iter().chain(cargo_home).map(|dir| dir.join("bpf-linker")).find(|tool| tool.is_file());
+    let found = path_dirs()
+        .into_iter()
+        .chain(cargo_home)
+        .map(|dir| dir.join("bpf-linker"))
+        .find(|tool| tool.is_file());
     match found {
         Some(linker) => Ok(linker),
         None => bail!(

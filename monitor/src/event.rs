@@ -271,7 +271,9 @@ fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
     let has = |bit: u32| header.known & bit != 0;
     let (ret, returned) = match (phase, returns(hook)) {
         (Phase::End, Returns::Errno) => (Some(record.ret as i32), None),
-        (Phase::End, Returns::Pointer) if (-MAX_ERRNO..=0).contains(&record.ret) => (Some(record.ret as i32), None),
+        (Phase::End, Returns::Pointer) if (-MAX_ERRNO..=0).contains(&record.ret) => {
+            (Some(record.ret as i32), None)
+        }
         (Phase::End, Returns::Pointer) => (Some(0), Key::new(record.ret as u64)),
         _ => (None, None),
     };

@@ -1,10 +1,13 @@
 //! iommu-watch: runtime invariant monitor for the Linux IOMMU.
 //!
-//! The way of the data: [`kernel`] (probes, ring) → [`event`] → `model` → `check` → `report`, driven by
-//! `watcher`; the commands are different ends of this one pipe. ARCHITECTURE.md maps it.
+//! The way of the data: [`kernel`] (probes, ring) → [`event`] → [`model`] → [`check`] → `report`, driven
+//! by [`watcher`]; the commands are different ends of this one pipe. ARCHITECTURE.md maps it.
 
+pub mod check;
 pub mod coverage;
 pub mod event;
 pub mod inventory;
 pub mod kernel;
+pub mod model;
+pub mod watcher;
 pub mod web;

@@ -11,8 +11,8 @@ mod record;
 pub use hook::Hook;
 pub use layout::{ABSENT, Arguments, Layout, NO_ARGUMENT};
 pub use record::{
-    ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation, PasidArray,
-    Phase, Task, known,
+    ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,
+    PasidArray, Phase, Task, known,
 };
 
 /// Version of the wire format: a recording or a pinned ring of another version is not read as this one.

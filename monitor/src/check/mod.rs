@@ -1,0 +1,61 @@
+//! The checks: each holds one invariant against what became known.
+//!
+//! A check keeps no state of its own. It judges a transition by the model, and says of what it raised
+//! whether it still stands.
+
+mod attach_imbalance;
+mod book;
+mod ownership_leaked;
+mod ownership_stuck;
+mod pasid_left_on_release;
+mod pasid_table_shared;
+mod spec;
+mod violation;
+
+pub(crate) use book::{Book, Outcome, Scope};
+pub use book::{Reason, Resolved};
+pub use spec::{CheckState, Needs, Severity, Spec};
+pub use violation::{
+    Confidence, Finding, Fingerprint, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,
+};
+
+use crate::coverage::Coverage;
+use crate::inventory::Inventory;
+use crate::model::{Host, Names, Transition};
+
+/// Every check, in the order in which they are listed.
+pub static REGISTRY: [&dyn Check; 5] = [
+    &pasid_left_on_release::PasidLeftOnRelease,
+    &ownership_stuck::OwnershipStuck,
+    &ownership_leaked::OwnershipLeaked,
+    &attach_imbalance::AttachImbalance,
+    &pasid_table_shared::PasidTableShared,
+];
+
+/// One invariant.
+pub trait Check: Sync {
+    fn spec(&self) -> &'static Spec;
+
+    /// Holds what became known against the invariant.
+    fn judge(&self, transition: &Transition, case: &mut Case<'_>);
+
+    /// Whether what was found still stands.
+    fn standing(&self, subject: &Subject, host: &Host) -> Standing;
+
+    /// How far the check can do its work.
+    fn state(&self, coverage: &Coverage, _inventory: Option<&Inventory>) -> CheckState {
+        self.spec().needs.state(coverage)
+    }
+}
+
+/// What a check judges by, and where it puts what it found.
+pub struct Case<'a> {
+    pub host: &'a Host,
+    pub names: &'a mut Names,
+    pub findings: &'a mut Vec<Finding>,
+}
+
+/// The check of this name.
+pub fn find(name: &str) -> Option<&'static dyn Check> {
+    REGISTRY.iter().copied().find(|check| check.spec().name == name)
+}

@@ -1,0 +1,195 @@
+//! `pasid-left-on-release`: who lets go of a group leaves no PASID behind.
+
+use monitor_ebpf::wire::Hook;
+
+use crate::event::{Event, PasidArray};
+use crate::model::{Attachment, Group, Host, Operation, Presence, Transition};
+
+use super::spec::{Needs, Severity, Spec};
+use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
+use super::{Case, Check};
+
+pub(super) struct PasidLeftOnRelease;
+
+static SPEC: Spec = Spec {
+    name: "pasid-left-on-release",
+    section: "Ownership",
+    severities: &[Severity::Critical],
+    invariant: "On entry of the call that would let the last use of a group go (owner_cnt 1: \
+                iommu_group_release_dma_owner, iommu_device_release_dma_owner, \
+                iommu_device_unuse_default_domain), judged under group->mutex: no index >= 1 is in pasid_array, and \
+                no PASID >= 1 is present in a member's hardware table.",
+    why: "A PASID that outlives its owner is a translation that nobody answers for: the device can still do DMA \
+          through it, into memory that may belong to somebody else by then. The core WARNs, if it looks at all, and \
+          returns early: the group is not released either.",
+    needs: Needs {
+        core_pasids: true,
+        required: &[Hook::PasidAttach, Hook::PasidDetach],
+        required_if_present: &[Hook::PasidReplace],
+        any_of: &[Hook::ReleaseGroup, Hook::ReleaseDevice, Hook::UnuseDefault],
+        degrades: &[
+            (Hook::ReleaseGroup, "PASIDs left by VFIO's release of a group are missed"),
+            (Hook::ReleaseDevice, "PASIDs left by iommufd's release of a device are missed"),
+            (Hook::UnuseDefault, "PASIDs left by the unbinding of a driver are missed"),
+            (Hook::ClaimGroup, "a claim that races with a release is not seen"),
+            (Hook::ClaimDevice, "a claim that races with a release is not seen"),
+            (Hook::UseDefault, "a driver's bind that races with an unbind is not seen"),
+        ],
+    },
+    implies: &["ownership-stuck", "ownership-leaked"],
+    traps: &[
+        "PASID 0 is the RID's own: its handle in pasid_array is no leftover.",
+        "A reserved entry (XA_ZERO_ENTRY) in the middle of an attach is none either; one that stands under the mutex \
+         is an attach without a handle (6.11 to 6.14) and counts.",
+        "With several claims on a group only the last release counts.",
+        "A member with max_pasids 0 has no PASIDs and is skipped by the core.",
+        "An attach or detach of the same PASID that overlaps with the release could have come before or after it: \
+         nothing is raised.",
+    ],
+    seen_in: &[
+        "J. Gunthorpe, linux-iommu, 8 Sep 2022 (\"Re: [PATCH v13 09/13] iommu/sva: Refactoring \
+         iommu_sva_bind/unbind_device()\"): when ownership of a group is all released, its PASID table must be empty",
+        "drivers/iommu/iommu.c from 6.2: __iommu_release_dma_ownership and iommu_device_unuse_default_domain WARN, and \
+         return early",
+    ],
+    what_to_do: &[
+        "Treat the device as able to reach memory that it should not: take it out of service, or keep it away from \
+         the next tenant.",
+        "Look at attached_by: that task, or the driver under it, attached the PASID and didn't detach it. Its stack \
+         names the driver.",
+        "Look at triggered_by: that is who let the group go.",
+        "A PASID goes when its user goes: end the process that holds the bond, or unbind the driver. If \
+         ownership-stuck or ownership-leaked is implied, the group can't be claimed again before a reboot or the \
+         device's removal.",
+        "Report it to the driver's maintainer with the violation's JSON: it names the kernel rule that was broken.",
+    ],
+};
+
+impl Check for PasidLeftOnRelease {
+    fn spec(&self) -> &'static Spec {
+        &SPEC
+    }
+
+    fn judge(&self, transition: &Transition, case: &mut Case<'_>) {
+        let Transition::Returned { group: reference, operation, end } = transition else { return };
+        let Some(group) = case.host.group(*reference).filter(|_| operation.synced) else { return };
+        let Some(count) = lets_go(operation) else { return };
+        let left = leftovers(operation, end);
+        if left.is_empty() {
+            return;
+        }
+        let pasids: Vec<(u32, Option<Attachment>)> =
+            left.iter().map(|&(pasid, ref found)| (pasid, Some(known(group, pasid, found)))).collect();
+        let subjects = left.iter().map(|(pasid, found)| (*pasid, found.domain.map(|domain| domain.key)));
+        let numbers: Vec<u32> = left.iter().map(|(pasid, _)| *pasid).collect();
+        let actor = operation.actor();
+        case.findings.push(Finding {
+            check: &SPEC,
+            severity: SPEC.severity(),
+            subject: Subject::Leftover { group: *reference, pasids: subjects.collect() },
+            proved: true,
+            mono_ns: end.mono_ns,
+            device: None,
+            domain: pasids.first().and_then(|(_, attachment)| attachment.as_ref()?.domain),
+            summary: format!(
+                "{}[{}] {} group {} with {} still attached",
+                actor.comm,
+                actor.tid,
+                verb(operation.hook),
+                group.id,
+                list(&numbers)
+            ),
+            triggered_by: Some(actor),
+            read: vec![
+                Read { what: "owner_cnt on entry", value: Value::Count(count) },
+                Read { what: "PASIDs in pasid_array", value: Value::Pasids(numbers) },
+                Read { what: "read under group->mutex", value: Value::Flag(operation.locked.is_some()) },
+            ],
+            pasids,
+            confidence: Confidence::ReadBack,
+        });
+    }
+
+    fn standing(&self, subject: &Subject, host: &Host) -> Standing {
+        let Subject::Leftover { group, pasids } = subject else { return Standing::Cleared };
+        let Some(group) = host.group(*group) else { return Standing::Released };
+        let mut standing = Standing::Cleared;
+        for (pasid, domain) in pasids {
+            match group.presence(*pasid) {
+                Presence::Attached(now)
+                    if now.domain.zip(*domain).is_none_or(|(now, then)| now.key == then) =>
+                {
+                    return Standing::Stands;
+                }
+                Presence::Attached(_) | Presence::Absent => {}
+                Presence::Unknown => standing = Standing::Unknown,
+            }
+        }
+        standing
+    }
+}
+
+/// The uses that were left on entry, if this is the call that lets the last one go.
+fn lets_go(operation: &Operation) -> Option<u32> {
+    // Under the mutex, in __iommu_release_dma_ownership: nothing comes after it.
+    if let Some(locked) = &operation.locked {
+        return locked.before.ownership.map(|ownership| ownership.count).filter(|&count| count > 0);
+    }
+    if operation.overlap.ownership() {
+        return None;
+    }
+    let count = operation.begin.group?.ownership?.count;
+    match operation.hook {
+        Hook::ReleaseGroup => Some(count).filter(|&count| count > 0),
+        Hook::ReleaseDevice | Hook::UnuseDefault => Some(count).filter(|&count| count == 1),
+        _ => None,
+    }
+}
+
+/// The PASIDs that were attached while the call held the mutex.
+pub(super) fn leftovers(operation: &Operation, end: &Event) -> Vec<(u32, Attachment)> {
+    let found = |array: &PasidArray| -> Vec<(u32, Attachment)> {
+        let pasids = array.pasids();
+        pasids.map(|entry| (entry.pasid, Attachment { domain: entry.domain, attached_by: None })).collect()
+    };
+    if let Some(array) = operation.locked.as_ref().and_then(|locked| locked.before.array.as_ref()) {
+        return found(array);
+    }
+    let (Some(before), Some(after)) = (&operation.begin.array, &end.array) else { return Vec::new() };
+    let mut left = found(before);
+    left.retain(|(pasid, _)| {
+        !operation.overlap.pasid(*pasid) && after.entries.iter().any(|entry| entry.pasid == *pasid)
+    });
+    left
+}
+
+/// What was read of a PASID, with what the model knows of it if that is the same attachment.
+pub(super) fn known(group: &Group, pasid: u32, found: &Attachment) -> Attachment {
+    match group.attachment(pasid) {
+        Some(known) if found.domain.is_none() => known.clone(),
+        Some(known) if known.domain.map(|domain| domain.key) == found.domain.map(|domain| domain.key) => {
+            known.clone()
+        }
+        _ => found.clone(),
+    }
+}
+
+fn verb(hook: Hook) -> &'static str {
+    match hook {
+        Hook::ReleaseGroup => "released DMA ownership of",
+        Hook::ReleaseDevice => "released its device's DMA ownership of",
+        _ => "unbound the last driver of",
+    }
+}
+
+/// `PASID 5`, `PASIDs 5, 6 and 7`
+pub(super) fn list(pasids: &[u32]) -> String {
+    match pasids {
+        [] => "no PASID".into(),
+        [one] => format!("PASID {one}"),
+        [first @ .., last] => {
+            let first: Vec<String> = first.iter().map(u32::to_string).collect();
+            format!("PASIDs {} and {last}", first.join(", "))
+        }
+    }
+}

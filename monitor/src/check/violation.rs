@@ -1,0 +1,271 @@
+//! A broken invariant: what a check found, and what is told of it.
+
+use std::fmt;
+
+use crate::event::{Domain, Key, Ownership};
+use crate::inventory::Inventory;
+use crate::model::{Actor, Attachment, DomainName, Evidence, Group, GroupRef, Host, Names};
+
+use super::spec::{Severity, Spec};
+
+/// What a check found.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub check: &'static Spec,
+    pub severity: Severity,
+    pub subject: Subject,
+    /// Proved by what was read and seen. Else it is raised only if it still stands at a second look.
+    pub proved: bool,
+    pub mono_ns: u64,
+    /// The device that it is about, where it is about one of the group's.
+    pub device: Option<String>,
+    /// The PASIDs that it is about.
+    pub pasids: Vec<(u32, Option<Attachment>)>,
+    pub domain: Option<Domain>,
+    pub triggered_by: Option<Actor>,
+    pub summary: String,
+    /// The values that it was judged by.
+    pub read: Vec<Read>,
+    pub confidence: Confidence,
+}
+
+/// What has to be looked at to say whether it still stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// PASIDs that should have been gone, each with its domain.
+    Leftover { group: GroupRef, pasids: Vec<(u32, Option<Key>)> },
+    /// An ownership that should have been given up, or a domain that should have been left.
+    Held { group: GroupRef, ownership: Ownership, domain: Option<Key> },
+    /// This many uses of a group were not given back.
+    Leak { group: GroupRef, uses: u32 },
+    /// Something happened: there is nothing to look at.
+    Happened { group: GroupRef },
+    /// Two devices, each by its address and generation, with one table.
+    Shared { devices: [(Key, u64); 2], table: Key },
+}
+
+impl Subject {
+    pub fn group(&self) -> Option<GroupRef> {
+        match self {
+            Subject::Leftover { group, .. }
+            | Subject::Held { group, .. }
+            | Subject::Leak { group, .. }
+            | Subject::Happened { group } => Some(*group),
+            Subject::Shared { .. } => None,
+        }
+    }
+}
+
+/// Whether a violation still stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Stands,
+    /// The state is right again.
+    Cleared,
+    /// What it was about is gone.
+    Released,
+    /// The state isn't known.
+    Unknown,
+    /// It happened, and there is nothing that could stand.
+    Happened,
+}
+
+/// How it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confidence {
+    /// From the results of calls.
+    Observed,
+    /// From the kernel's own state, read.
+    ReadBack,
+}
+
+impl Confidence {
+    pub fn name(self) -> &'static str {
+        match self {
+            Confidence::Observed => "observed",
+            Confidence::ReadBack => "read-back",
+        }
+    }
+}
+
+/// A value that a verdict rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// `owner_cnt at entry`
+    pub what: &'static str,
+    pub value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Count(u32),
+    Flag(bool),
+    Pasids(Vec<u32>),
+    Domain(Option<DomainName>),
+    Names(Vec<String>),
+}
+
+/// The same cause on the same object has the same value, also after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(pub u64);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// 64-bit FNV-1a: short, and the same on every machine and in every release.
+struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn part(&mut self, bytes: &[u8]) {
+        for &byte in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+/// A PASID of a violation, and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pasid {
+    pub pasid: u32,
+    pub domain: Option<DomainName>,
+    /// `None`: attached before we watched.
+    pub attached_by: Option<Actor>,
+}
+
+/// A consequence that was folded into its root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Implied {
+    pub check: &'static str,
+    pub mono_ns: u64,
+    pub summary: String,
+}
+
+/// An event that led there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub event: Evidence,
+    pub domain: Option<DomainName>,
+}
+
+/// A broken invariant, with all that a person needs: plain data for the reports.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub check: &'static Spec,
+    pub severity: Severity,
+    pub fingerprint: Fingerprint,
+    pub mono_ns: u64,
+    /// The group's number; `None` if it is about no single group.
+    pub group: Option<u32>,
+    pub devices: Vec<String>,
+    pub iommu_driver: Option<String>,
+    pub pasids: Vec<Pasid>,
+    pub domain: Option<DomainName>,
+    pub summary: String,
+    pub triggered_by: Option<Actor>,
+    pub implied: Vec<Implied>,
+    pub evidence: Vec<Step>,
+    pub read: Vec<Read>,
+    pub confidence: Confidence,
+}
+
+impl Violation {
+    /// Who attached the first of the PASIDs whose attach was seen.
+    pub fn attached_by(&self) -> Option<&Actor> {
+        self.pasids.iter().find_map(|pasid| pasid.attached_by.as_ref())
+    }
+
+    /// Dresses a finding with what else is known of its objects.
+    pub(super) fn new(
+        finding: &Finding,
+        host: &Host,
+        inventory: Option<&Inventory>,
+        names: &mut Names,
+        boot_id: &str,
+    ) -> Violation {
+        let group = finding.subject.group().and_then(|group| host.group(group));
+        let devices = devices(&finding.subject, group, host, inventory);
+        let pasids = finding.pasids.iter().map(|(pasid, attachment)| Pasid {
+            pasid: *pasid,
+            domain: attachment.as_ref().and_then(|known| known.domain).map(|domain| names.domain(domain)),
+            attached_by: attachment.as_ref().and_then(|known| known.attached_by.as_deref().cloned()),
+        });
+        Violation {
+            pasids: pasids.collect(),
+            check: finding.check,
+            severity: finding.severity,
+            fingerprint: fingerprint(finding, group, &devices, boot_id),
+            mono_ns: finding.mono_ns,
+            group: group.map(|group| group.id),
+            iommu_driver: iommu_driver(&devices, inventory),
+            devices,
+            domain: finding.domain.map(|domain| names.domain(domain)),
+            summary: finding.summary.clone(),
+            triggered_by: finding.triggered_by.clone(),
+            implied: Vec::new(),
+            evidence: group.map_or(Vec::new(), |group| steps(group, names)),
+            read: finding.read.clone(),
+            confidence: finding.confidence,
+        }
+    }
+}
+
+fn devices(
+    subject: &Subject,
+    group: Option<&Group>,
+    host: &Host,
+    inventory: Option<&Inventory>,
+) -> Vec<String> {
+    let mut names = match (subject, group) {
+        (Subject::Shared { devices, .. }, _) => {
+            let known = devices.iter().filter_map(|(key, _)| host.device(*key));
+            known.map(|device| device.name.clone()).collect()
+        }
+        (_, Some(group)) => {
+            let mut names = host.names(group);
+            let entry = inventory.and_then(|inventory| inventory.group(group.id));
+            names.extend(entry.iter().flat_map(|entry| &entry.devices).map(|device| device.name.clone()));
+            names
+        }
+        (_, None) => Vec::new(),
+    };
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn iommu_driver(devices: &[String], inventory: Option<&Inventory>) -> Option<String> {
+    let groups = inventory.iter().flat_map(|inventory| &inventory.groups);
+    let mut entries = groups.flat_map(|group| &group.devices);
+    entries.find(|entry| devices.contains(&entry.name))?.iommu_driver.clone()
+}
+
+fn steps(group: &Group, names: &mut Names) -> Vec<Step> {
+    let steps = group
+        .evidence()
+        .map(|event| Step { domain: event.domain.map(|domain| names.domain(domain)), event: event.clone() });
+    steps.collect()
+}
+
+fn fingerprint(finding: &Finding, group: Option<&Group>, devices: &[String], boot_id: &str) -> Fingerprint {
+    let mut hash = Fnv::new();
+    hash.part(finding.check.name.as_bytes());
+    hash.part(boot_id.as_bytes());
+    match group {
+        Some(group) => hash.part(&group.id.to_le_bytes()),
+        None => devices.iter().for_each(|device| hash.part(device.as_bytes())),
+    }
+    hash.part(finding.device.as_deref().unwrap_or_default().as_bytes());
+    for (pasid, attachment) in &finding.pasids {
+        let by = attachment.as_ref().and_then(|known| known.attached_by.as_ref());
+        hash.part(&pasid.to_le_bytes());
+        hash.part(&by.map_or(0, |actor| actor.mono_ns).to_le_bytes());
+    }
+    Fingerprint(hash.0)
+}

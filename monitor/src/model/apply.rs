@@ -1,0 +1,360 @@
+//! One event, applied: what it lets us know of its group and device.
+//!
+//! What an event read of its group is taken over only where it is sound: under `group->mutex`, or where
+//! no call of another task that could be changing it was under way. On entry of a call the reading is
+//! the state before the call, on return the state after it.
+
+use monitor_ebpf::wire::{Hook, Phase};
+
+use crate::event::{Event, Key};
+
+use super::group::{Actor, Attachment, Group, Presence};
+use super::host::{Host, MAX_PASIDS, forget};
+use super::order::{Locked, Operation, Overlap, Reading, Touches, under_mutex};
+use super::transition::Transition;
+
+/// More PASIDs in doubt than this, and the group is unknown.
+const MAX_DOUBTFUL: usize = 65_536;
+
+impl Host {
+    /// Takes in one event, in the order of the ring, and says what became known by it.
+    pub fn apply(&mut self, event: Event, transitions: &mut Vec<Transition>) {
+        let role = Role::of(event.hook);
+        let group = match role {
+            Role::Leaving(_) | Role::Hardware => self.known_group(&event),
+            Role::Call | Role::Letting | Role::Reading | Role::Joining => {
+                self.meet_group(&event, transitions)
+            }
+        };
+        self.apply_device(&event, group, transitions);
+        let Some(key) = group else { return };
+        let before = self.group_mut(key).map_or(0, |group| group.pasids.len());
+        match role {
+            Role::Call => match event.phase {
+                Phase::Begin => self.begin(key, event, transitions),
+                Phase::End | Phase::Point => self.end(key, event, transitions),
+            },
+            Role::Letting => self.let_go(key, &event, transitions),
+            Role::Reading => self.read(key, &event, transitions),
+            Role::Leaving(Leaver::Group) if event.phase != Phase::End => {
+                return self.drop_group(key, transitions);
+            }
+            Role::Joining | Role::Leaving(_) | Role::Hardware => self.note(key, &event),
+        }
+        let after = self.group_mut(key).map_or(0, |group| group.pasids.len());
+        self.pasids = self.pasids + after - before;
+    }
+
+    /// The group that the event is about, if it is one that we know.
+    fn known_group(&self, event: &Event) -> Option<Key> {
+        let seen = event.group.as_ref()?;
+        self.group_by_key(seen.key).filter(|known| known.id == seen.id).map(|known| known.key)
+    }
+
+    /// What the event says of its device: that it lives and where, what table it has, that it goes.
+    fn apply_device(&mut self, event: &Event, group: Option<Key>, transitions: &mut Vec<Transition>) {
+        let Some(seen) = &event.device else { return };
+        match (event.hook, event.phase) {
+            (Hook::DeviceRemove | Hook::DeviceRelease, Phase::Begin | Phase::Point) => {
+                return self.drop_device(seen.key, transitions);
+            }
+            (Hook::VtdTableFree, Phase::Begin | Phase::Point) => {
+                if let Some(device) = self.device_mut(seen.key) {
+                    device.table = Some(None);
+                    transitions.push(Transition::TableGone { device: seen.key });
+                }
+                return;
+            }
+            _ => {}
+        }
+        if shows_alive(event) {
+            self.meet_device(seen, group, transitions);
+        }
+        let Some(device) = self.device_mut(seen.key).filter(|device| device.name == seen.name) else {
+            return;
+        };
+        if event.hook == Hook::RidAttach && event.phase == Phase::End && event.ret == Some(0) {
+            device.domain = event.domain;
+        }
+        let Some(table) = seen.table.filter(|_| shows_table(event)) else { return };
+        if device.table == Some(table) {
+            return;
+        }
+        device.table = Some(table);
+        transitions.push(match table {
+            Some(_) => Transition::Table { device: seen.key, event: Box::new(event.clone()) },
+            None => Transition::TableGone { device: seen.key },
+        });
+    }
+
+    fn begin(&mut self, key: Key, event: Event, transitions: &mut Vec<Transition>) {
+        let room = self.room();
+        let Some(group) = self.group_mut(key) else { return };
+        if group.in_flight.give_up(event.task.tid, event.hook) {
+            // An end that never came: nobody knows what that call did.
+            forget(group, transitions);
+        }
+        let presence = event.pasid.map_or(Presence::Unknown, |pasid| presence(group, &event, pasid));
+        if group.synced {
+            adopt(group, &event, room);
+        }
+        group.in_flight.begin(Operation {
+            hook: event.hook,
+            synced: group.synced,
+            presence,
+            overlap: Overlap::default(),
+            locked: None,
+            nested: None,
+            begin: event,
+        });
+    }
+
+    fn end(&mut self, key: Key, event: Event, transitions: &mut Vec<Transition>) {
+        let (room, core_pasids) = (self.room(), self.core_pasids);
+        let Some(group) = self.group_mut(key) else { return };
+        group.remember(&event);
+        let tid = event.task.tid;
+        let operation = group.in_flight.end(tid, event.hook);
+        if operation.is_none() {
+            group.in_flight.disturb(tid, Touches::of(event.hook, event.pasid));
+        }
+        settle(group, operation.as_ref(), &event, room);
+        if let Some(pasid) = event.pasid.filter(|_| event.ret.is_none_or(|ret| ret == 0))
+            && let Some(outer) = group.in_flight.innermost(tid)
+        {
+            outer.nested = Some((event.hook, pasid));
+        }
+        let calm = operation.as_ref().is_some_and(|call| call.overlap == Overlap::default());
+        sync(group, &event, core_pasids, calm, transitions);
+        let group = group.reference();
+        transitions.push(Transition::Updated { group });
+        if let Some(operation) = operation {
+            transitions.push(Transition::Returned {
+                group,
+                operation: Box::new(operation),
+                end: Box::new(event),
+            });
+        }
+    }
+
+    /// `__iommu_release_dma_ownership`: what the calls around it did is read here, under the mutex.
+    fn let_go(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
+        self.read(key, event, transitions);
+        let (Some(group), Some(reading)) = (self.group_mut(key), Reading::of(event)) else { return };
+        let Some(call) = group.in_flight.innermost(event.task.tid) else { return };
+        match (event.phase, &mut call.locked) {
+            (Phase::Begin | Phase::Point, _) => call.locked = Some(Locked { before: reading, after: None }),
+            (Phase::End, Some(locked)) => locked.after = Some(reading),
+            (Phase::End, None) => {}
+        }
+    }
+
+    /// A reading for its own sake.
+    fn read(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
+        let (room, core_pasids) = (self.room(), self.core_pasids);
+        let Some(group) = self.group_mut(key) else { return };
+        adopt(group, event, room);
+        let sound = under_mutex(event.hook) || group.quiescent();
+        sync(group, event, core_pasids, sound, transitions);
+        transitions.push(Transition::Updated { group: group.reference() });
+    }
+
+    fn note(&mut self, key: Key, event: &Event) {
+        if let Some(group) = self.group_mut(key) {
+            group.remember(event);
+        }
+    }
+
+    fn room(&self) -> usize {
+        MAX_PASIDS.saturating_sub(self.pasids)
+    }
+}
+
+/// What a hook is to the model.
+enum Role {
+    /// A call that begins and ends.
+    Call,
+    /// The letting go inside a release.
+    Letting,
+    Reading,
+    Joining,
+    Leaving(Leaver),
+    /// A driver works on its own tables.
+    Hardware,
+}
+
+enum Leaver {
+    Device,
+    Group,
+}
+
+impl Role {
+    fn of(hook: Hook) -> Role {
+        match hook {
+            Hook::ReleaseLocked => Role::Letting,
+            Hook::SnapshotGroup | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma => {
+                Role::Reading
+            }
+            Hook::DeviceAdd => Role::Joining,
+            Hook::DeviceRemove | Hook::DeviceRelease => Role::Leaving(Leaver::Device),
+            Hook::GroupRelease => Role::Leaving(Leaver::Group),
+            Hook::VtdSetupFirst
+            | Hook::VtdSetupSecond
+            | Hook::VtdSetupPassThrough
+            | Hook::VtdSetupNested
+            | Hook::VtdTearDown
+            | Hook::VtdTableAlloc
+            | Hook::VtdTableFree => Role::Hardware,
+            _ => Role::Call,
+        }
+    }
+}
+
+/// A call can still return on a device that is gone; it can't begin on one.
+fn shows_alive(event: &Event) -> bool {
+    match Role::of(event.hook) {
+        Role::Call => event.phase != Phase::End && event.hook != Hook::SvaUnbind || under_mutex(event.hook),
+        Role::Reading | Role::Joining => true,
+        Role::Hardware => event.hook == Hook::VtdTableAlloc && event.ret == Some(0),
+        Role::Letting | Role::Leaving(_) => false,
+    }
+}
+
+/// Not in the middle of its coming or going.
+fn shows_table(event: &Event) -> bool {
+    match event.hook {
+        Hook::VtdTableAlloc => event.ret == Some(0),
+        Hook::VtdTearDown | Hook::VtdTableFree | Hook::SvaUnbind => false,
+        _ => true,
+    }
+}
+
+/// What was known of a PASID on entry of a call on it: what the kernel's array shows, unless the model
+/// knows otherwise. Where the two disagree one of them is wrong, and nothing is known.
+fn presence(group: &Group, event: &Event, pasid: u32) -> Presence {
+    let model = if group.synced { group.presence(pasid) } else { Presence::Unknown };
+    let Some(array) = &event.array else { return model };
+    let entry = array.entries.iter().find(|entry| entry.pasid == pasid);
+    match (entry, model) {
+        (Some(entry), Presence::Attached(known)) => match (entry.domain, known.domain) {
+            (Some(read), Some(had)) if read.key != had.key => Presence::Unknown,
+            (read, had) => Presence::Attached(Attachment { domain: read.or(had), ..known }),
+        },
+        (Some(entry), Presence::Unknown) => {
+            Presence::Attached(Attachment { domain: entry.domain, attached_by: None })
+        }
+        (None, Presence::Absent | Presence::Unknown) if array.complete && !event.incomplete => {
+            Presence::Absent
+        }
+        (None, model) if !array.complete => model,
+        _ => Presence::Unknown,
+    }
+}
+
+/// Takes over what an event read of its group, where it is sound.
+fn adopt(group: &mut Group, event: &Event, room: usize) {
+    let Some(seen) = &event.group else { return };
+    let changing = group.in_flight.others(event.task.tid);
+    let locked = under_mutex(event.hook);
+    // Inside the switch of a RID's domain ownership and domain are half-way.
+    if event.hook != Hook::RidAttach {
+        if seen.ownership.is_some() && (locked || !changing.ownership()) {
+            group.ownership = seen.ownership;
+        }
+        if locked || !changing.domain() {
+            group.domain = seen.domain.or(group.domain.filter(|_| event.incomplete));
+            group.default_domain = seen.default_domain.or(group.default_domain.filter(|_| event.incomplete));
+            group.recovery_cnt = seen.recovery_cnt;
+        }
+    }
+    if let Some(array) = &event.array {
+        let torn = event.incomplete && array.complete;
+        if torn {
+            group.adopt(&crate::event::PasidArray { complete: false, ..array.clone() }, room, &changing);
+        } else {
+            group.adopt(array, room, &changing);
+        }
+    }
+}
+
+/// A call returned: what it did, and what the group is now.
+fn settle(group: &mut Group, operation: Option<&Operation>, event: &Event, room: usize) {
+    let everything = Overlap::everything();
+    let overlap = operation.map_or(&everything, |call| &call.overlap);
+    let touches = Touches::of(event.hook, event.pasid);
+    if touches.ownership {
+        group.ownership = None;
+    }
+    if touches.domain {
+        group.domain = None;
+    }
+    if let (true, Some(pasid)) = (touches.pasid.is_some(), event.pasid) {
+        settle_pasid(group, operation, event, pasid, overlap.pasid(pasid), room);
+    }
+    adopt(group, event, room);
+    match event.hook {
+        Hook::SvaBind if event.ret == Some(0) => {
+            let attached = operation.and_then(|call| call.nested).map(|(_, pasid)| pasid);
+            if let Some(bond) = event.bond {
+                group.bind(bond, event, attached, attached.is_some());
+            }
+        }
+        Hook::SvaUnbind => {
+            let detached =
+                operation.is_some_and(|call| call.nested.is_some_and(|(hook, _)| hook == Hook::PasidDetach));
+            if let Some(bond) = event.bond.or(operation.and_then(|call| call.begin.bond)) {
+                group.unbind(bond, detached);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn settle_pasid(
+    group: &mut Group,
+    operation: Option<&Operation>,
+    event: &Event,
+    pasid: u32,
+    disturbed: bool,
+    room: usize,
+) {
+    let attaches = matches!(event.hook, Hook::PasidAttach | Hook::PasidReplace);
+    let succeeded = event.ret.is_none_or(|ret| ret == 0);
+    if disturbed {
+        group.doubtful.insert(pasid);
+    } else {
+        group.doubtful.remove(&pasid);
+    }
+    let begin = operation.map_or(event, |call| &call.begin);
+    if attaches && succeeded {
+        if room > 0 || group.pasids.contains_key(&pasid) {
+            let attached_by = Some(Box::new(Actor::of(begin)));
+            let domain = event.domain.or(begin.domain);
+            group.pasids.insert(pasid, Attachment { domain, attached_by });
+        } else {
+            group.pasids_known = false;
+        }
+    } else if !attaches && !disturbed {
+        group.pasids.remove(&pasid);
+    } else if !succeeded && !disturbed {
+        match operation.map(|call| &call.presence) {
+            Some(Presence::Absent) => drop(group.pasids.remove(&pasid)),
+            Some(Presence::Attached(_)) | Some(Presence::Unknown) | None => {}
+        }
+    }
+    if group.doubtful.len() > MAX_DOUBTFUL {
+        group.forget();
+    }
+}
+
+/// The group is known as soon as a sound reading gave all of its state.
+fn sync(group: &mut Group, event: &Event, core_pasids: bool, sound: bool, transitions: &mut Vec<Transition>) {
+    let whole = event.group.is_some_and(|seen| seen.ownership.is_some())
+        && (!core_pasids || event.array.as_ref().is_some_and(|array| array.complete))
+        && !event.incomplete
+        && event.hook != Hook::RidAttach;
+    if sound && whole && !group.synced && group.ownership.is_some() {
+        group.synced = true;
+        transitions.push(Transition::Synced { group: group.reference() });
+    }
+}

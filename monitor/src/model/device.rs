@@ -1,0 +1,34 @@
+//! A device behind an IOMMU, as events showed it.
+
+use crate::event::{self, Domain, Key};
+
+/// A live `struct device`. Its address is used again after a hot-unplug: then it is another
+/// generation, and nothing of the old one holds for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub key: Key,
+    pub name: String,
+    /// The group that it was last seen in.
+    pub group: Option<Key>,
+    /// `Some(0)`: it takes no PASIDs, and the core skips it. `None`: not known.
+    pub max_pasids: Option<u32>,
+    /// The root of its hardware PASID table; `Some(None)`: it has none. `None`: not known.
+    pub table: Option<Option<Key>>,
+    /// What its RID was last attached to; `None`: not known.
+    pub domain: Option<Domain>,
+    pub generation: u64,
+}
+
+impl Device {
+    pub(super) fn new(seen: &event::Device, generation: u64) -> Device {
+        Device {
+            key: seen.key,
+            name: seen.name.clone(),
+            group: None,
+            max_pasids: seen.max_pasids,
+            table: None,
+            domain: None,
+            generation,
+        }
+    }
+}

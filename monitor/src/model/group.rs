@@ -1,0 +1,248 @@
+//! One IOMMU group: who owns it, what its RIDs are attached to, which PASIDs live in it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use monitor_ebpf::wire::{Hook, Phase};
+
+use crate::event::{Domain, Event, Key, Ownership, PasidArray};
+
+use super::order::{InFlight, Overlap};
+
+/// A task at a moment: who did something, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    pub tid: u32,
+    pub tgid: u32,
+    pub comm: Box<str>,
+    /// CLOCK_MONOTONIC, ns.
+    pub mono_ns: u64,
+    /// Id of the kernel stack, where one was taken.
+    pub stack: Option<u32>,
+}
+
+impl Actor {
+    pub fn of(event: &Event) -> Actor {
+        Actor {
+            tid: event.task.tid,
+            tgid: event.task.tgid,
+            comm: event.task.comm.as_str().into(),
+            mono_ns: event.mono_ns,
+            stack: event.stack,
+        }
+    }
+}
+
+/// A PASID that is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// `None`: not known (the array names none, and the attach was not seen).
+    pub domain: Option<Domain>,
+    /// `None`: attached before we watched, or by a call that we did not see.
+    pub attached_by: Option<Box<Actor>>,
+}
+
+/// What is known of a PASID in a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    #[default]
+    Unknown,
+    Absent,
+    Attached(Attachment),
+}
+
+/// An SVA bond: `struct iommu_sva`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bond {
+    pub mm: Option<Key>,
+    pub pasid: Option<u32>,
+    /// Binds less unbinds; `None`: the first bind was not seen.
+    pub count: Option<u32>,
+    pub bound_by: Actor,
+}
+
+/// An event in short, kept as evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    pub hook: Hook,
+    pub phase: Phase,
+    pub actor: Actor,
+    pub device: Option<Box<str>>,
+    pub domain: Option<Domain>,
+    pub pasid: Option<u32>,
+    pub ret: Option<i32>,
+}
+
+/// How many events a group keeps as evidence.
+const MAX_EVIDENCE: usize = 32;
+/// How many SVA bonds a group keeps account of.
+const MAX_BONDS: usize = 65_536;
+
+/// One `struct iommu_group`.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub key: Key,
+    /// The number under /sys/kernel/iommu_groups.
+    pub id: u32,
+    /// Counts up when the address or the number is used again.
+    pub generation: u64,
+    /// Members, by device.
+    pub devices: BTreeSet<Key>,
+    /// `None`: not known.
+    pub ownership: Option<Ownership>,
+    /// What the group's RIDs are attached to; `None`: not known.
+    pub domain: Option<Domain>,
+    pub default_domain: Option<Domain>,
+    /// Members blocked by a reset.
+    pub recovery_cnt: u32,
+    /// The state is known: it was read soundly, and nothing was lost since.
+    pub synced: bool,
+    pub(super) pasids: BTreeMap<u32, Attachment>,
+    /// A PASID that is not in `pasids` is absent; else it is unknown.
+    pub(super) pasids_known: bool,
+    /// PASIDs of which it is not known whether they are attached.
+    pub(super) doubtful: BTreeSet<u32>,
+    pub(super) bonds: HashMap<Key, Bond>,
+    pub(super) in_flight: InFlight,
+    evidence: VecDeque<Evidence>,
+}
+
+impl Group {
+    pub(super) fn new(key: Key, id: u32, generation: u64) -> Group {
+        Group {
+            key,
+            id,
+            generation,
+            devices: BTreeSet::new(),
+            ownership: None,
+            domain: None,
+            default_domain: None,
+            recovery_cnt: 0,
+            synced: false,
+            pasids: BTreeMap::new(),
+            pasids_known: false,
+            doubtful: BTreeSet::new(),
+            bonds: HashMap::new(),
+            in_flight: InFlight::default(),
+            evidence: VecDeque::new(),
+        }
+    }
+
+    /// What is known of a PASID.
+    pub fn presence(&self, pasid: u32) -> Presence {
+        if self.doubtful.contains(&pasid) {
+            return Presence::Unknown;
+        }
+        match self.pasids.get(&pasid) {
+            Some(attachment) => Presence::Attached(attachment.clone()),
+            None if self.pasids_known => Presence::Absent,
+            None => Presence::Unknown,
+        }
+    }
+
+    /// What is known of an attached PASID, a doubtful one included.
+    pub fn attachment(&self, pasid: u32) -> Option<&Attachment> {
+        self.pasids.get(&pasid)
+    }
+
+    /// The PASIDs that are attached, in ascending order; `None`: not all of them are known.
+    pub fn pasids(&self) -> Option<impl Iterator<Item = (u32, &Attachment)>> {
+        let certain = self.pasids.iter().filter(|(pasid, _)| !self.doubtful.contains(pasid));
+        (self.synced && self.pasids_known).then(|| certain.map(|(&pasid, attachment)| (pasid, attachment)))
+    }
+
+    /// How many SVA bonds there are, of those whose bind was seen.
+    pub fn bonds(&self) -> usize {
+        self.bonds.len()
+    }
+
+    /// No call is under way.
+    pub fn quiescent(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// The events that led here, the oldest first.
+    pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
+        self.evidence.iter()
+    }
+
+    pub(super) fn remember(&mut self, event: &Event) {
+        if self.evidence.len() == MAX_EVIDENCE {
+            self.evidence.pop_front();
+        }
+        self.evidence.push_back(Evidence {
+            hook: event.hook,
+            phase: event.phase,
+            actor: Actor::of(event),
+            device: event.device.as_ref().map(|device| device.name.as_str().into()),
+            domain: event.domain,
+            pasid: event.pasid,
+            ret: event.ret,
+        });
+    }
+
+    /// Forgets the state; the identity and the members stay. Calls under way can't be judged any more.
+    pub(super) fn forget(&mut self) {
+        self.ownership = None;
+        self.domain = None;
+        self.synced = false;
+        self.pasids.clear();
+        self.pasids_known = false;
+        self.doubtful.clear();
+        self.bonds.clear();
+        self.in_flight.clear();
+    }
+
+    /// Takes over a read `pasid_array`, but for the PASIDs that a call under way may be changing.
+    /// What it shows and we did not know was attached before we watched.
+    pub(super) fn adopt(&mut self, array: &PasidArray, room: usize, changing: &Overlap) {
+        let mut room = room;
+        for entry in array.pasids().filter(|entry| !changing.pasid(entry.pasid)) {
+            self.doubtful.remove(&entry.pasid);
+            match self.pasids.get_mut(&entry.pasid) {
+                Some(known) => match (entry.domain, known.domain) {
+                    (Some(read), Some(had)) if read.key == had.key => {}
+                    (Some(read), None) => known.domain = Some(read),
+                    (Some(read), Some(_)) => *known = Attachment { domain: Some(read), attached_by: None },
+                    (None, _) => {}
+                },
+                None if room == 0 => {
+                    self.pasids_known = false;
+                    return;
+                }
+                None => {
+                    room -= 1;
+                    let attachment = Attachment { domain: entry.domain, attached_by: None };
+                    self.pasids.insert(entry.pasid, attachment);
+                }
+            }
+        }
+        if array.complete {
+            let there = |pasid: u32| array.entries.binary_search_by_key(&pasid, |entry| entry.pasid).is_ok();
+            self.pasids.retain(|&pasid, _| changing.pasid(pasid) || there(pasid));
+            self.doubtful.retain(|&pasid| changing.pasid(pasid));
+            self.pasids_known = true;
+        }
+    }
+
+    pub(super) fn bind(&mut self, bond: Key, event: &Event, attached: Option<u32>, first: bool) {
+        if let Some(known) = self.bonds.get_mut(&bond) {
+            if let Some(count) = &mut known.count {
+                *count = count.saturating_add(1);
+            }
+        } else if self.bonds.len() < MAX_BONDS {
+            let count = first.then_some(1);
+            let bond_state = Bond { mm: event.mm, pasid: attached, count, bound_by: Actor::of(event) };
+            self.bonds.insert(bond, bond_state);
+        }
+    }
+
+    pub(super) fn unbind(&mut self, bond: Key, detached: bool) {
+        let Some(known) = self.bonds.get_mut(&bond) else { return };
+        if let Some(count) = &mut known.count {
+            *count = count.saturating_sub(1);
+        }
+        if detached || known.count == Some(0) {
+            self.bonds.remove(&bond);
+        }
+    }
+}

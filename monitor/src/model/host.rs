@@ -1,0 +1,208 @@
+//! The host: its groups and devices, and what is known of them.
+
+use std::collections::HashMap;
+
+use crate::event::{self, Event, Key};
+
+use super::device::Device;
+use super::group::Group;
+use super::transition::Transition;
+
+/// How many attached PASIDs are kept on a host: as many as there are PASIDs. Beyond it a group's PASIDs
+/// are unknown.
+pub const MAX_PASIDS: usize = 1 << 20;
+/// How many groups, and how many devices, are kept; a host has as many as its hardware.
+const MAX_OBJECTS: usize = 65_536;
+/// A call that has not returned after this time, in ns, has returned unseen.
+const MAX_CALL_NS: u64 = 60_000_000_000;
+
+/// A group of one generation: stays distinct when the address is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GroupRef {
+    pub key: Key,
+    pub generation: u64,
+}
+
+/// Everything that is known of the host's IOMMU groups.
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub(super) core_pasids: bool,
+    groups: HashMap<Key, Group>,
+    ids: HashMap<u32, Key>,
+    devices: HashMap<Key, Device>,
+    /// Attached PASIDs of all groups together.
+    pub(super) pasids: usize,
+    generation: u64,
+}
+
+impl Host {
+    /// `core_pasids`: the kernel has `iommu_group::pasid_array` (from 6.2).
+    pub fn new(core_pasids: bool) -> Host {
+        Host {
+            core_pasids,
+            groups: HashMap::new(),
+            ids: HashMap::new(),
+            devices: HashMap::new(),
+            pasids: 0,
+            generation: 0,
+        }
+    }
+
+    /// The core keeps account of PASIDs, so a `pasid_array` that was not read is unknown, not absent.
+    pub fn core_pasids(&self) -> bool {
+        self.core_pasids
+    }
+
+    /// The group, if it is still the same one.
+    pub fn group(&self, group: GroupRef) -> Option<&Group> {
+        self.groups.get(&group.key).filter(|known| known.generation == group.generation)
+    }
+
+    pub fn group_by_key(&self, key: Key) -> Option<&Group> {
+        self.groups.get(&key)
+    }
+
+    pub fn group_by_id(&self, id: u32) -> Option<&Group> {
+        self.groups.get(self.ids.get(&id)?)
+    }
+
+    /// All groups, in no order.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values()
+    }
+
+    pub fn device(&self, key: Key) -> Option<&Device> {
+        self.devices.get(&key)
+    }
+
+    /// All devices, in no order.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    /// The names of a group's members, in order.
+    pub fn names(&self, group: &Group) -> Vec<String> {
+        let devices = group.devices.iter().filter_map(|key| self.devices.get(key));
+        let mut names: Vec<String> = devices.map(|device| device.name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// What was known of every group is not known any more: events were lost.
+    pub fn mark_unknown(&mut self, transitions: &mut Vec<Transition>) {
+        for group in self.groups.values_mut() {
+            forget(group, transitions);
+        }
+        self.pasids = 0;
+        for device in self.devices.values_mut() {
+            device.domain = None;
+            device.table = None;
+        }
+    }
+
+    /// Time passes: a call that should have returned long ago has returned unseen, and what it did is
+    /// not known.
+    pub fn tick(&mut self, mono_ns: u64, transitions: &mut Vec<Transition>) {
+        let before = mono_ns.saturating_sub(MAX_CALL_NS);
+        for group in self.groups.values_mut() {
+            if group.in_flight.older_than(before) {
+                self.pasids -= group.pasids.len();
+                forget(group, transitions);
+            }
+        }
+    }
+
+    /// The group that the event is about, made known if it was not. `None`: it names none.
+    pub(super) fn meet_group(&mut self, event: &Event, transitions: &mut Vec<Transition>) -> Option<Key> {
+        let seen = event.group.as_ref()?;
+        let same = self.groups.get(&seen.key).is_some_and(|known| known.id == seen.id);
+        if same {
+            return Some(seen.key);
+        }
+        // The address or the number is used again: the old group went unseen.
+        self.drop_group(seen.key, transitions);
+        if let Some(&key) = self.ids.get(&seen.id) {
+            self.drop_group(key, transitions);
+        }
+        if self.groups.len() >= MAX_OBJECTS {
+            return None;
+        }
+        self.generation += 1;
+        self.groups.insert(seen.key, Group::new(seen.key, seen.id, self.generation));
+        self.ids.insert(seen.id, seen.key);
+        Some(seen.key)
+    }
+
+    pub(super) fn group_mut(&mut self, key: Key) -> Option<&mut Group> {
+        self.groups.get_mut(&key)
+    }
+
+    pub(super) fn drop_group(&mut self, key: Key, transitions: &mut Vec<Transition>) {
+        let Some(group) = self.groups.remove(&key) else { return };
+        self.ids.remove(&group.id);
+        self.pasids -= group.pasids.len();
+        for device in &group.devices {
+            self.drop_device(*device, transitions);
+        }
+        let id = group.id;
+        let group = GroupRef { key, generation: group.generation };
+        transitions.push(Transition::GroupGone { group, id });
+    }
+
+    /// A device that an event showed alive, in `group` if it names one.
+    pub(super) fn meet_device(
+        &mut self,
+        seen: &event::Device,
+        group: Option<Key>,
+        transitions: &mut Vec<Transition>,
+    ) {
+        let same = self.devices.get(&seen.key).is_some_and(|known| known.name == seen.name);
+        if !same {
+            // The address is used again, and the old device went unseen.
+            self.drop_device(seen.key, transitions);
+            if self.devices.len() >= MAX_OBJECTS {
+                return;
+            }
+            self.generation += 1;
+            self.devices.insert(seen.key, Device::new(seen, self.generation));
+        }
+        let Some(device) = self.devices.get_mut(&seen.key) else { return };
+        device.max_pasids = seen.max_pasids.or(device.max_pasids);
+        if group.is_some() && device.group != group {
+            if let Some(old) = device.group.and_then(|old| self.groups.get_mut(&old)) {
+                old.devices.remove(&seen.key);
+            }
+            device.group = group;
+        }
+        if let Some(group) = group.and_then(|key| self.groups.get_mut(&key)) {
+            group.devices.insert(seen.key);
+        }
+    }
+
+    pub(super) fn device_mut(&mut self, key: Key) -> Option<&mut Device> {
+        self.devices.get_mut(&key)
+    }
+
+    pub(super) fn drop_device(&mut self, key: Key, transitions: &mut Vec<Transition>) {
+        let Some(device) = self.devices.remove(&key) else { return };
+        if let Some(group) = device.group.and_then(|group| self.groups.get_mut(&group)) {
+            group.devices.remove(&key);
+        }
+        transitions.push(Transition::DeviceGone { device: Box::new(device) });
+    }
+}
+
+impl Group {
+    pub fn reference(&self) -> GroupRef {
+        GroupRef { key: self.key, generation: self.generation }
+    }
+}
+
+/// Forgets a group's state, and says so if it was known.
+pub(super) fn forget(group: &mut Group, transitions: &mut Vec<Transition>) {
+    let was_known = group.synced;
+    group.forget();
+    if was_known {
+        transitions.push(Transition::Unknown { group: group.reference() });
+    }
+}

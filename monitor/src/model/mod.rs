@@ -1,0 +1,19 @@
+//! The state of the host's IOMMU groups, rebuilt from events. Pure: no I/O, no clock, no kernel.
+//!
+//! [`Host::apply`] takes one event and says what became known by it, as [`Transition`]s. What was not
+//! seen is unknown and never assumed; what could have happened in two orders is not claimed.
+
+mod apply;
+mod device;
+mod group;
+mod host;
+mod names;
+mod order;
+mod transition;
+
+pub use device::Device;
+pub use group::{Actor, Attachment, Bond, Evidence, Group, Presence};
+pub use host::{GroupRef, Host, MAX_PASIDS};
+pub use names::{DomainName, Names};
+pub use order::{Locked, Operation, Overlap, Reading};
+pub use transition::Transition;

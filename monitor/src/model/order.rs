@@ -1,0 +1,289 @@
+//! The order of things: which calls are under way on a group, and which of them could have met.
+//!
+//! A call reports its begin before it takes `group->mutex` and its end after it dropped it. Between the
+//! two it did its work at a moment nobody saw. So two calls that overlap could have come in either
+//! order, and a verdict on one of them would be a guess. What a call may change decides whether
+//! another one disturbs it: ownership, the RID's domain, one PASID.
+
+use monitor_ebpf::wire::Hook;
+
+use crate::event::{Domain, Event, Key, Ownership, PasidArray};
+
+use super::group::{Actor, Presence};
+
+/// What of a group's state a call may change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Touches {
+    pub ownership: bool,
+    pub domain: bool,
+    pub pasid: Option<Pasids>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pasids {
+    One(u32),
+    Any,
+}
+
+impl Touches {
+    pub fn of(hook: Hook, pasid: Option<u32>) -> Touches {
+        let nothing = Touches::default();
+        match hook {
+            Hook::ClaimGroup
+            | Hook::ReleaseGroup
+            | Hook::ClaimDevice
+            | Hook::ReleaseDevice
+            | Hook::ReleaseLocked => Touches { ownership: true, domain: true, ..nothing },
+            Hook::UseDefault | Hook::UnuseDefault => Touches { ownership: true, ..nothing },
+            Hook::RidAttach
+            | Hook::AttachDevice
+            | Hook::DetachDevice
+            | Hook::AttachGroup
+            | Hook::DetachGroup
+            | Hook::AttachGroupHandle
+            | Hook::DetachGroupHandle
+            | Hook::ReplaceGroupHandle
+            | Hook::ReplaceGroupDomain
+            | Hook::DeviceRelease => Touches { domain: true, ..nothing },
+            Hook::PasidAttach | Hook::PasidReplace | Hook::PasidDetach => {
+                Touches { pasid: Some(pasid.map_or(Pasids::Any, Pasids::One)), ..nothing }
+            }
+            // An SVA bind or unbind changes the array only through the PASID calls nested in it, and
+            // they report themselves. VT-d's entries are hardware, not the core's state.
+            Hook::SvaBind
+            | Hook::SvaUnbind
+            | Hook::DeviceAdd
+            | Hook::DeviceRemove
+            | Hook::GroupRelease
+            | Hook::VtdSetupFirst
+            | Hook::VtdSetupSecond
+            | Hook::VtdSetupPassThrough
+            | Hook::VtdSetupNested
+            | Hook::VtdTearDown
+            | Hook::VtdTableAlloc
+            | Hook::VtdTableFree
+            | Hook::SnapshotGroup
+            | Hook::SnapshotIntel
+            | Hook::SnapshotAmd
+            | Hook::SnapshotDma => nothing,
+        }
+    }
+}
+
+/// Whether a hook runs with `group->mutex` held, so that what it reads is the state at that moment.
+pub(super) fn under_mutex(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::RidAttach | Hook::ReleaseLocked | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma
+    )
+}
+
+/// Whether a call to `inner` can run inside a call to `outer` of the same task on the same group.
+fn encloses(outer: Hook, inner: Hook) -> bool {
+    match inner {
+        // The choke point of every switch of a RID's domain.
+        Hook::RidAttach => outer != Hook::RidAttach,
+        Hook::ReleaseLocked => matches!(outer, Hook::ReleaseGroup | Hook::ReleaseDevice),
+        Hook::PasidAttach | Hook::PasidReplace | Hook::PasidDetach => {
+            matches!(outer, Hook::SvaBind | Hook::SvaUnbind)
+        }
+        _ => false,
+    }
+}
+
+/// What the calls of other tasks that overlapped with a call may have changed meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlap {
+    ownership: bool,
+    domain: bool,
+    any_pasid: bool,
+    pasids: Vec<u32>,
+}
+
+/// Beyond this many PASIDs an overlap counts as one with every PASID.
+const MAX_OVERLAP: usize = 64;
+
+impl Overlap {
+    /// Everything may have changed: the begin of the call was not seen.
+    pub fn everything() -> Overlap {
+        Overlap { ownership: true, domain: true, any_pasid: true, pasids: Vec::new() }
+    }
+
+    pub fn ownership(&self) -> bool {
+        self.ownership
+    }
+
+    pub fn domain(&self) -> bool {
+        self.domain
+    }
+
+    pub fn pasid(&self, pasid: u32) -> bool {
+        self.any_pasid || self.pasids.contains(&pasid)
+    }
+
+    pub(super) fn add(&mut self, touches: Touches) {
+        self.ownership |= touches.ownership;
+        self.domain |= touches.domain;
+        match touches.pasid {
+            Some(Pasids::One(pasid)) if !self.pasid(pasid) => {
+                self.pasids.push(pasid);
+                self.any_pasid |= self.pasids.len() > MAX_OVERLAP;
+            }
+            Some(Pasids::Any) => self.any_pasid = true,
+            _ => {}
+        }
+    }
+}
+
+/// What an event read of its group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    pub ownership: Option<Ownership>,
+    pub domain: Option<Domain>,
+    pub default_domain: Option<Domain>,
+    /// Members blocked by a reset.
+    pub recovery_cnt: u32,
+    pub array: Option<PasidArray>,
+}
+
+impl Reading {
+    /// `None` if the event read no group.
+    pub fn of(event: &Event) -> Option<Reading> {
+        let group = event.group.as_ref()?;
+        Some(Reading {
+            ownership: group.ownership,
+            domain: group.domain,
+            default_domain: group.default_domain,
+            recovery_cnt: group.recovery_cnt,
+            array: event.array.clone(),
+        })
+    }
+}
+
+/// What was read of the group inside the call, under `group->mutex`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locked {
+    /// Before the letting go.
+    pub before: Reading,
+    /// After it, where its return is seen.
+    pub after: Option<Reading>,
+}
+
+/// A call whose begin was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    pub hook: Hook,
+    /// The call's begin: who called, about what, and the group as it was read then.
+    pub begin: Event,
+    /// The model knew the group's state when the call began.
+    pub synced: bool,
+    /// For a call on a PASID: what was known of it when the call began.
+    pub presence: Presence,
+    pub overlap: Overlap,
+    pub locked: Option<Locked>,
+    /// A call on a PASID that ran inside this one and succeeded.
+    pub(super) nested: Option<(Hook, u32)>,
+}
+
+impl Operation {
+    /// Who called, and when.
+    pub fn actor(&self) -> Actor {
+        Actor::of(&self.begin)
+    }
+
+    pub fn group(&self) -> Option<Key> {
+        self.begin.group.map(|group| group.key)
+    }
+
+    /// What the group looked like on entry of the call, before it took the mutex.
+    pub fn entry(&self) -> Option<Reading> {
+        Reading::of(&self.begin)
+    }
+
+    /// The call takes a group for an owner or a driver, if it succeeds.
+    pub fn takes_hold(&self) -> bool {
+        matches!(self.hook, Hook::ClaimGroup | Hook::ClaimDevice | Hook::UseDefault)
+    }
+
+    /// The group was read after the letting go, before the mutex was dropped.
+    pub fn locked_after(&self) -> bool {
+        self.locked.as_ref().is_some_and(|locked| locked.after.is_some())
+    }
+
+    pub(super) fn touches(&self) -> Touches {
+        Touches::of(self.hook, self.begin.pasid)
+    }
+}
+
+/// The calls under way on one group, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct InFlight {
+    calls: Vec<Operation>,
+}
+
+/// More calls than this at once on one group, and the oldest is given up.
+const MAX_IN_FLIGHT: usize = 1024;
+
+impl InFlight {
+    /// Before a call begins: gives up the calls whose end must have been missed, since the task can't be
+    /// in them any more, or there are too many. Says whether there were any.
+    pub fn give_up(&mut self, tid: u32, hook: Hook) -> bool {
+        let before = self.calls.len();
+        self.calls.retain(|call| call.begin.task.tid != tid || encloses(call.hook, hook));
+        if self.calls.len() >= MAX_IN_FLIGHT {
+            self.calls.remove(0);
+        }
+        self.calls.len() != before
+    }
+
+    /// A call begins, and may meet those of other tasks that are under way.
+    pub fn begin(&mut self, mut operation: Operation) {
+        let tid = operation.begin.task.tid;
+        let touches = operation.touches();
+        for call in self.calls.iter_mut().filter(|call| call.begin.task.tid != tid) {
+            call.overlap.add(touches);
+            operation.overlap.add(call.touches());
+        }
+        self.calls.push(operation);
+    }
+
+    /// A call returns: the innermost of this task and hook. `None`: its begin was not seen.
+    pub fn end(&mut self, tid: u32, hook: Hook) -> Option<Operation> {
+        let index = self.calls.iter().rposition(|call| call.begin.task.tid == tid && call.hook == hook)?;
+        Some(self.calls.remove(index))
+    }
+
+    /// A call returned whose begin was not seen: it may have met every call that is under way.
+    pub fn disturb(&mut self, tid: u32, touches: Touches) {
+        for call in self.calls.iter_mut().filter(|call| call.begin.task.tid != tid) {
+            call.overlap.add(touches);
+        }
+    }
+
+    /// The innermost call of this task.
+    pub fn innermost(&mut self, tid: u32) -> Option<&mut Operation> {
+        self.calls.iter_mut().rfind(|call| call.begin.task.tid == tid)
+    }
+
+    /// What the calls of the other tasks that are under way may change at any moment.
+    pub fn others(&self, tid: u32) -> Overlap {
+        let mut overlap = Overlap::default();
+        for call in self.calls.iter().filter(|call| call.begin.task.tid != tid) {
+            overlap.add(call.touches());
+        }
+        overlap
+    }
+
+    /// Whether a call under way began before `mono_ns`.
+    pub fn older_than(&self, mono_ns: u64) -> bool {
+        self.calls.iter().any(|call| call.begin.mono_ns < mono_ns)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    pub fn clear(&mut self) {
+        self.calls.clear();
+    }
+}

@@ -1,0 +1,28 @@
+//! What became known by an event.
+
+use crate::event::{Event, Key};
+
+use super::device::Device;
+use super::host::GroupRef;
+use super::order::Operation;
+
+/// One thing that became known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// A call whose begin and end were seen has returned.
+    Returned { group: GroupRef, operation: Box<Operation>, end: Box<Event> },
+    /// The group's state was read, or worked out, and is now what the model says.
+    Updated { group: GroupRef },
+    /// The group's state became known.
+    Synced { group: GroupRef },
+    /// The group's state is not known any more.
+    Unknown { group: GroupRef },
+    /// The group is gone.
+    GroupGone { group: GroupRef, id: u32 },
+    /// The root of a device's hardware PASID table was read.
+    Table { device: Key, event: Box<Event> },
+    /// A device's hardware PASID table is gone.
+    TableGone { device: Key },
+    /// A device left its group.
+    DeviceGone { device: Box<Device> },
+}

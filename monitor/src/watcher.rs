@@ -1,0 +1,348 @@
+//! The one seam: events in, reports out. The daemon, the one-shot, the live view and the replay all
+//! drive this same piece, so that a recording gives the verdict that the live run gave.
+
+mod counters;
+mod report;
+
+use std::collections::HashMap;
+
+use crate::check::{self, Book, Case, CheckState, Finding, Outcome, REGISTRY, Scope, Severity, Violation};
+use crate::coverage::Coverage;
+use crate::event::Event;
+use crate::inventory::Inventory;
+use crate::model::{Group, GroupRef, Host, Names, Transition};
+
+pub use counters::{Counters, LATENCY_BOUNDS, Latency, Resync, Stage, errno_name};
+pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report};
+
+/// What a run watches, and where.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub host: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// /proc/sys/kernel/random/boot_id: part of the fingerprints.
+    pub boot_id: String,
+    pub coverage: Coverage,
+    pub filter: Filter,
+    /// Give every event back as a report, too.
+    pub events: bool,
+}
+
+/// What the operator wants to see; what is empty lets everything pass.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub groups: Vec<u32>,
+    /// Names of devices.
+    pub devices: Vec<String>,
+    /// Names of checks; the others are off.
+    pub checks: Vec<String>,
+}
+
+impl Filter {
+    fn check(&self, name: &str) -> bool {
+        self.checks.is_empty() || self.checks.iter().any(|wanted| wanted == name)
+    }
+
+    fn passes(&self, group: Option<u32>, devices: &[String]) -> bool {
+        (self.groups.is_empty() || group.is_some_and(|group| self.groups.contains(&group)))
+            && (self.devices.is_empty() || devices.iter().any(|device| self.devices.contains(device)))
+    }
+}
+
+/// Rebuilds the state from events and holds it against the checks.
+pub struct Watcher {
+    options: Options,
+    host: Host,
+    book: Book,
+    names: Names,
+    inventory: Option<Inventory>,
+    states: Vec<CheckState>,
+    counters: Counters,
+    /// The sequence number that the next event of each CPU has.
+    sequences: HashMap<u32, u64>,
+    mono_ns: u64,
+}
+
+/// More CPUs than any kernel has (CONFIG_NR_CPUS): a hostile recording can name no more.
+const MAX_CPUS: usize = 8192;
+
+impl Watcher {
+    pub fn new(options: Options) -> Watcher {
+        let mut watcher = Watcher {
+            host: Host::new(options.coverage.core_pasids),
+            options,
+            book: Book::default(),
+            names: Names::default(),
+            inventory: None,
+            states: Vec::new(),
+            counters: Counters::default(),
+            sequences: HashMap::new(),
+            mono_ns: 0,
+        };
+        watcher.states = watcher.check_states();
+        watcher
+    }
+
+    /// What there is to say before the first event: the state of every check.
+    pub fn start(&mut self, mono_ns: u64) -> Vec<Report> {
+        self.mono_ns = self.mono_ns.max(mono_ns);
+        let changes = REGISTRY.iter().zip(&self.states);
+        changes.map(|(check, state)| Report::check(mono_ns, check.spec(), state)).collect()
+    }
+
+    /// Takes in one event, in the order of the ring.
+    pub fn feed(&mut self, event: Event) -> Vec<Report> {
+        let mut reports = Vec::new();
+        let mono_ns = event.mono_ns;
+        self.check_sequence(&event, &mut reports);
+        self.counters.count(&event);
+        if self.options.events && self.passes_event(&event) {
+            reports.push(Report::Event(Box::new(EventLine::new(&event, &mut self.names))));
+        }
+        let mut transitions = Vec::new();
+        self.host.apply(event, &mut transitions);
+        self.follow(transitions, mono_ns, &mut reports);
+        reports
+    }
+
+    /// What sysfs says, anew.
+    pub fn inventory(&mut self, inventory: Inventory, mono_ns: u64) -> Vec<Report> {
+        self.inventory = Some(inventory);
+        self.restate(mono_ns)
+    }
+
+    /// The hooks' state has changed.
+    pub fn coverage(&mut self, coverage: Coverage, mono_ns: u64) -> Vec<Report> {
+        self.options.coverage = coverage;
+        self.restate(mono_ns)
+    }
+
+    /// Events were lost: nothing is known any more until it is read again. What leaves a gap in the
+    /// sequence of a CPU is seen by itself and needn't be told.
+    pub fn loss(&mut self, stage: Stage, count: u64, mono_ns: u64) -> Vec<Report> {
+        let mut reports = Vec::new();
+        if count > 0 {
+            self.lose(stage, count, mono_ns, &mut reports);
+        }
+        reports
+    }
+
+    /// What the kernel side counted as dropped in all, since its start. The gaps that were seen already
+    /// are not counted again.
+    pub fn ring_drops(&mut self, total: u64, mono_ns: u64) -> Vec<Report> {
+        self.loss(Stage::Ring, total.saturating_sub(self.counters.lost(Stage::Ring)), mono_ns)
+    }
+
+    /// Groups are about to be read again, or for the first time.
+    pub fn resync(&mut self, reason: Resync) {
+        self.counters.resync(reason);
+    }
+
+    /// Time passes without an event. Call it when the ring was found empty, and by [`Watcher::deadline`].
+    pub fn tick(&mut self, mono_ns: u64) -> Vec<Report> {
+        let mut reports = Vec::new();
+        let mut transitions = Vec::new();
+        self.host.tick(mono_ns, &mut transitions);
+        self.follow(transitions, mono_ns, &mut reports);
+        reports
+    }
+
+    /// When the next tick has something to do, in CLOCK_MONOTONIC ns.
+    pub fn deadline(&self) -> Option<u64> {
+        self.book.deadline()
+    }
+
+    /// Reports were written at this time: counts how long a violation took from the kernel to there.
+    pub fn reported(&mut self, reports: &[Report], now_ns: u64) {
+        for report in reports {
+            if let Report::Violation(violation) = report {
+                self.counters.latency(now_ns.saturating_sub(violation.mono_ns));
+            }
+        }
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub fn known_inventory(&self) -> Option<&Inventory> {
+        self.inventory.as_ref()
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The violations that stand, by fingerprint.
+    pub fn violations(&self) -> impl Iterator<Item = &Violation> {
+        self.book.open()
+    }
+
+    /// How many of this check and severity were raised so far.
+    pub fn raised(&self, check: &'static str, severity: Severity) -> u64 {
+        self.book.total(check, severity)
+    }
+
+    /// How many violations were not raised because too many were open.
+    pub fn suppressed(&self) -> u64 {
+        self.book.suppressed()
+    }
+
+    /// Every check with its state.
+    pub fn checks(&self) -> impl Iterator<Item = (&'static check::Spec, &CheckState)> {
+        REGISTRY.iter().map(|check| check.spec()).zip(&self.states)
+    }
+
+    /// Every group that passes the filter, in the order of the ids.
+    pub fn groups(&mut self) -> Vec<GroupState> {
+        let mut groups: Vec<&Group> = self.host.groups().filter(|group| self.passes_group(group)).collect();
+        groups.sort_by_key(|group| group.id);
+        let (host, inventory) = (&self.host, self.inventory.as_ref());
+        let states =
+            groups.iter().map(|group| GroupState::new(group, host, inventory, &mut self.names, self.mono_ns));
+        states.collect()
+    }
+
+    /// The ids of the groups whose state isn't known: those to read again.
+    pub fn unknown_groups(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> =
+            self.host.groups().filter(|group| !group.synced).map(|group| group.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// What became known goes to the checks, and what they find to the book.
+    fn follow(&mut self, transitions: Vec<Transition>, mono_ns: u64, reports: &mut Vec<Report>) {
+        self.mono_ns = self.mono_ns.max(mono_ns);
+        let mut findings = Vec::new();
+        for transition in &transitions {
+            self.report_state(transition, mono_ns, reports);
+            self.judge(transition, &mut findings);
+        }
+        if findings.is_empty() && self.book.is_idle() {
+            return;
+        }
+        let mut outcomes = Vec::new();
+        let mut scope = Scope {
+            host: &self.host,
+            inventory: self.inventory.as_ref(),
+            names: &mut self.names,
+            boot_id: &self.options.boot_id,
+        };
+        for transition in &transitions {
+            review(&mut self.book, transition, mono_ns, &mut scope, &mut outcomes);
+        }
+        self.book.take(findings, &mut scope, &mut outcomes);
+        self.book.tick(mono_ns, &mut scope, &mut outcomes);
+        let filter = &self.options.filter;
+        reports.extend(outcomes.into_iter().filter_map(|outcome| {
+            match outcome {
+                Outcome::Raised(violation) => {
+                    filter.passes(violation.group, &violation.devices).then_some(Report::Violation(violation))
+                }
+                Outcome::Resolved(resolved) => filter
+                    .passes(resolved.group, &resolved.devices)
+                    .then_some(Report::Resolved(Box::new(resolved))),
+            }
+        }));
+    }
+
+    fn judge(&mut self, transition: &Transition, findings: &mut Vec<Finding>) {
+        let mut case = Case { host: &self.host, names: &mut self.names, findings };
+        for (check, state) in REGISTRY.iter().zip(&self.states) {
+            if state.judges() {
+                check.judge(transition, &mut case);
+            }
+        }
+    }
+
+    fn report_state(&mut self, transition: &Transition, mono_ns: u64, reports: &mut Vec<Report>) {
+        let (Transition::Synced { group } | Transition::Unknown { group }) = transition else { return };
+        let Some(group) = self.host.group(*group).filter(|group| self.passes_group(group)) else { return };
+        let state = GroupState::new(group, &self.host, self.inventory.as_ref(), &mut self.names, mono_ns);
+        reports.push(Report::State(Box::new(state)));
+    }
+
+    fn check_sequence(&mut self, event: &Event, reports: &mut Vec<Report>) {
+        let known = self.sequences.len();
+        let next = match self.sequences.get_mut(&event.cpu) {
+            Some(next) => next,
+            None if known < MAX_CPUS => self.sequences.entry(event.cpu).or_insert(event.sequence),
+            None => return,
+        };
+        let missing = event.sequence.saturating_sub(*next);
+        *next = (*next).max(event.sequence.saturating_add(1));
+        if missing > 0 {
+            self.lose(Stage::Ring, missing, event.mono_ns, reports);
+        }
+    }
+
+    fn lose(&mut self, stage: Stage, count: u64, mono_ns: u64, reports: &mut Vec<Report>) {
+        self.counters.lose(stage, count);
+        reports.push(Report::Loss(Loss { mono_ns, stage, count, total: self.counters.lost(stage) }));
+        let mut transitions = Vec::new();
+        self.host.mark_unknown(&mut transitions);
+        self.follow(transitions, mono_ns, reports);
+    }
+
+    fn check_states(&self) -> Vec<CheckState> {
+        let state = |check: &&dyn check::Check| match self.options.filter.check(check.spec().name) {
+            true => check.state(&self.options.coverage, self.inventory.as_ref()),
+            false => CheckState::Off,
+        };
+        REGISTRY.iter().map(state).collect()
+    }
+
+    fn restate(&mut self, mono_ns: u64) -> Vec<Report> {
+        let states = self.check_states();
+        let changed = REGISTRY.iter().zip(&states).zip(&self.states).filter(|((_, now), then)| now != then);
+        let reports = changed.map(|((check, now), _)| Report::check(mono_ns, check.spec(), now)).collect();
+        self.states = states;
+        reports
+    }
+
+    fn passes_event(&self, event: &Event) -> bool {
+        let device: Vec<String> = event.device.iter().map(|device| device.name.clone()).collect();
+        self.options.filter.passes(event.group.map(|group| group.id), &device)
+    }
+
+    fn passes_group(&self, group: &Group) -> bool {
+        let filter = &self.options.filter;
+        let devices = if filter.devices.is_empty() { Vec::new() } else { self.host.names(group) };
+        filter.passes(Some(group.id), &devices)
+    }
+}
+
+/// What a transition means for what is open or waits.
+fn review(
+    book: &mut Book,
+    transition: &Transition,
+    mono_ns: u64,
+    scope: &mut Scope<'_>,
+    outcomes: &mut Vec<Outcome>,
+) {
+    let group: GroupRef = match transition {
+        Transition::Returned { group, operation, end } => {
+            if operation.takes_hold() && end.ret == Some(0) {
+                book.withdraw(*group);
+            } else {
+                book.second(*group);
+            }
+            *group
+        }
+        Transition::Unknown { group } | Transition::GroupGone { group, .. } => {
+            book.withdraw(*group);
+            *group
+        }
+        Transition::Updated { group } | Transition::Synced { group } => *group,
+        Transition::Table { .. } | Transition::TableGone { .. } | Transition::DeviceGone { .. } => {
+            return book.review_devices(mono_ns, scope, outcomes);
+        }
+    };
+    book.review_group(group, mono_ns, scope, outcomes);
+}

@@ -1,0 +1,168 @@
+//! What is counted for the metrics.
+
+use std::collections::BTreeMap;
+
+use monitor_ebpf::wire::{Hook, Phase};
+
+use crate::event::Event;
+
+/// Where events were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// A program did not run: recursion, or too many returns at once.
+    Kernel,
+    /// The ring was full.
+    Ring,
+    /// Userspace did not keep up with what it read.
+    Queue,
+    /// A recording has a gap.
+    Recording,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 4] = [Stage::Kernel, Stage::Ring, Stage::Queue, Stage::Recording];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Kernel => "kernel",
+            Stage::Ring => "ring",
+            Stage::Queue => "queue",
+            Stage::Recording => "recording",
+        }
+    }
+}
+
+/// Why groups are read from the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resync {
+    Start,
+    Loss,
+    Audit,
+    Request,
+}
+
+impl Resync {
+    pub const ALL: [Resync; 4] = [Resync::Start, Resync::Loss, Resync::Audit, Resync::Request];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Resync::Start => "start",
+            Resync::Loss => "loss",
+            Resync::Audit => "audit",
+            Resync::Request => "request",
+        }
+    }
+}
+
+/// Calls of one kind, and how they failed.
+#[derive(Clone, Debug, Default)]
+pub struct Calls {
+    /// Calls that returned, whatever came of them.
+    pub total: u64,
+    /// Those that failed, by the name of the errno.
+    pub failures: BTreeMap<&'static str, u64>,
+}
+
+impl Calls {
+    fn count(&mut self, ret: i32) {
+        self.total += 1;
+        if ret < 0 {
+            *self.failures.entry(errno_name(ret)).or_default() += 1;
+        }
+    }
+}
+
+/// The upper bounds of the buckets of detection latency, in seconds.
+pub const LATENCY_BOUNDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0, 10.0];
+
+/// A histogram over [`LATENCY_BOUNDS`].
+#[derive(Clone, Debug, Default)]
+pub struct Latency {
+    /// How many took at most the bound of the same index, and more than the one before.
+    pub buckets: [u64; LATENCY_BOUNDS.len()],
+    pub count: u64,
+    pub seconds: f64,
+}
+
+/// Everything that is counted since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    events: BTreeMap<Hook, u64>,
+    lost: BTreeMap<Stage, u64>,
+    resyncs: BTreeMap<Resync, u64>,
+    pub claims: Calls,
+    pub attaches: Calls,
+    pub binds: Calls,
+    pub detection: Latency,
+}
+
+impl Counters {
+    /// Calls seen on a hook: a call is counted when it begins.
+    pub fn events(&self, hook: Hook) -> u64 {
+        self.events.get(&hook).copied().unwrap_or_default()
+    }
+
+    pub fn lost(&self, stage: Stage) -> u64 {
+        self.lost.get(&stage).copied().unwrap_or_default()
+    }
+
+    pub fn resyncs(&self, reason: Resync) -> u64 {
+        self.resyncs.get(&reason).copied().unwrap_or_default()
+    }
+
+    pub(super) fn count(&mut self, event: &Event) {
+        if event.phase != Phase::End {
+            *self.events.entry(event.hook).or_default() += 1;
+        }
+        let Some(ret) = event.ret else { return };
+        match event.hook {
+            Hook::ClaimGroup | Hook::ClaimDevice => self.claims.count(ret),
+            Hook::PasidAttach => self.attaches.count(ret),
+            Hook::SvaBind => self.binds.count(ret),
+            _ => {}
+        }
+    }
+
+    pub(super) fn lose(&mut self, stage: Stage, count: u64) {
+        let lost = self.lost.entry(stage).or_default();
+        *lost = lost.saturating_add(count);
+    }
+
+    pub(super) fn resync(&mut self, reason: Resync) {
+        *self.resyncs.entry(reason).or_default() += 1;
+    }
+
+    pub(super) fn latency(&mut self, ns: u64) {
+        let seconds = ns as f64 / 1e9;
+        self.detection.count += 1;
+        self.detection.seconds += seconds;
+        if let Some(index) = LATENCY_BOUNDS.iter().position(|&bound| seconds <= bound) {
+            self.detection.buckets[index] += 1;
+        }
+    }
+}
+
+/// The name of an errno; a closed set of those that the IOMMU's calls return, else `other`.
+pub fn errno_name(ret: i32) -> &'static str {
+    match ret.unsigned_abs() {
+        1 => "EPERM",
+        2 => "ENOENT",
+        4 => "EINTR",
+        5 => "EIO",
+        11 => "EAGAIN",
+        12 => "ENOMEM",
+        14 => "EFAULT",
+        16 => "EBUSY",
+        17 => "EEXIST",
+        19 => "ENODEV",
+        22 => "EINVAL",
+        28 => "ENOSPC",
+        34 => "ERANGE",
+        75 => "EOVERFLOW",
+        95 => "EOPNOTSUPP",
+        110 => "ETIMEDOUT",
+        517 => "EPROBE_DEFER",
+        524 => "ENOTSUPP",
+        _ => "other",
+    }
+}

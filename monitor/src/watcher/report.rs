@@ -1,0 +1,198 @@
+//! What the watcher tells: plain data, for every renderer.
+
+use monitor_ebpf::wire::{Hook, Phase};
+
+use crate::check::{CheckState, Pasid, Resolved, Spec, Violation};
+use crate::event::{Event, Ownership};
+use crate::inventory::Inventory;
+use crate::model::{Actor, DomainName, Group, Host, Names};
+
+use super::counters::Stage;
+
+/// One thing to tell.
+#[derive(Clone, Debug)]
+pub enum Report {
+    Violation(Box<Violation>),
+    Resolved(Box<Resolved>),
+    Loss(Loss),
+    State(Box<GroupState>),
+    CheckState(CheckChange),
+    Event(Box<EventLine>),
+}
+
+impl Report {
+    /// When it happened, in CLOCK_MONOTONIC ns.
+    pub fn mono_ns(&self) -> u64 {
+        match self {
+            Report::Violation(violation) => violation.mono_ns,
+            Report::Resolved(resolved) => resolved.mono_ns,
+            Report::Loss(loss) => loss.mono_ns,
+            Report::State(state) => state.mono_ns,
+            Report::CheckState(change) => change.mono_ns,
+            Report::Event(line) => line.actor.mono_ns,
+        }
+    }
+
+    pub(super) fn check(mono_ns: u64, check: &'static Spec, state: &CheckState) -> Report {
+        Report::CheckState(CheckChange { mono_ns, check, state: state.clone() })
+    }
+}
+
+/// Events were lost; what they could have told is unknown until it is read again.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    pub mono_ns: u64,
+    pub stage: Stage,
+    pub count: u64,
+    /// Of this stage, since the start.
+    pub total: u64,
+}
+
+/// A check's state, at the start and when it changes.
+#[derive(Clone, Debug)]
+pub struct CheckChange {
+    pub mono_ns: u64,
+    pub check: &'static Spec,
+    pub state: CheckState,
+}
+
+/// Whether a group's state is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    Synced,
+    Unknown,
+}
+
+impl Knowledge {
+    pub const ALL: [Knowledge; 2] = [Knowledge::Synced, Knowledge::Unknown];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Knowledge::Synced => "synced",
+            Knowledge::Unknown => "unknown",
+        }
+    }
+}
+
+/// Who holds a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Nobody: owner_cnt is 0.
+    Free,
+    /// Drivers, through the default domain.
+    Kernel,
+    /// A claimant: VFIO or iommufd.
+    User,
+}
+
+impl Owner {
+    pub fn of(ownership: Ownership) -> Owner {
+        match (ownership.count, ownership.owner) {
+            (_, Some(_)) => Owner::User,
+            (0, None) => Owner::Free,
+            (_, None) => Owner::Kernel,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Owner::Free => "free",
+            Owner::Kernel => "kernel",
+            Owner::User => "user",
+        }
+    }
+}
+
+/// A group as it is known now.
+#[derive(Clone, Debug)]
+pub struct GroupState {
+    pub mono_ns: u64,
+    pub id: u32,
+    pub knowledge: Knowledge,
+    pub devices: Vec<String>,
+    pub iommu_driver: Option<String>,
+    pub owner: Option<Owner>,
+    pub owner_cnt: Option<u32>,
+    pub domain: Option<DomainName>,
+    pub default_domain: Option<DomainName>,
+    /// `None`: not all of them are known.
+    pub pasids: Option<Vec<Pasid>>,
+    /// SVA bonds, of those whose bind was seen.
+    pub bonds: usize,
+}
+
+impl GroupState {
+    pub(super) fn new(
+        group: &Group,
+        host: &Host,
+        inventory: Option<&Inventory>,
+        names: &mut Names,
+        mono_ns: u64,
+    ) -> GroupState {
+        let entry = inventory.and_then(|inventory| inventory.group(group.id));
+        let mut devices = host.names(group);
+        devices.extend(entry.iter().flat_map(|entry| &entry.devices).map(|device| device.name.clone()));
+        devices.sort_unstable();
+        devices.dedup();
+        let pasids = group.pasids().map(|pasids| {
+            let pasids = pasids.map(|(pasid, attachment)| Pasid {
+                pasid,
+                domain: attachment.domain.map(|domain| names.domain(domain)),
+                attached_by: attachment.attached_by.as_deref().cloned(),
+            });
+            pasids.collect()
+        });
+        GroupState {
+            mono_ns,
+            id: group.id,
+            knowledge: if group.synced { Knowledge::Synced } else { Knowledge::Unknown },
+            devices,
+            iommu_driver: entry.and_then(|entry| entry.iommu_driver()).map(str::to_owned),
+            owner: group.ownership.map(Owner::of),
+            owner_cnt: group.ownership.map(|ownership| ownership.count),
+            domain: group.domain.map(|domain| names.domain(domain)),
+            default_domain: group.default_domain.map(|domain| names.domain(domain)),
+            pasids,
+            bonds: group.bonds(),
+        }
+    }
+}
+
+/// An event, for the live view.
+#[derive(Clone, Debug)]
+pub struct EventLine {
+    pub hook: Hook,
+    pub phase: Phase,
+    pub actor: Actor,
+    pub cpu: u32,
+    pub group: Option<u32>,
+    pub device: Option<String>,
+    pub domain: Option<DomainName>,
+    pub pasid: Option<u32>,
+    pub ret: Option<i32>,
+    /// The group's ownership as the event read it.
+    pub ownership: Option<Ownership>,
+    /// The PASIDs in the group's array as the event read it; the flag: all of them.
+    pub pasids: Option<(Vec<u32>, bool)>,
+}
+
+impl EventLine {
+    pub(super) fn new(event: &Event, names: &mut Names) -> EventLine {
+        let pasids = event.array.as_ref().map(|array| {
+            (array.pasids().map(|entry| entry.pasid).collect(), array.complete && !event.incomplete)
+        });
+        EventLine {
+            hook: event.hook,
+            phase: event.phase,
+            actor: Actor::of(event),
+            cpu: event.cpu,
+            group: event.group.map(|group| group.id),
+            device: event.device.as_ref().map(|device| device.name.clone()),
+            domain: event.domain.map(|domain| names.domain(domain)),
+            pasid: event.pasid,
+            ret: event.ret,
+            ownership: event.group.and_then(|group| group.ownership),
+            pasids,
+        }
+    }
+}

@@ -37,7 +37,7 @@ pub struct Versions {
     pub packages: BTreeMap<String, String>,
 }
 
-/// Held while an entry is made; other processes wait for it.
+/// Held while an entry is made; other processes and threads wait for it.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -77,13 +77,15 @@ impl Cache {
         if let Some(entry) = Entry::open(&dir)? {
             return Ok(entry);
         }
-        let beside = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.root).at(&self.root)?;
-        let versions = make(beside.path(), &dir)?;
-        let file = beside.path().join(VERSIONS);
+        // The lock makes it ours alone; what an ended run left is in the way.
+        let beside = self.root.join(format!(".new-{name}"));
+        remove(&beside)?;
+        fs::create_dir(&beside).at(&beside)?;
+        let versions = make(&beside, &dir).inspect_err(|_| drop(remove(&beside)))?;
+        let file = beside.join(VERSIONS);
         let json = serde_json::to_string_pretty(&versions)
             .map_err(|source| Error::Json { path: file.clone(), source })?;
         fs::write(&file, json).at(&file)?;
-        let beside = beside.keep();
         fs::rename(&beside, &dir).at(&dir)?;
         Ok(Entry { dir, versions })
     }
@@ -95,6 +97,10 @@ impl Cache {
         file.lock().at(&path)?;
         Ok(Lock { _file: file })
     }
+}
+
+fn remove(dir: &Path) -> Result<()> {
+    if dir.exists() { fs::remove_dir_all(dir).at(dir) } else { Ok(()) }
 }
 
 impl Entry {

@@ -53,6 +53,7 @@ pub fn build_module(
     let files = source_files(sources, name)?;
     let hash = fingerprint(kernel, &files)?;
     let kept = cache.root().join("testmod").join(format!("{name}-{}-{hash:016x}.ko", kernel.release));
+    let _lock = cache.lock(&format!("testmod-{name}-{}", kernel.release))?;
     if kept.exists() {
         return Ok(kept);
     }
@@ -64,7 +65,7 @@ pub fn build_module(
         process::run(Command::new("strip").arg("--strip-debug").arg(&built))?;
         let parent = cache.root().join("testmod");
         fs::create_dir_all(&parent).at(&parent)?;
-        let beside = parent.join(format!(".{name}-{}", std::process::id()));
+        let beside = parent.join(format!(".new-{name}-{}", kernel.release));
         fs::copy(&built, &beside).at(&beside)?;
         fs::rename(&beside, &kept).at(&kept)?;
         Ok(kept)

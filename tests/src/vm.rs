@@ -292,6 +292,10 @@ pub fn guest_scripts() -> PathBuf {
 
 impl Console {
     fn keep(&self) -> Result<()> {
+        // QEMU may have ended before it opened it.
+        if !self.running.exists() {
+            return Ok(());
+        }
         fs::copy(&self.running, &self.kept).map(drop).at(&self.kept)
     }
 

@@ -4,10 +4,13 @@
 //! by [`watcher`]; the commands are different ends of this one pipe. ARCHITECTURE.md maps it.
 
 pub mod check;
+pub mod command;
 pub mod coverage;
 pub mod event;
 pub mod inventory;
 pub mod kernel;
+pub mod live;
 pub mod model;
+pub mod report;
 pub mod watcher;
 pub mod web;

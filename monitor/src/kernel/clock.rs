@@ -1,9 +1,6 @@
 //! From the kernel's monotonic clock to the wall clock.
 
-use std::{
-    fs,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Now, in ns of CLOCK_MONOTONIC; what `bpf_ktime_get_ns` counts.
 pub fn monotonic_ns() -> u64 {
@@ -13,15 +10,7 @@ pub fn monotonic_ns() -> u64 {
 
 /// What to add to a monotonic time to get ns since the Unix epoch. It moves when the wall clock is set,
 /// so it is asked anew for each report.
-pub fn wall_offset_ns() -> i128 {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
-    wall - i128::from(monotonic_ns())
-}
-
-/// CPUs that can run programs: the per-CPU counters have so many slots.
-pub fn possible_cpus() -> usize {
-    fs::read_to_string("/sys/devices/system/cpu/possible")
-        .ok()
-        .and_then(|text| text.trim().rsplit(['-', ',']).next()?.parse::<usize>().ok())
-        .map_or(1, |last| last + 1)
+pub fn wall_offset_ns() -> i64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
+    wall - monotonic_ns() as i64
 }

@@ -72,6 +72,16 @@ pub fn may_attach() -> Result<(), Denied> {
     Ok(())
 }
 
+/// Gives up what is needed only to attach. Kept is CAP_SYSLOG, without which the kernel hides the symbols
+/// of the stacks. To be called before other threads are started: capabilities are a thread's own.
+pub fn drop_privileges() -> std::io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
+    let kept = capabilities(None)?.permitted & CapabilitySet::SYSLOG;
+    set_no_new_privs(true)?;
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?;
+    Ok(())
+}
+
 /// Who this host is, for every line of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

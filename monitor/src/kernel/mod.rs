@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod catalogue;
 pub mod clock;
+pub mod diagnostics;
 pub mod host;
 pub mod layout;
 pub mod probes;

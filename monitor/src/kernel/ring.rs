@@ -1,8 +1,13 @@
 //! Draining the ring, and the kernel side's own count of what did not get into it.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::probes::Probes;
 use crate::event::{self, Event, Malformed};
@@ -12,6 +17,9 @@ pub struct Ring {
     ring: RingBuf<MapData>,
     counts: PerCpuArray<MapData, u64>,
 }
+
+/// Readable when the ring has records.
+pub type Wakeups = AsyncFd<OwnedFd>;
 
 /// What the kernel side counted, over all CPUs, since it was attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,17 +57,18 @@ impl Ring {
         Some(event::decode(&item))
     }
 
+    /// Wakes whoever waits when there are records. To be called within a tokio runtime.
+    pub fn wakeups(&self) -> io::Result<Wakeups> {
+        let descriptor = self.ring.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is owned by what it is registered in, and so stays open as long.
+        unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.map_err(io::Error::from)
+    }
+
     pub fn counts(&self) -> Result<Counts, Error> {
         let sum = |index: u32| -> Result<u64, Error> {
             let values = self.counts.get(&index, 0).map_err(|error| Error::Map("COUNTS", error))?;
             Ok(values.iter().sum())
         };
         Ok(Counts { tried: sum(0)?, no_room: sum(1)?, no_call: sum(2)? })
-    }
-}
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
     }
 }

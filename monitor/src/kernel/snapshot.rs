@@ -4,20 +4,33 @@
 
 use std::{fs, io, path::Path};
 
-/// Asks for the state of every group under `root` (`/sys/kernel/iommu_groups`). Returns how many were
-/// asked, and those that could not be.
-pub fn request_all(root: &Path) -> io::Result<(usize, Vec<(u32, io::Error)>)> {
-    let mut asked = 0;
-    let mut failed = Vec::new();
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        match fs::read(entry.path().join("reserved_regions")) {
-            Ok(_) => asked += 1,
-            // The group went away meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => failed.push((id, error)),
-        }
+use monitor_ebpf::wire::Hook;
+
+/// The hooks that a snapshot needs, and no others.
+pub fn is_snapshot(hook: Hook) -> bool {
+    matches!(hook, Hook::SnapshotGroup | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma)
+}
+
+/// The ids of all groups under `root` (`/sys/kernel/iommu_groups`); none if the kernel has no IOMMU.
+pub fn groups(root: &Path) -> io::Result<Vec<u32>> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     }
-    Ok((asked, failed))
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Asks for the state of one group. A group that is gone meanwhile is no error.
+pub fn request(root: &Path, group: u32) -> io::Result<()> {
+    match fs::read(root.join(group.to_string()).join("reserved_regions")) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }

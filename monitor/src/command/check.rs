@@ -1,0 +1,112 @@
+//! `check`, and no command at all: read the kernel's IOMMU state once and hold it against the checks.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use prometheus::{Encoder, TextEncoder};
+use serde_json::json;
+
+use crate::{
+    check::Severity,
+    kernel::{host, probes, snapshot::is_snapshot},
+    live::Live,
+    report::{json, metrics, text},
+    watcher::{GroupState, Knowledge},
+};
+
+use super::{
+    FAILED, Format, Global, RIGHT, WRONG,
+    output::{Output, context, put},
+};
+
+pub fn run(global: &Global) -> Result<u8> {
+    if global.output.is_some() && global.format != Some(Format::Prom) {
+        bail!("--output is for --format prom; for text and JSON redirect stdout");
+    }
+    let probes = probes::attach(global.log_level(), is_snapshot)?;
+    let (mut live, _) = Live::start(probes, global.options())?;
+    host::drop_privileges()?;
+    // What was asked for at the start and did not fit the ring is asked for once more.
+    live.tick()?;
+    let groups = live.watcher.groups();
+    let unread = groups.iter().filter(|group| group.knowledge == Knowledge::Unknown).count();
+    match global.format {
+        Some(Format::Json) => put(&(as_json(&live, &groups).to_string() + "\n"))?,
+        Some(Format::Prom) => as_prometheus(&mut live, global.output.as_deref())?,
+        _ => put(&as_text(&live, &groups, &Output::new(global, Format::Text), global.quiet))?,
+    }
+    if unread > 0 {
+        bail!("{unread} of {} groups could not be read; `iommu-watch doctor` tells what is missing", groups.len());
+    }
+    if groups.is_empty() && global.groups.is_empty() && global.devices.is_empty() {
+        eprintln!("iommu-watch: this kernel has no IOMMU groups: is an IOMMU there and switched on (intel_iommu=on)?");
+        return Ok(FAILED);
+    }
+    let wrong = live.watcher.violations().any(|violation| violation.severity > Severity::Info);
+    Ok(if wrong { WRONG } else { RIGHT })
+}
+
+fn as_text(live: &Live, groups: &[GroupState], output: &Output, quiet: bool) -> String {
+    let context = context(live.watcher.options(), live.stacks());
+    let mut lines = Vec::new();
+    if !quiet {
+        lines.extend(groups.iter().map(text::group));
+    }
+    lines.extend(live.watcher.violations().map(|found| text::violation(found, &context, output.style())));
+    let open = live.watcher.violations().count();
+    lines.push(format!("{} groups read, {open} violations", groups.len()));
+    lines.join("\n") + "\n"
+}
+
+fn as_json(live: &Live, groups: &[GroupState]) -> serde_json::Value {
+    let context = context(live.watcher.options(), live.stacks());
+    json!({
+        "v": 1,
+        "kind": "check",
+        "host": context.host,
+        "kernel": context.kernel,
+        "groups": groups.iter().map(|group| json::group(group, &context)).collect::<Vec<_>>(),
+        "violations": live.watcher.violations().map(|found| json::violation(found, &context)).collect::<Vec<_>>(),
+    })
+}
+
+fn as_prometheus(live: &mut Live, file: Option<&Path>) -> Result<()> {
+    let build = metrics::Build { version: env!("CARGO_PKG_VERSION").into(), ..metrics::Build::default() };
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&metrics::collect(&mut live.watcher, &build), &mut text)?;
+    match file {
+        Some(file) => replace(file, &text).with_context(|| format!("--output {}", file.display())),
+        None => Ok(put(&String::from_utf8(text)?)?),
+    }
+}
+
+/// Writes a file in one piece: who reads it sees the old one or the new one.
+fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+    let mut draft = PathBuf::from(file).into_os_string();
+    draft.push(format!(".{}.tmp", std::process::id()));
+    fs::write(&draft, content).and_then(|()| fs::rename(&draft, file)).inspect_err(|_| {
+        // Nothing half-written is left; that it can't be removed either adds nothing.
+        let _ = fs::remove_file(&draft);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_in_one_piece_and_nothing_is_left_of_a_failure() -> io::Result<()> {
+        let folder = std::env::temp_dir().join(format!("iommu-watch-output-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let file = folder.join("iommu.prom");
+        replace(&file, b"old")?;
+        replace(&file, b"new")?;
+        assert_eq!(fs::read(&file)?, b"new");
+        assert!(replace(&folder.join("nothing/iommu.prom"), b"x").is_err());
+        assert_eq!(fs::read_dir(&folder)?.count(), 1);
+        fs::remove_dir_all(&folder)
+    }
+}

@@ -1,0 +1,95 @@
+//! `daemon`: watch until stopped; JSON lines on stdout, pages over HTTP.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Result;
+use prometheus::{Encoder, TextEncoder};
+use serde_json::Value;
+
+use crate::{
+    kernel::{clock, host, probes},
+    live::{self, Live},
+    report::{json, metrics},
+    web,
+};
+
+use super::{
+    DaemonArguments, Format, Global, RIGHT, doctor,
+    output::{Output, context},
+};
+
+pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
+    let started = Instant::now();
+    let start_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // First what fails at once, then what takes its time. Who asks meanwhile waits in the queue.
+    let listener = runtime.block_on(web::bind(arguments.listen))?;
+    let probes = probes::attach(global.log_level(), |_| true)?;
+    let (attached, there) = doctor::count(&probes.coverage);
+    let (live, first) = Live::start(probes, global.options())?;
+    host::drop_privileges()?;
+    if !global.quiet {
+        eprintln!(
+            "iommu-watch: {attached} of {there} hooks attached, {} groups, ready after {:.1} s; http://{}",
+            live.watcher.host().groups().count(),
+            started.elapsed().as_secs_f64(),
+            listener.local_addr()?,
+        );
+    }
+    let output = Output::new(global, Format::Json);
+    output.write(&first, &context(live.watcher.options(), live.stacks()))?;
+    let live = Arc::new(Mutex::new(live));
+    let build = metrics::Build { version: env!("CARGO_PKG_VERSION").into(), start_seconds };
+    let pages = Arc::new(Pages { live: live.clone(), build });
+    runtime.block_on(async {
+        let stop = live::stop_requested()?;
+        let server = tokio::spawn(web::serve(listener, pages));
+        let done = live::follow(&live, stop, |live, reports| {
+            output.write(reports, &context(live.watcher.options(), live.stacks()))?;
+            live.watcher.reported(reports, clock::monotonic_ns());
+            Ok(())
+        })
+        .await;
+        server.abort();
+        done
+    })?;
+    Ok(RIGHT)
+}
+
+/// The pages, read from the live state when they are asked for.
+struct Pages {
+    live: Arc<Mutex<Live>>,
+    build: metrics::Build,
+}
+
+impl web::Source for Pages {
+    fn ready(&self) -> Result<(), String> {
+        // Served only once the hooks are attached and every group was asked for its state.
+        Ok(())
+    }
+
+    fn metrics(&self) -> Result<String, String> {
+        let mut live = live::lock(&self.live);
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&metrics::collect(&mut live.watcher, &self.build), &mut text)
+            .map_err(|error| error.to_string())?;
+        String::from_utf8(text).map_err(|error| error.to_string())
+    }
+
+    fn groups(&self) -> String {
+        let mut live = live::lock(&self.live);
+        let groups = live.watcher.groups();
+        let context = context(live.watcher.options(), live.stacks());
+        Value::from_iter(groups.iter().map(|group| json::group(group, &context))).to_string()
+    }
+
+    fn violations(&self) -> String {
+        let live = live::lock(&self.live);
+        let context = context(live.watcher.options(), live.stacks());
+        Value::from_iter(live.watcher.violations().map(|found| json::violation(found, &context))).to_string()
+    }
+}

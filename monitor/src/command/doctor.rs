@@ -1,0 +1,172 @@
+//! `doctor`: what can be seen on this kernel, and what stands in the way of the rest.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::{
+    check::{CheckState, REGISTRY},
+    coverage::{Coverage, HookState},
+    inventory::Inventory,
+    kernel::{
+        catalogue::{CATALOGUE, Row, Target},
+        host::{self, Identity, Lockdown},
+        probes,
+        sysfs::Sysfs,
+    },
+};
+
+use super::{FAILED, Format, Global, RIGHT, WRONG, output};
+
+/// What was found.
+struct Findings {
+    identity: Identity,
+    lockdown: Lockdown,
+    inventory: Inventory,
+    /// `Err`: nothing could be attached at all, and why.
+    coverage: Result<Coverage, probes::Error>,
+    attach_seconds: f64,
+}
+
+pub fn run(global: &Global) -> Result<u8> {
+    let started = std::time::Instant::now();
+    // The probes are let go at once: this only asks.
+    let coverage = probes::attach(global.log_level(), |_| true).map(|probes| probes.coverage.clone());
+    let findings = Findings {
+        identity: host::identity(),
+        lockdown: host::lockdown(),
+        inventory: Sysfs::default().inventory()?,
+        coverage,
+        attach_seconds: started.elapsed().as_secs_f64(),
+    };
+    match global.format {
+        Some(Format::Json) => output::put(&(findings.json(global).to_string() + "\n"))?,
+        _ => output::put(&findings.text(global))?,
+    }
+    findings.coverage.map(|coverage| verdict(&states(&coverage, &findings.inventory, global))).map_err(Into::into)
+}
+
+type States = Vec<(&'static str, CheckState)>;
+
+fn states(coverage: &Coverage, inventory: &Inventory, global: &Global) -> States {
+    let state = |check: &&dyn crate::check::Check| {
+        let name = check.spec().name;
+        let wanted = global.checks.is_empty() || global.checks.iter().any(|wanted| wanted == name);
+        (name, if wanted { check.state(coverage, Some(inventory)) } else { CheckState::Off })
+    };
+    REGISTRY.iter().map(state).collect()
+}
+
+/// 0: all that apply and aren't off are armed; 1: some not; 2: none.
+fn verdict(states: &States) -> u8 {
+    let of_use: Vec<_> = states
+        .iter()
+        .filter(|(_, state)| !matches!(state, CheckState::NotApplicable { .. } | CheckState::Off))
+        .collect();
+    if of_use.iter().all(|(_, state)| *state == CheckState::Armed) {
+        RIGHT
+    } else if of_use.iter().any(|(_, state)| state.judges()) {
+        WRONG
+    } else {
+        FAILED
+    }
+}
+
+impl Findings {
+    fn text(&self, global: &Global) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "kernel      {}", self.identity.kernel);
+        let _ = writeln!(text, "lockdown    {}", self.lockdown.name());
+        let _ = writeln!(text, "privileges  {}", if host::capable() { "enough" } else { "not enough" });
+        let _ = writeln!(text, "iommu       {}", self.iommus());
+        let Ok(coverage) = &self.coverage else { return text };
+        let (attached, there) = count(coverage);
+        let _ = writeln!(
+            text,
+            "hooks       {attached} of the {there} that this kernel has attached in {:.1} s\n",
+            self.attach_seconds
+        );
+        for (row, state) in CATALOGUE.iter().map(|row| (row, coverage.get(row.hook))) {
+            if *state == HookState::Absent && global.verbose == 0 {
+                continue;
+            }
+            let _ = writeln!(text, "  {:<26}{}", row.hook.name(), hook_text(row, state));
+        }
+        let absent: Vec<_> =
+            CATALOGUE.iter().filter(|row| *coverage.get(row.hook) == HookState::Absent).collect();
+        if !absent.is_empty() && global.verbose == 0 {
+            let names: Vec<_> = absent.iter().map(|row| row.hook.name()).collect();
+            let _ = writeln!(text, "  not in this kernel: {}", names.join(", "));
+        }
+        let _ = writeln!(text, "\nchecks");
+        for (name, state) in states(coverage, &self.inventory, global) {
+            let _ = writeln!(text, "  {name:<26}{state}");
+        }
+        text
+    }
+
+    fn json(&self, global: &Global) -> Value {
+        let mut report = json!({
+            "v": 1,
+            "kind": "doctor",
+            "host": self.identity.host,
+            "kernel": self.identity.kernel,
+            "lockdown": self.lockdown.name(),
+            "capable": host::capable(),
+            "groups": self.inventory.groups.len(),
+            "iommu": self.iommus(),
+        });
+        if let Ok(coverage) = &self.coverage {
+            report["attach_seconds"] = json!(self.attach_seconds);
+            report["hooks"] = coverage
+                .iter()
+                .map(|(hook, state)| match state {
+                    HookState::Attached { backend } => json!({"hook": hook.name(), "backend": backend.name()}),
+                    HookState::Absent => json!({"hook": hook.name(), "backend": "none", "reason": "not in this kernel"}),
+                    HookState::Failed { reason } => json!({"hook": hook.name(), "backend": "none", "reason": reason}),
+                })
+                .collect();
+            report["checks"] = states(coverage, &self.inventory, global)
+                .iter()
+                .map(|(name, state)| json!({"check": name, "state": state.name(), "reason": state.reason()}))
+                .collect();
+        }
+        report
+    }
+
+    fn iommus(&self) -> String {
+        let groups = self.inventory.groups.len();
+        let mut drivers: Vec<&str> =
+            self.inventory.groups.iter().filter_map(|group| group.iommu_driver()).collect();
+        drivers.sort_unstable();
+        drivers.dedup();
+        match (groups, drivers.is_empty()) {
+            (0, _) => "no groups: this kernel translates for no device (is an IOMMU there and switched on?)".into(),
+            (_, true) => format!("{groups} groups"),
+            (_, false) => format!("{} ({groups} groups)", drivers.join(", ")),
+        }
+    }
+}
+
+/// The hooks that are attached, and those that this kernel has.
+pub fn count(coverage: &Coverage) -> (usize, usize) {
+    let there = CATALOGUE.iter().filter(|row| *coverage.get(row.hook) != HookState::Absent);
+    let attached = CATALOGUE.iter().filter(|row| coverage.attached(row.hook));
+    (attached.count(), there.count())
+}
+
+fn hook_text(row: &Row, state: &HookState) -> String {
+    match state {
+        HookState::Attached { backend } => backend.name().to_owned(),
+        HookState::Failed { reason } => reason.clone(),
+        HookState::Absent => {
+            let what = match row.target {
+                Target::Call { symbols, .. } => symbols.join(" or "),
+                Target::Tracepoint { name } => format!("tracepoint {name}"),
+            };
+            let since = if row.since.is_empty() { String::new() } else { format!(" ({})", row.since) };
+            format!("not in this kernel: {what}{since}")
+        }
+    }
+}

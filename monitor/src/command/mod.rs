@@ -1,0 +1,193 @@
+//! The command line: what can be asked for. One file for each command; what two of them need is not
+//! here but below.
+
+mod check;
+mod checks;
+mod daemon;
+mod doctor;
+mod output;
+mod watch;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+
+use crate::{
+    check as registry,
+    kernel::host,
+    watcher::{Filter, Options},
+};
+
+/// Nothing is wrong.
+const RIGHT: u8 = 0;
+/// A warning or critical violation, or the like for the command.
+const WRONG: u8 = 1;
+/// It could not be done.
+const FAILED: u8 = 2;
+
+#[derive(Parser)]
+#[command(
+    name = "iommu-watch",
+    version,
+    about = "Runtime invariant monitor for the Linux IOMMU",
+    long_about = "Runtime invariant monitor for the Linux IOMMU.\n\nWithout a command it reads the kernel's IOMMU \
+                  state once, holds it against the checks, and prints a short report (the same as `check`)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Read the kernel's IOMMU state now and hold it against the checks
+    Check,
+    /// Attach and watch until stopped: JSON lines on stdout, metrics over HTTP
+    Daemon(DaemonArguments),
+    /// Show events and violations as they come, a line each
+    Watch(WatchArguments),
+    /// Say what can be seen on this kernel: privileges, hooks, checks
+    Doctor,
+    /// List the checks, or explain one
+    Checks {
+        /// The check to explain
+        name: Option<String>,
+    },
+}
+
+#[derive(Args)]
+struct Global {
+    /// How to print
+    #[arg(long, global = true, value_enum)]
+    format: Option<Format>,
+    /// With `--format prom`: write to this file, in one piece, for a textfile collector
+    #[arg(long, global = true, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Only this group (repeatable)
+    #[arg(long = "group", global = true, value_name = "N")]
+    groups: Vec<u32>,
+    /// Only this device, as in 0000:01:00.0 (repeatable)
+    #[arg(long = "device", global = true, value_name = "BDF")]
+    devices: Vec<String>,
+    /// Only this check (repeatable)
+    #[arg(long = "check", global = true, value_name = "NAME", value_parser = check_name)]
+    checks: Vec<String>,
+    /// Colour the text
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+    /// Say more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say only what is wrong
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+impl Global {
+    fn filter(&self) -> Filter {
+        Filter { groups: self.groups.clone(), devices: self.devices.clone(), checks: self.checks.clone() }
+    }
+
+    /// What is watched, and on which host.
+    fn options(&self) -> Options {
+        let identity = host::identity();
+        Options {
+            host: identity.host,
+            kernel: identity.kernel,
+            boot_id: identity.boot_id,
+            filter: self.filter(),
+            ..Options::default()
+        }
+    }
+
+    /// The level of the eBPF programs' own diagnostics.
+    fn log_level(&self) -> aya_log::Level {
+        match self.verbose {
+            0 => aya_log::Level::Warn,
+            1 => aya_log::Level::Info,
+            _ => aya_log::Level::Debug,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Prom,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Args)]
+struct DaemonArguments {
+    /// Where to serve /metrics and the rest
+    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9436")]
+    listen: SocketAddr,
+}
+
+#[derive(Args)]
+struct WatchArguments {
+    /// Stop after this many seconds
+    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<Duration>,
+}
+
+fn check_name(name: &str) -> Result<String, String> {
+    match registry::find(name) {
+        Some(_) => Ok(name.to_owned()),
+        None => Err("no such check; `iommu-watch checks` lists them".into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).map_err(|_| "not a whole number of seconds".into())
+}
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let global = &cli.global;
+    let done = match &cli.command {
+        None | Some(Command::Check) => check::run(global),
+        Some(Command::Daemon(arguments)) => daemon::run(global, arguments),
+        Some(Command::Watch(arguments)) => watch::run(global, arguments),
+        Some(Command::Doctor) => doctor::run(global),
+        Some(Command::Checks { name }) => checks::run(global, name.as_deref()),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("iommu-watch: {}", one_line(&format!("{error:#}")));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Help and version as they are; what is wrong in one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Nobody is left to tell if even that can't be written.
+        let _ = error.print();
+        return ExitCode::from(RIGHT);
+    }
+    let text = error.to_string();
+    let told = text.split("\n\nUsage:").next().unwrap_or_default().split("\n\nFor more information").next();
+    let told = told.unwrap_or_default().trim_start_matches("error: ");
+    eprintln!("iommu-watch: {}; see `iommu-watch --help`", one_line(told));
+    ExitCode::from(FAILED)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

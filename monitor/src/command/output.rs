@@ -1,0 +1,74 @@
+//! Where reports go: stdout, as text or as JSON lines.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::{
+    check::Severity,
+    kernel::clock,
+    report::{Clock, Context, Stacks, json, text},
+    watcher::{Options, Report},
+};
+
+use super::{Color, Format, Global};
+
+/// Writes reports to stdout.
+pub struct Output {
+    json: bool,
+    style: text::Style,
+}
+
+impl Output {
+    pub fn new(global: &Global, default: Format) -> Output {
+        let color = match global.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        };
+        Output {
+            json: global.format.unwrap_or(default) == Format::Json,
+            style: text::Style { color, ..text::Style::default() },
+        }
+    }
+
+    pub fn style(&self) -> text::Style {
+        self.style
+    }
+
+    /// Writes them all, at once.
+    pub fn write(&self, reports: &[Report], context: &Context<'_>) -> io::Result<()> {
+        if reports.is_empty() {
+            return Ok(());
+        }
+        let mut lines = String::new();
+        for report in reports {
+            lines += &match self.json {
+                true => json::line(report, context),
+                false => text::report(report, context, self.style),
+            };
+            lines.push('\n');
+        }
+        put(&lines)
+    }
+}
+
+/// Writes text to stdout and sees it through.
+pub fn put(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Whether a report changes the exit code.
+pub fn is_wrong(report: &Report) -> bool {
+    matches!(report, Report::Violation(found) if found.severity > Severity::Info)
+}
+
+/// What every line is told with, as of now.
+pub fn context<'a>(options: &'a Options, stacks: &'a dyn Stacks) -> Context<'a> {
+    Context {
+        host: &options.host,
+        kernel: &options.kernel,
+        clock: Clock { offset_ns: clock::wall_offset_ns() },
+        stacks,
+    }
+}

@@ -1,0 +1,46 @@
+//! `watch`: events and violations as they come, a line each.
+
+use std::sync::Mutex;
+
+use anyhow::Result;
+
+use crate::{
+    kernel::{host, probes},
+    live::{self, Live},
+    watcher::Options,
+};
+
+use super::{
+    Format, Global, RIGHT, WRONG, WatchArguments,
+    output::{Output, context, is_wrong},
+};
+
+pub fn run(global: &Global, arguments: &WatchArguments) -> Result<u8> {
+    let options = Options { events: true, ..global.options() };
+    let probes = probes::attach(global.log_level(), |_| true)?;
+    let (live, first) = Live::start(probes, options)?;
+    host::drop_privileges()?;
+    if !global.quiet {
+        eprintln!("iommu-watch: watching; stop with Ctrl-C");
+    }
+    let output = Output::new(global, Format::Text);
+    let mut wrong = first.iter().any(is_wrong);
+    output.write(&first, &context(live.watcher.options(), live.stacks()))?;
+    let live = Mutex::new(live);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let signal = live::stop_requested()?;
+        let stop = async {
+            match arguments.duration {
+                Some(duration) => drop(tokio::time::timeout(duration, signal).await),
+                None => signal.await,
+            }
+        };
+        live::follow(&live, stop, |live, reports| {
+            wrong |= reports.iter().any(is_wrong);
+            output.write(reports, &context(live.watcher.options(), live.stacks()))
+        })
+        .await
+    })?;
+    Ok(if wrong { WRONG } else { RIGHT })
+}

@@ -1,0 +1,42 @@
+//! The eBPF programs' own diagnostics (aya-log): rare, for the person who looks after iommu-watch, on
+//! stderr.
+
+use aya_log::EbpfLogger;
+use log::{Log, Metadata, Record};
+
+use super::probes::Probes;
+
+/// What the programs have to say, until it is flushed.
+pub struct Diagnostics {
+    /// `None` where the kernel refused the map for it: then they stay mute.
+    logger: Option<EbpfLogger<Stderr>>,
+}
+
+impl Diagnostics {
+    /// To be called when every program is loaded: the loader needs the map until then.
+    pub fn new(probes: &mut Probes) -> Diagnostics {
+        Diagnostics { logger: EbpfLogger::init_with_logger(&mut probes.ebpf, Stderr).ok() }
+    }
+
+    /// Writes out what was said since the last time.
+    pub fn flush(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}
+
+/// The programs filter by the level that they were given at the start.
+struct Stderr;
+
+impl Log for Stderr {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        eprintln!("iommu-watch: eBPF {}: {}", record.level().as_str().to_ascii_lowercase(), record.args());
+    }
+
+    fn flush(&self) {}
+}

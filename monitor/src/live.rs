@@ -1,0 +1,181 @@
+//! The live end of the pipe: a running kernel drives a [`Watcher`].
+
+mod follow;
+
+pub use follow::{follow, lock, stop_requested};
+
+use std::io;
+
+use monitor_ebpf::wire::{Hook, Phase};
+
+use crate::{
+    event::{Event, Malformed},
+    kernel::{
+        clock,
+        diagnostics::Diagnostics,
+        probes::{self, Probes},
+        ring::{self, Counts, Ring, Wakeups},
+        snapshot,
+        stacks::Stacks,
+        sysfs::Sysfs,
+    },
+    watcher::{Options, Report, Resync, Stage, Watcher},
+};
+
+/// Records taken at one go: more of them wait while something else has its turn.
+const BATCH: usize = 4096;
+/// Groups asked for their state before the answers are taken: they must fit the ring.
+const ASKED: usize = 64;
+/// How soon a group that stays unknown is asked again, in ns; doubled each time, up to the longest.
+const ASK_AGAIN: u64 = 500_000_000;
+const ASK_AGAIN_LONGEST: u64 = 60_000_000_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Attach(#[from] probes::Error),
+    #[error(transparent)]
+    Ring(#[from] ring::Error),
+    #[error("{path}: {source}")]
+    Sysfs { path: String, source: io::Error },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the eBPF object and this program are not of one build: {0}; build both anew")]
+    Malformed(#[from] Malformed),
+}
+
+/// A kernel that is being watched.
+pub struct Live {
+    ring: Ring,
+    stacks: Stacks,
+    diagnostics: Diagnostics,
+    sysfs: Sysfs,
+    counted: Counts,
+    /// sysfs may say something else than it did: devices or drivers came or went.
+    stale: bool,
+    /// When groups that are unknown are asked next, and how long was waited for that.
+    ask_at: u64,
+    ask_after: u64,
+    pub watcher: Watcher,
+    /// Held to stay attached; dropped last.
+    _probes: Probes,
+}
+
+impl Live {
+    /// Starts watching with probes that are attached, and asks the kernel for the state of every group.
+    /// Returns what there is to say before the first event.
+    pub fn start(mut probes: Probes, options: Options) -> Result<(Live, Vec<Report>), Error> {
+        let diagnostics = Diagnostics::new(&mut probes);
+        let ring = Ring::new(&mut probes)?;
+        let stacks = Stacks::new(&mut probes)?;
+        let options = Options { coverage: probes.coverage.clone(), ..options };
+        let mut live = Live {
+            ring,
+            stacks,
+            diagnostics,
+            sysfs: Sysfs::default(),
+            counted: Counts::default(),
+            stale: false,
+            ask_at: 0,
+            ask_after: ASK_AGAIN,
+            watcher: Watcher::new(options),
+            _probes: probes,
+        };
+        let mut reports = live.watcher.start(clock::monotonic_ns());
+        reports.extend(live.refresh_inventory()?);
+        let groups = snapshot::groups(&live.sysfs.groups()).map_err(|source| live.sysfs_error(source))?;
+        reports.extend(live.resync(&groups, Resync::Start)?);
+        Ok((live, reports))
+    }
+
+    /// Takes in what is in the ring: a batch at most, so that a storm starves nobody. The flag says
+    /// whether there is more.
+    pub fn drain(&mut self) -> Result<(Vec<Report>, bool), Error> {
+        let mut reports = Vec::new();
+        for _ in 0..BATCH {
+            let Some(event) = self.ring.next() else { return Ok((reports, false)) };
+            let event = event?;
+            self.stale |= changes_inventory(&event);
+            reports.extend(self.watcher.feed(event));
+        }
+        Ok((reports, true))
+    }
+
+    /// Looks after what no record tells: losses that the kernel side counted, groups whose state isn't
+    /// known, time that passes. To be called every now and then.
+    pub fn tick(&mut self) -> Result<Vec<Report>, Error> {
+        self.diagnostics.flush();
+        let mut reports = Vec::new();
+        if std::mem::take(&mut self.stale) {
+            reports.extend(self.refresh_inventory()?);
+        }
+        let now = clock::monotonic_ns();
+        let counts = self.ring.counts()?;
+        reports.extend(self.watcher.ring_drops(counts.no_room, now));
+        let unseen = counts.no_call.saturating_sub(self.counted.no_call);
+        reports.extend(self.watcher.loss(Stage::Kernel, unseen, now));
+        self.counted = counts;
+        reports.extend(self.watcher.tick(now));
+        reports.extend(self.ask_unknown(now)?);
+        Ok(reports)
+    }
+
+    /// Wakes whoever waits when there is something to drain.
+    pub fn wakeups(&self) -> io::Result<Wakeups> {
+        self.ring.wakeups()
+    }
+
+    /// The kernel stacks that violations refer to.
+    pub fn stacks(&self) -> &Stacks {
+        &self.stacks
+    }
+
+    /// What the kernel side counted so far.
+    pub fn counts(&self) -> Counts {
+        self.counted
+    }
+
+    fn ask_unknown(&mut self, now: u64) -> Result<Vec<Report>, Error> {
+        let unknown = self.watcher.unknown_groups();
+        if unknown.is_empty() {
+            self.ask_after = ASK_AGAIN;
+            self.ask_at = 0;
+            return Ok(Vec::new());
+        }
+        if now < self.ask_at {
+            return Ok(Vec::new());
+        }
+        self.ask_at = now + self.ask_after;
+        self.ask_after = (self.ask_after * 2).min(ASK_AGAIN_LONGEST);
+        self.resync(&unknown, Resync::Loss)
+    }
+
+    /// Asks the kernel for the state of these groups and takes in the answers.
+    fn resync(&mut self, groups: &[u32], reason: Resync) -> Result<Vec<Report>, Error> {
+        self.watcher.resync(reason);
+        let mut reports = Vec::new();
+        for asked in groups.chunks(ASKED) {
+            for &group in asked {
+                // A group that can't be read stays unknown, which is shown and asked again.
+                let _ = snapshot::request(&self.sysfs.groups(), group);
+            }
+            reports.extend(self.drain()?.0);
+        }
+        Ok(reports)
+    }
+
+    fn refresh_inventory(&mut self) -> Result<Vec<Report>, Error> {
+        let inventory = self.sysfs.inventory().map_err(|source| self.sysfs_error(source))?;
+        Ok(self.watcher.inventory(inventory, clock::monotonic_ns()))
+    }
+
+    fn sysfs_error(&self, source: io::Error) -> Error {
+        Error::Sysfs { path: self.sysfs.groups().display().to_string(), source }
+    }
+}
+
+/// Whether sysfs may say something else after this.
+fn changes_inventory(event: &Event) -> bool {
+    matches!(event.hook, Hook::DeviceAdd | Hook::DeviceRemove | Hook::UseDefault | Hook::UnuseDefault)
+        && event.phase != Phase::Begin
+}

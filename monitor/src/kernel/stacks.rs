@@ -14,6 +14,9 @@ use crate::report;
 /// Frames of one stack that are shown.
 const DEPTH: usize = 24;
 
+/// Frames that are ours, on top of every stack that a program takes: they say nothing of the kernel.
+const OWN: [&str; 2] = ["bpf_prog_", "bpf_trampoline_"];
+
 /// The stacks that the programs took.
 pub struct Stacks {
     map: StackTraceMap<MapData>,
@@ -40,7 +43,13 @@ impl report::Stacks for Stacks {
         let symbols = self.symbols.get_or_init(|| Symbols::read().unwrap_or_default());
         let trace = self.map.get(&id, 0).ok()?;
         let frames: Vec<String> =
-            trace.frames().iter().filter_map(|frame| symbols.name(frame.ip)).take(DEPTH).collect();
+            trace
+            .frames()
+            .iter()
+            .filter_map(|frame| symbols.name(frame.ip))
+            .filter(|name| !OWN.iter().any(|own| name.starts_with(own)))
+            .take(DEPTH)
+            .collect();
         (!frames.is_empty()).then_some(frames)
     }
 }

@@ -11,8 +11,6 @@ use crate::error::At;
 use crate::scenario::{Report, Scenario, Setting};
 use crate::{Error, Result, Script, Series, Vm};
 
-/// How long one scenario may take.
-const LIMIT: Duration = Duration::from_secs(120);
 /// On top of the scenarios: boot, modules, end.
 const BOOT: Duration = Duration::from_secs(90);
 
@@ -97,7 +95,7 @@ impl Boot<'_> {
             .append(self.setting.append)
             .add(options.iommu_watch, "/bin/iommu-watch")
             .console(options.artefacts.join(format!("{}-{first}.console", self.series)))
-            .timeout(BOOT + LIMIT * self.scenarios.len() as u32)
+            .timeout(BOOT + self.scenarios.iter().map(|scenario| scenario.limit).sum::<Duration>())
             .script(Script::Text(self.script()));
         for module in self.setting.modules {
             vm = vm.module(*module);
@@ -140,10 +138,10 @@ impl Boot<'_> {
 
     /// Runs the scenarios in turn, each in a directory of its own, with marks around what it writes.
     fn script(&self) -> String {
-        let limit = LIMIT.as_secs();
         self.scenarios
             .iter()
-            .map(|Scenario { name, .. }| {
+            .map(|Scenario { name, limit, .. }| {
+                let limit = limit.as_secs();
                 format!(
                     "mkdir -p /tmp/{name}; cd /tmp/{name}\n\
                      echo; echo '{}'\n\
@@ -179,7 +177,7 @@ mod tests {
     use super::*;
 
     fn scenario(name: &'static str, kernels: &'static [Series], setting: Setting) -> Scenario {
-        Scenario { name, kernels, setting, expect: |_| Ok(()) }
+        Scenario { name, kernels, setting, limit: Scenario::SHORT, expect: |_| Ok(()) }
     }
 
     #[test]

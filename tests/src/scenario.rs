@@ -2,6 +2,8 @@
 //!
 //! To add one: its script in `tests/guest/scenarios/NAME.sh`, and a row in [`ALL`].
 
+use std::time::Duration;
+
 use crate::{Iommu, Series};
 
 /// One row of the table.
@@ -12,6 +14,8 @@ pub struct Scenario {
     pub kernels: &'static [Series],
     /// Scenarios with equal settings share a guest, one after the other.
     pub setting: Setting,
+    /// How long its script may take.
+    pub limit: Duration,
     /// Holds what the guest said against what must hold; an error says what is wrong.
     pub expect: fn(&Report) -> Result<(), String>,
 }
@@ -30,6 +34,13 @@ pub struct Setting {
     pub alone: bool,
 }
 
+impl Scenario {
+    /// Enough for what does a few things once.
+    pub const SHORT: Duration = Duration::from_secs(60);
+    /// For what does things again and again.
+    pub const LONG: Duration = Duration::from_secs(300);
+}
+
 impl Setting {
     /// VT-d in scalable mode and nothing else.
     pub const PLAIN: Self =
@@ -40,6 +51,7 @@ pub const ALL: &[Scenario] = &[Scenario {
     name: "doctor",
     kernels: &Series::ALL,
     setting: Setting::PLAIN,
+    limit: Scenario::SHORT,
     expect: doctor_sees_the_kernel,
 }];
 

@@ -136,6 +136,8 @@ impl Mirror {
     fn of_this_machine() -> Result<Self> {
         let targets = process::run(Command::new("apt-get").args([
             "indextargets",
+            // A fresh machine has sources and no lists yet.
+            "--no-release-info",
             "--format",
             "$(RELEASE) $(REPO_URI)",
             "Created-By: Packages",

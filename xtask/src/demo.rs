@@ -17,6 +17,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// Succeeds only where the guest really showed the violation.
 pub fn run() -> Result<ExitCode> {
+    let script = testbed::vm::guest_scripts().join("demo.sh");
+    ensure!(script.is_file(), "{} is missing", script.display());
     title("1/4", "what this machine must have");
     setup::ensure_all()?;
     title("2/4", "building the eBPF object");
@@ -24,8 +26,6 @@ pub fn run() -> Result<ExitCode> {
     title("3/4", "building iommu-watch, statically");
     let iommu_watch = build::iommu_watch()?;
     title("4/4", "booting a Debian kernel under an emulated VT-d");
-    let script = testbed::vm::guest_scripts().join("demo.sh");
-    ensure!(script.is_file(), "{} is missing", script.display());
     let mut vm = Vm::new(Series::V6_12)
         .add(iommu_watch, "/bin/iommu-watch")
         .script(Script::File(script))

@@ -77,8 +77,7 @@ fn argument(context: *mut c_void, access: Access, position: u8) -> u64 {
 /// What a call is about, from its arguments.
 #[inline(always)]
 fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {
-    // SAFETY: a load from a static of our own; volatile, because userspace sets it.
-    let at = unsafe { core::ptr::read_volatile(&raw const ARGUMENTS[hook as usize]) };
+    let at = read::load(&ARGUMENTS[hook as usize]);
     let mut subject = Subject {
         group: argument(context, access, at.group),
         device: argument(context, access, at.device),

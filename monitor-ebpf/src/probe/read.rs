@@ -12,12 +12,17 @@ pub(super) static LAYOUT: Layout = Layout::UNKNOWN;
 /// The offset of a member, or [`ABSENT`]: `layout!(group_id)`.
 macro_rules! layout {
     ($member:ident) => {
-        // SAFETY: a load from a static of our own. Volatile, because userspace writes the value after
-        // the compiler has seen it.
-        unsafe { core::ptr::read_volatile(&raw const $crate::probe::read::LAYOUT.$member) }
+        $crate::probe::read::load(&$crate::probe::read::LAYOUT.$member)
     };
 }
 pub(super) use layout;
+
+/// A global of ours as userspace set it, which the compiler must not take for what stands in the source.
+#[inline(always)]
+pub fn load<T: Copy>(global: &'static T) -> T {
+    // SAFETY: a static of our own, never written while programs run.
+    unsafe { core::ptr::read_volatile(global) }
+}
 
 /// A plain value of kernel memory.
 #[inline(always)]

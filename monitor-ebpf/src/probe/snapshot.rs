@@ -8,26 +8,37 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::bpf_get_current_pid_tgid,
+    bindings::bpf_pidns_info,
+    helpers::generated::bpf_get_ns_current_pid_tgid,
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
-use monitor_ebpf::wire::Hook;
+use monitor_ebpf::wire::{Hook, Process};
 
 use super::{
     call::{self, Access},
     emit::Reads,
+    read,
 };
 
-/// The process that asks, as the initial PID namespace numbers it; set by userspace.
+/// The process whose reads are of interest; set by userspace before the programs are loaded.
 #[unsafe(no_mangle)]
-static OWN_TGID: u32 = 0;
+static OWN_PROCESS: Process = Process::NONE;
 
 #[inline(always)]
 fn look(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
-    // SAFETY: a load from a static of our own; volatile, because userspace sets it.
-    let own = unsafe { core::ptr::read_volatile(&raw const OWN_TGID) };
-    if (bpf_get_current_pid_tgid() >> 32) as u32 == own {
+    let own = read::load(&OWN_PROCESS);
+    let mut current = bpf_pidns_info { pid: 0, tgid: 0 };
+    // SAFETY: the destination is a live local of the size given. It fails for a task of another namespace.
+    let failed = unsafe {
+        bpf_get_ns_current_pid_tgid(
+            own.namespace_device,
+            own.namespace_inode,
+            &raw mut current,
+            size_of::<bpf_pidns_info>() as u32,
+        )
+    };
+    if failed == 0 && u64::from(current.tgid) == own.tgid {
         call::point(context, access, hook, reads);
     }
 }

@@ -123,3 +123,21 @@ impl Arguments {
         mm: NO_ARGUMENT,
     };
 }
+
+/// A process as its own PID namespace numbers it: in a container that is not the number that the kernel's
+/// initial namespace has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
+#[repr(C)]
+pub struct Process {
+    /// `st_dev` of the namespace's file.
+    pub namespace_device: u64,
+    /// `st_ino` of the namespace's file.
+    pub namespace_inode: u64,
+    pub tgid: u64,
+}
+
+impl Process {
+    /// No process.
+    pub const NONE: Process = Process { namespace_device: 0, namespace_inode: 0, tgid: 0 };
+}

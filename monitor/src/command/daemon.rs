@@ -29,11 +29,12 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let listener = runtime.block_on(web::bind(arguments.listen))?;
     let probes = probes::attach(global.log_level(), |_| true)?;
     let (attached, there) = doctor::count(&probes.coverage);
+    let timing = probes.timing;
     let (live, first) = Live::start(probes, global.options())?;
     host::drop_privileges()?;
     if !global.quiet {
         eprintln!(
-            "iommu-watch: {attached} of {there} hooks attached, {} groups, ready after {:.1} s; http://{}",
+            "iommu-watch: {attached} of {there} hooks attached in {timing}, {} groups, ready after {:.2} s; http://{}",
             live.watcher.host().groups().count(),
             started.elapsed().as_secs_f64(),
             listener.local_addr()?,

@@ -25,26 +25,23 @@ struct Findings {
     lockdown: Lockdown,
     inventory: Inventory,
     /// `Err`: nothing could be attached at all, and why.
-    coverage: Result<Coverage, probes::Error>,
-    attach_seconds: f64,
+    attached: Result<(Coverage, probes::Timing), probes::Error>,
 }
 
 pub fn run(global: &Global) -> Result<u8> {
-    let started = std::time::Instant::now();
     // The probes are let go at once: this only asks.
-    let coverage = probes::attach(global.log_level(), |_| true).map(|probes| probes.coverage.clone());
+    let attached = probes::attach(global.log_level(), |_| true).map(|probes| (probes.coverage.clone(), probes.timing));
     let findings = Findings {
         identity: host::identity(),
         lockdown: host::lockdown(),
         inventory: Sysfs::default().inventory()?,
-        coverage,
-        attach_seconds: started.elapsed().as_secs_f64(),
+        attached,
     };
     match global.format {
         Some(Format::Json) => output::put(&(findings.json(global).to_string() + "\n"))?,
         _ => output::put(&findings.text(global))?,
     }
-    findings.coverage.map(|coverage| verdict(&states(&coverage, &findings.inventory, global))).map_err(Into::into)
+    findings.attached.map(|(coverage, _)| verdict(&states(&coverage, &findings.inventory, global))).map_err(Into::into)
 }
 
 type States = Vec<(&'static str, CheckState)>;
@@ -80,13 +77,9 @@ impl Findings {
         let _ = writeln!(text, "lockdown    {}", self.lockdown.name());
         let _ = writeln!(text, "privileges  {}", if host::capable() { "enough" } else { "not enough" });
         let _ = writeln!(text, "iommu       {}", self.iommus());
-        let Ok(coverage) = &self.coverage else { return text };
+        let Ok((coverage, timing)) = &self.attached else { return text };
         let (attached, there) = count(coverage);
-        let _ = writeln!(
-            text,
-            "hooks       {attached} of the {there} that this kernel has attached in {:.1} s\n",
-            self.attach_seconds
-        );
+        let _ = writeln!(text, "hooks       {attached} of {there} attached in {timing}\n");
         for (row, state) in CATALOGUE.iter().map(|row| (row, coverage.get(row.hook))) {
             if *state == HookState::Absent && global.verbose == 0 {
                 continue;
@@ -117,8 +110,12 @@ impl Findings {
             "groups": self.inventory.groups.len(),
             "iommu": self.iommus(),
         });
-        if let Ok(coverage) = &self.coverage {
-            report["attach_seconds"] = json!(self.attach_seconds);
+        if let Ok((coverage, timing)) = &self.attached {
+            report["attach_seconds"] = json!({
+                "types": timing.types.as_secs_f64(),
+                "maps": timing.object.as_secs_f64(),
+                "programs": timing.programs.as_secs_f64(),
+            });
             report["hooks"] = coverage
                 .iter()
                 .map(|(hook, state)| match state {

@@ -1,6 +1,9 @@
 //! What this host lets us do: privileges, lockdown, BTF; and who it is.
 
-use std::{fs, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+
+use monitor_ebpf::wire::Process;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_PERFMON: u64 = 1 << 38;
@@ -72,10 +75,22 @@ pub fn may_attach() -> Result<(), Denied> {
     Ok(())
 }
 
+/// The PID namespace of whoever looks.
+pub const PID_NAMESPACE: &str = "/proc/self/ns/pid";
+
+/// This process, so that a program can tell it from others.
+pub fn own_process() -> io::Result<Process> {
+    let namespace = fs::metadata(PID_NAMESPACE)?;
+    Ok(Process {
+        namespace_device: namespace.dev(),
+        namespace_inode: namespace.ino(),
+        tgid: u64::from(std::process::id()),
+    })
+}
+
 /// Gives up what is needed only to attach. Kept is CAP_SYSLOG, without which the kernel hides the symbols
 /// of the stacks. To be called before other threads are started: capabilities are a thread's own.
-pub fn drop_privileges() -> std::io::Result<()> {
-    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
+pub fn drop_privileges() -> io::Result<()> {
     let kept = capabilities(None)?.permitted & CapabilitySet::SYSLOG;
     set_no_new_privs(true)?;
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?;

@@ -3,7 +3,11 @@
 //! The ladder: for a function fentry and fexit, then kprobe and kretprobe; for a tracepoint tp_btf, then
 //! raw_tp. A hook that can't be had costs the checks that need it, never the daemon.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use aya::{
     Btf as LoaderBtf, Ebpf, Endianness, EbpfError, EbpfLoader, VerifierLogLevel,
@@ -33,6 +37,8 @@ pub enum Error {
     NoBtf { source: std::io::Error },
     #[error("{path}: {source}", path = btf::VMLINUX)]
     Btf { source: btf::Error },
+    #[error("{path}: {source}; is /proc mounted?", path = host::PID_NAMESPACE)]
+    Namespace { source: std::io::Error },
     #[error("the kernel refuses the eBPF maps: {0}")]
     Load(#[source] Box<EbpfError>),
     #[error("no hook could be attached; the first refusal: {0}")]
@@ -43,6 +49,27 @@ pub enum Error {
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub coverage: Coverage,
+    pub timing: Timing,
+}
+
+/// Where the time of attaching went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Reading what the kernel says of its types.
+    pub types: Duration,
+    /// The object: its relocations, and its maps in the kernel.
+    pub object: Duration,
+    /// The programs: verified, compiled and attached.
+    pub programs: Duration,
+}
+
+impl fmt::Display for Timing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Timing { types, object, programs } = self;
+        let [types, object, programs] = [types, object, programs].map(Duration::as_secs_f64);
+        let total = types + object + programs;
+        write!(f, "{total:.2} s (kernel types {types:.2}, maps {object:.2}, programs {programs:.2})")
+    }
 }
 
 /// Whether this binary carries an eBPF object.
@@ -63,6 +90,7 @@ pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Pro
         return Err(Error::NoObject);
     }
     host::may_attach()?;
+    let started = Instant::now();
     let types = kernel_types()?;
     let symbols: Vec<&str> = CATALOGUE.iter().filter_map(|row| Some(resolve(&types, row)?.0)).collect();
     let loader_btf = LoaderBtf::parse(&types.skeleton(&symbols), Endianness::default())
@@ -74,16 +102,18 @@ pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Pro
         }
         all
     });
-    let own_tgid = std::process::id();
+    let types_done = Instant::now();
+    let own_process = host::own_process().map_err(|source| Error::Namespace { source })?;
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&loader_btf))
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("LAYOUT", layout.as_bytes(), true)
         .override_global("ARGUMENTS", arguments.as_slice().as_bytes(), true)
-        .override_global("OWN_TGID", &own_tgid, true)
+        .override_global("OWN_PROCESS", own_process.as_bytes(), true)
         .override_global(aya_log::LEVEL, &(log_level as u8), false)
         .load(OBJECT)
         .map_err(|error| Error::Load(Box::new(error)))?;
+    let object_done = Instant::now();
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
     for (hook, state) in attach_all(&mut ebpf, &loader_btf, &types, wanted) {
@@ -96,7 +126,12 @@ pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Pro
         });
         return Err(Error::Nothing(reason.unwrap_or_else(|| "this kernel has none of the functions".into())));
     }
-    Ok(Probes { ebpf, coverage })
+    let timing = Timing {
+        types: types_done - started,
+        object: object_done - types_done,
+        programs: object_done.elapsed(),
+    };
+    Ok(Probes { ebpf, coverage, timing })
 }
 
 /// What would be hooked on a kernel with these types, without attaching: the symbol of each call.

@@ -8,16 +8,21 @@ modules=${modules:-/testmod}
 caller=/proc/iommu-caller
 faults=/sys/module/saboteur/parameters
 soft=/sys/module/softiommu/parameters
+tracing=/sys/kernel/tracing
+watch_url=http://127.0.0.1:9436
+watch_log=/tmp/iommu-watch.log
+watch_errors=/tmp/iommu-watch.errors
 
 die() {
 	echo "lib: $*" >&2
 	exit 1
 }
 
-# load NAME [PARAMETER=VALUE]...: a test module
+# load NAME [PARAMETER=VALUE]...: a test module, if it isn't there already
 load() {
 	name=$1
 	shift
+	[ -e "/sys/module/$name" ] && return
 	insmod "$modules/$name.ko" "$@" || die "insmod $name"
 }
 
@@ -98,13 +103,26 @@ fault() {
 	die "no fault $1"
 }
 
-# warnings: the functions in which the kernel warned or worse, a line each, since "forget_warnings"
-warnings() {
-	dmesg | sed -n 's/.*WARNING: .*[ ]\([A-Za-z0-9_.]*\)+0x.*/\1/p; s/.*\(BUG: .*\)/\1/p; s/.*\(Oops: .*\)/\1/p'
+# as NAME COMMAND...: what the command does itself is done by a task of this name, which is told
+as() {
+	(
+		printf %s "$1" >/proc/self/comm
+		read -r task_pid _ </proc/self/stat
+		echo "@ task $1 $task_pid"
+		shift
+		"$@"
+	)
 }
 
+# warnings: the functions in which the kernel warned or worse, a line each, since "forget_warnings"
+warnings() {
+	dmesg | tail -n +$((${known_messages:-0} + 1)) |
+		sed -n 's/.*WARNING: .*[ ]\([A-Za-z0-9_]*\)[^ ]*+0x.*/\1/p; s/.*\(BUG: .*\)/\1/p; s/.*\(Oops: .*\)/\1/p'
+}
+
+# The messages stay, for the console.
 forget_warnings() {
-	dmesg -c >/dev/null
+	known_messages=$(dmesg | wc -l)
 }
 
 # wait_for_http URL [SECONDS]: until it answers
@@ -115,4 +133,77 @@ wait_for_http() {
 		[ $left -gt 0 ] || return 1
 		usleep 100000
 	done
+}
+
+# watch_start [ARGUMENT]...: the daemon; returns when it is ready
+watch_start() {
+	: >$watch_log
+	iommu-watch daemon "$@" >>$watch_log 2>$watch_errors &
+	watch_pid=$!
+	wait_for_http $watch_url/-/ready 60 || die "the daemon is not ready: $(cat $watch_errors)"
+	told=0
+	cat $watch_errors
+	forget_warnings
+	current=
+	phase start
+}
+
+# phase NAME: what happens from now on is a phase of its own, and is judged by itself (tests/src/expect.rs)
+phase() {
+	[ -z "$current" ] || end_phase
+	current=$1
+	echo "@ phase $1"
+}
+
+# What the daemon and the kernel said in this phase.
+end_phase() {
+	settle
+	echo "$scraped"
+	tell_log
+	warnings | sed 's/^/@ warned /'
+	forget_warnings
+}
+
+# Lines of the daemon's log that were not told yet.
+tell_log() {
+	tail -c +$((told + 1)) $watch_log | grep -v '"kind":"state"'
+	told=$(wc -c <$watch_log)
+}
+
+# scrape: what the daemon has counted so far, without zeros
+scrape() {
+	wget -q -O - $watch_url/metrics |
+		grep -e '^iommu_watch_events' -e '^iommu_watch_groups' -e '^iommu_watch_check' -e '^iommu_watch_violations' |
+		grep -v ' 0$'
+}
+
+# settle: waits until the daemon has taken in what happened; $scraped is the last scrape
+settle() {
+	scraped=
+	until now=$(scrape); [ "$now" = "$scraped" ]; do
+		scraped=$now
+		usleep 250000
+	done
+}
+
+# metric NAME{LABELS}: its value, 0 where there is no such line
+metric() {
+	scrape | awk -v name="iommu_watch_$1" '$1 == name { value = $2 } END { print value + 0 }'
+}
+
+# groups DEVICE...: tells the number of each device's group
+groups() {
+	for dev in "$@"; do
+		echo "@ group $dev $(group "$dev")"
+	done
+}
+
+# watch_stop: asks the daemon to end, and tells what it had left to say
+watch_stop() {
+	phase stop
+	kill -TERM $watch_pid
+	wait $watch_pid
+	echo "@ exit $?"
+	tell_log
+	current=
 }

@@ -2,6 +2,10 @@
 //!
 //! To add one: its script in `tests/guest/scenarios/NAME.sh`, and a row in [`ALL`].
 
+mod expect;
+mod left_behind;
+mod transcript;
+
 use std::time::Duration;
 
 use crate::{Iommu, Series};
@@ -47,13 +51,27 @@ impl Setting {
         Self { iommu: Iommu::IntelSm, modules: &[], test_modules: &[], append: "", alone: false };
 }
 
-pub const ALL: &[Scenario] = &[Scenario {
-    name: "doctor",
-    kernels: &Series::ALL,
-    setting: Setting::PLAIN,
-    limit: Scenario::SHORT,
-    expect: doctor_sees_the_kernel,
-}];
+/// The kernels that keep an account of PASIDs.
+const WITH_PASIDS: [Series; 2] = [Series::V6_12, Series::V7];
+
+/// Beside VT-d a software IOMMU whose faults are switches.
+const SOFTIOMMU: Setting = Setting { test_modules: &["softiommu", "caller"], ..Setting::PLAIN };
+
+#[rustfmt::skip]
+pub const ALL: &[Scenario] = &[
+    row("doctor", &Series::ALL, Setting::PLAIN, Scenario::SHORT, doctor_sees_the_kernel),
+    row("left-behind", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, left_behind::on_softiommu),
+];
+
+const fn row(
+    name: &'static str,
+    kernels: &'static [Series],
+    setting: Setting,
+    limit: Duration,
+    expect: fn(&Report) -> Result<(), String>,
+) -> Scenario {
+    Scenario { name, kernels, setting, limit, expect }
+}
 
 /// What came of one scenario on one kernel.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use monitor_ebpf::wire::{ABSENT, ARRAY_CAPACITY, ArrayEntry, Domain, Encoding, PasidArray};
+use monitor_ebpf::wire::{ABSENT, ARRAY_CAPACITY, ArrayEntry, Encoding, PasidArray};
 
 use super::read::{self, layout};
 
@@ -57,19 +57,14 @@ unsafe extern "C" fn step(_iteration: u32, context: *mut c_void) -> i64 {
     }
     for level in 0..LEVELS {
         let node = entry - 2;
-        let Some(shift) = read::member::<u8>(node, layout!(xa_node_shift)) else { return 1 };
-        span = u32::from(shift) & 31;
+        span = u32::from(read::member::<u8>(node, layout!(xa_node_shift))) & 31;
         let slot = walk.index >> span;
         if level == 0 && slot > CHUNK_MASK {
             walk.done = 1;
             return 1;
         }
-        let slots = layout!(xa_node_slots);
-        if slots == ABSENT {
-            return 1;
-        }
-        let Some(next) = read::member::<u64>(node, slots + (slot & CHUNK_MASK) * 8) else { return 1 };
-        entry = next;
+        let slots = node.wrapping_add(u64::from((slot & CHUNK_MASK) * 8));
+        entry = read::member(slots, layout!(xa_node_slots));
         if !is_node(entry) {
             break;
         }
@@ -98,15 +93,14 @@ fn keep(out: *mut PasidArray, pasid: u32, entry: u64) -> bool {
     } else if tagged {
         match entry & 3 {
             0 => (Encoding::Domain, entry),
-            1 => (Encoding::Handle, read::member(entry & !3, layout!(handle_domain)).unwrap_or(0)),
+            1 => (Encoding::Handle, read::member(entry & !3, layout!(handle_domain))),
             _ => (Encoding::Other, 0),
         }
     } else if by_handle {
-        (Encoding::Handle, read::member(entry, layout!(handle_domain)).unwrap_or(0))
+        (Encoding::Handle, read::member(entry, layout!(handle_domain)))
     } else {
         (Encoding::Domain, entry)
     };
-    let kind = read::member::<u32>(domain, layout!(domain_type));
     // SAFETY: `out` is the live record; the index is held against the capacity right before use.
     unsafe {
         let len = (*out).len as usize;
@@ -114,7 +108,7 @@ fn keep(out: *mut PasidArray, pasid: u32, entry: u64) -> bool {
             return false;
         }
         (&raw mut (*out).entries).cast::<ArrayEntry>().add(len).write(ArrayEntry {
-            domain: Domain { key: domain, kind: kind.unwrap_or(0), kind_known: kind.is_some() as u32 },
+            domain: read::domain(domain),
             pasid,
             encoding: encoding as u32,
         });

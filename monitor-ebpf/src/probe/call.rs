@@ -7,7 +7,6 @@ use aya_ebpf::{
     macros::map,
     maps::HashMap,
 };
-use aya_log_ebpf::warn;
 use monitor_ebpf::wire::{Arguments, Hook, NO_ARGUMENT, Phase, known};
 
 use super::{
@@ -101,14 +100,12 @@ fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {
             subject.known |= bit;
         }
     }
-    if subject.handle != 0 {
-        subject.device = read::member(subject.handle, layout!(sva_dev)).unwrap_or(0);
-        if let Some(domain) = read::member(subject.handle, layout!(sva_domain)) {
-            subject.domain = domain;
-            subject.known |= known::DOMAIN;
-        }
+    if at.handle != NO_ARGUMENT {
+        subject.device = read::member(subject.handle, layout!(sva_dev));
+        subject.domain = read::member(subject.handle, layout!(sva_domain));
+        subject.known |= known::DOMAIN;
     }
-    if subject.group == 0 {
+    if at.group == NO_ARGUMENT {
         subject.group = read::group_of(subject.device);
     }
     subject
@@ -126,7 +123,6 @@ pub fn begin(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
     emit::emit(context, hook, Phase::Begin, &subject, 0, reads);
     if CALLS.insert(this_call(hook), subject, 0).is_err() {
         emit::count_lost_call();
-        warn!(&aya_ebpf::programs::FEntryContext::new(context), "no room to remember a call of hook {}", hook as u16);
     }
 }
 

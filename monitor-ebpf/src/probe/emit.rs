@@ -3,11 +3,11 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated},
+    helpers::{bpf_get_current_pid_tgid, generated},
     macros::map,
     maps::{PerCpuArray, RingBuf, StackTrace},
 };
-use monitor_ebpf::wire::{Header, Hook, Inventory, Operation, Phase, Task, known};
+use monitor_ebpf::wire::{ABSENT, Hook, Inventory, Operation, Phase, known};
 
 use super::{
     array,
@@ -108,13 +108,13 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
             return;
         };
         let record = slot.as_mut_ptr();
-        // SAFETY: the reserved memory is ours until it is submitted, and as large as the type.
+        read::clear(record);
+        // SAFETY: the reserved memory is ours until it is submitted, as large as the type, and zero.
         unsafe {
-            header(&raw mut (*record).operation, hook, phase, sequence, stack);
             fill(&mut (*record).operation, subject, ret, reads);
-            zero((&raw mut (*record).array).cast(), size_of_val(&(*record).array) / 8);
-            let head = read::member::<u64>((*record).operation.group.key, layout!(group_pasid_head));
-            if let Some(head) = head {
+            begin(&mut (*record).operation, hook, phase, sequence, stack);
+            if layout!(group_pasid_head) != ABSENT {
+                let head = read::member((*record).operation.group.key, layout!(group_pasid_head));
                 array::walk(&raw mut (*record).array, head);
                 (*record).operation.header.known |= known::ARRAY;
             }
@@ -126,48 +126,37 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
             return;
         };
         let record = slot.as_mut_ptr();
-        // SAFETY: the reserved memory is ours until it is submitted, and as large as the type.
+        read::clear(record);
+        // SAFETY: the reserved memory is ours until it is submitted, as large as the type, and zero.
         unsafe {
-            header(record, hook, phase, sequence, stack);
             fill(&mut *record, subject, ret, reads);
+            begin(&mut *record, hook, phase, sequence, stack);
         }
         slot.submit(0);
     }
 }
 
-/// Clears `words` words: what a ring gives out holds old records.
+/// The head of a record, less what of it is known.
 #[inline(always)]
-unsafe fn zero(at: *mut u64, words: usize) {
-    for word in 0..words {
-        // SAFETY: the caller gives memory of that many words.
-        unsafe { core::ptr::write_volatile(at.add(word), 0) };
-    }
-}
-
-#[inline(always)]
-unsafe fn header(record: *mut Operation, hook: Hook, phase: Phase, sequence: u64, stack: i32) {
+fn begin(record: &mut Operation, hook: Hook, phase: Phase, sequence: u64, stack: i32) {
     let ids = bpf_get_current_pid_tgid();
-    // SAFETY: the caller gives a reserved record; the helpers take no pointer.
+    let header = &mut record.header;
+    header.sequence = sequence;
+    header.task.tid = ids as u32;
+    header.task.tgid = (ids >> 32) as u32;
+    header.stack = stack;
+    header.hook = hook as u16;
+    header.phase = phase as u8;
+    let comm = &mut header.task.comm;
+    // SAFETY: the destination is a member of the live record; the others take no pointer.
     unsafe {
-        zero(record.cast(), size_of::<Operation>() / 8);
-        (*record).header = Header {
-            time_ns: generated::bpf_ktime_get_ns(),
-            sequence,
-            task: Task {
-                tid: ids as u32,
-                tgid: (ids >> 32) as u32,
-                comm: bpf_get_current_comm().unwrap_or_default(),
-            },
-            cpu: generated::bpf_get_smp_processor_id(),
-            stack,
-            hook: hook as u16,
-            phase: phase as u8,
-            reserved: 0,
-            known: 0,
-        };
+        generated::bpf_get_current_comm(comm.as_mut_ptr().cast(), comm.len() as u32);
+        header.cpu = generated::bpf_get_smp_processor_id();
+        header.time_ns = generated::bpf_ktime_get_ns();
     }
 }
 
+/// What the call is about, and what the kernel's structures hold of it.
 #[inline(never)]
 fn fill(record: &mut Operation, subject: &Subject, ret: i64, reads: Reads) {
     let mut bits = subject.known;
@@ -180,12 +169,8 @@ fn fill(record: &mut Operation, subject: &Subject, ret: i64, reads: Reads) {
             bits |= read::vtd_table(&mut record.device, subject.device);
         }
     }
-    if bits & known::DOMAIN != 0 {
-        read::domain(&mut record.domain, subject.domain);
-    }
-    if bits & known::OLD != 0 {
-        read::domain(&mut record.old, subject.old);
-    }
+    record.domain = read::domain(subject.domain);
+    record.old = read::domain(subject.old);
     record.owner = subject.owner;
     record.handle = subject.handle;
     record.mm = subject.mm;

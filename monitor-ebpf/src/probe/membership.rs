@@ -5,6 +5,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
+use aya_log_ebpf::warn;
 use monitor_ebpf::wire::{Hook, Phase};
 
 use super::{
@@ -17,32 +18,38 @@ call!(DeviceRelease, Reads::STACK.and(Reads::ARRAY), device_release_fentry, devi
 call!(GroupRelease, Reads::STACK.and(Reads::ARRAY), group_release_fentry, group_release_kprobe);
 
 /// `TP_PROTO(int group_id, struct device *dev)` of `iommu:add_device_to_group` and its twin.
+///
+/// The one family that writes diagnostics: a log line is hundreds of instructions, which every program
+/// that has one pays for when it is verified.
 #[inline(always)]
-fn member(context: *mut core::ffi::c_void, hook: Hook, device: u64) {
+fn member(context: &impl EbpfContext, hook: Hook, group_id: u64, device: u64) {
     let subject = Subject { device, group: read::group_of(device), ..Subject::default() };
-    emit::emit(context, hook, Phase::Point, &subject, 0, Reads::PLAIN);
+    if subject.group == 0 {
+        warn!(context, "{}: a device of group {} does not point to its group (yet)", hook.name(), group_id as i32);
+    }
+    emit::emit(context.as_ptr(), hook, Phase::Point, &subject, 0, Reads::PLAIN);
 }
 
 #[btf_tracepoint]
 pub fn add_device_to_group_tp(context: BtfTracePointContext) -> i32 {
-    member(context.as_ptr(), Hook::DeviceAdd, context.arg(1));
+    member(&context, Hook::DeviceAdd, context.arg(0), context.arg(1));
     0
 }
 
 #[btf_tracepoint]
 pub fn remove_device_from_group_tp(context: BtfTracePointContext) -> i32 {
-    member(context.as_ptr(), Hook::DeviceRemove, context.arg(1));
+    member(&context, Hook::DeviceRemove, context.arg(0), context.arg(1));
     0
 }
 
 #[raw_tracepoint]
 pub fn add_device_to_group_raw(context: RawTracePointContext) -> i32 {
-    member(context.as_ptr(), Hook::DeviceAdd, context.arg(1));
+    member(&context, Hook::DeviceAdd, context.arg(0), context.arg(1));
     0
 }
 
 #[raw_tracepoint]
 pub fn remove_device_from_group_raw(context: RawTracePointContext) -> i32 {
-    member(context.as_ptr(), Hook::DeviceRemove, context.arg(1));
+    member(&context, Hook::DeviceRemove, context.arg(0), context.arg(1));
     0
 }

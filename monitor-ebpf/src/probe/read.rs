@@ -24,96 +24,87 @@ pub fn load<T: Copy>(global: &'static T) -> T {
     unsafe { core::ptr::read_volatile(global) }
 }
 
-/// A plain value of kernel memory.
+/// A member of the object at `base`; 0 if the kernel has no such member or it can't be read.
+///
+/// There is no branch on failure: the helper zeroes the destination itself (`bpf_probe_read_kernel_common`,
+/// kernel/trace/bpf_trace.c), and each branch here doubles the paths that the verifier walks at start-up.
 #[inline(always)]
-pub fn value<T: Copy + Default>(address: u64) -> Option<T> {
-    let mut out = T::default();
-    // SAFETY: the destination is a live local of the size given; the helper checks the source.
-    let failed = unsafe { bpf_probe_read_kernel((&raw mut out).cast(), size_of::<T>() as u32, address as *const _) };
-    (failed == 0).then_some(out)
+pub fn member<T: Copy + Default>(base: u64, offset: u32) -> T {
+    read(base, offset).0
 }
 
-/// A member of the object at `base`; `None` if the kernel has no such member or it can't be read.
+/// As [`member`], with a flag that is 1 if the value was read and 0 if not.
 #[inline(always)]
-pub fn member<T: Copy + Default>(base: u64, offset: u32) -> Option<T> {
-    if base == 0 || offset == ABSENT {
-        return None;
+fn read<T: Copy + Default>(base: u64, offset: u32) -> (T, u32) {
+    let mut out = T::default();
+    if offset == ABSENT {
+        return (out, 0);
     }
-    value(base.wrapping_add(u64::from(offset)))
+    let address = base.wrapping_add(u64::from(offset));
+    // SAFETY: the destination is a live local of the size given; the helper checks the source.
+    let status = unsafe { bpf_probe_read_kernel((&raw mut out).cast(), size_of::<T>() as u32, address as *const _) };
+    (out, ((status as u64 >> 63) ^ 1) as u32)
+}
+
+/// Zeroes memory: in one call where a loop would be many instructions to verify. Address 0 can't be read.
+#[inline(always)]
+pub fn clear<T>(out: *mut T) {
+    // SAFETY: the caller gives live memory of that type; what can't be read leaves zeroes.
+    unsafe { bpf_probe_read_kernel(out.cast(), size_of::<T>() as u32, core::ptr::null()) };
 }
 
 #[inline(always)]
 pub fn group_of(device: u64) -> u64 {
-    member(device, layout!(device_group)).unwrap_or(0)
+    member(device, layout!(device_group))
 }
 
-#[inline(never)]
-pub fn domain(out: &mut Domain, key: u64) {
-    let kind = member::<u32>(key, layout!(domain_type));
-    *out = Domain { key, kind: kind.unwrap_or(0), kind_known: u32::from(kind.is_some()) };
+#[inline(always)]
+pub fn domain(key: u64) -> Domain {
+    let (kind, kind_known) = read(key, layout!(domain_type));
+    Domain { key, kind, kind_known }
 }
 
 /// Reads a group; returns the bits of [`known`] that hold.
 #[inline(never)]
 pub fn group(out: &mut Group, key: u64) -> u32 {
-    out.key = key;
-    let Some(id) = member::<u32>(key, layout!(group_id)) else { return known::FAULT };
-    out.id = id;
-    let mut bits = known::GROUP;
-    if let Some(count) = member::<u32>(key, layout!(group_owner_cnt))
-        && let Some(owner) = member::<u64>(key, layout!(group_owner))
-    {
-        out.owner_cnt = count;
-        out.owner = owner;
-        bits |= known::OWNER;
-    }
-    if let Some(count) = member::<u32>(key, layout!(group_recovery_cnt)) {
-        out.recovery_cnt = count;
-        bits |= known::RECOVERY;
-    }
-    domain(&mut out.domain, member(key, layout!(group_domain)).unwrap_or(0));
-    domain(&mut out.default_domain, member(key, layout!(group_default_domain)).unwrap_or(0));
-    domain(&mut out.blocking_domain, member(key, layout!(group_blocking_domain)).unwrap_or(0));
-    bits
+    let (id, readable) = read(key, layout!(group_id));
+    let (count, counted) = read(key, layout!(group_owner_cnt));
+    let (recovery, recovering) = read(key, layout!(group_recovery_cnt));
+    *out = Group {
+        key,
+        owner: member(key, layout!(group_owner)),
+        domain: domain(member(key, layout!(group_domain))),
+        default_domain: domain(member(key, layout!(group_default_domain))),
+        blocking_domain: domain(member(key, layout!(group_blocking_domain))),
+        id,
+        owner_cnt: count,
+        recovery_cnt: recovery,
+        reserved: 0,
+    };
+    readable * known::GROUP | (readable ^ 1) * known::FAULT | counted * known::OWNER | recovering * known::RECOVERY
 }
 
 /// Reads a device; returns the bits of [`known`] that hold.
 #[inline(never)]
 pub fn device(out: &mut Device, key: u64) -> u32 {
     out.key = key;
-    let name = member::<u64>(key, layout!(device_name)).unwrap_or(0);
+    let (name, readable) = read::<u64>(key, layout!(device_name));
     // SAFETY: the destination is a member of the live record; the helper checks the source.
-    let len = unsafe {
-        bpf_probe_read_kernel_str(out.name.as_mut_ptr().cast(), out.name.len() as u32, name as *const _)
-    };
-    if len < 0 {
-        return known::FAULT;
-    }
-    let mut bits = known::DEVICE;
-    let iommu = member::<u64>(key, layout!(device_iommu)).unwrap_or(0);
-    if let Some(max_pasids) = member::<u32>(iommu, layout!(dev_iommu_max_pasids)) {
-        out.max_pasids = max_pasids;
-        bits |= known::MAX_PASIDS;
-    }
-    bits
+    unsafe { bpf_probe_read_kernel_str(out.name.as_mut_ptr().cast(), out.name.len() as u32, name as *const _) };
+    let iommu = member::<u64>(key, layout!(device_iommu));
+    let (max_pasids, has_max) = read(iommu, layout!(dev_iommu_max_pasids));
+    out.max_pasids = max_pasids;
+    readable * known::DEVICE | (readable ^ 1) * known::FAULT | has_max * known::MAX_PASIDS
 }
 
 /// Reads the root of a VT-d device's PASID table. Only for hooks in the VT-d driver: the private data
 /// of another driver has another shape.
 #[inline(never)]
 pub fn vtd_table(out: &mut Device, key: u64) -> u32 {
-    let iommu = member::<u64>(key, layout!(device_iommu)).unwrap_or(0);
-    let info = member::<u64>(iommu, layout!(dev_iommu_priv)).unwrap_or(0);
-    let Some(table) = member::<u64>(info, layout!(vtd_info_table)) else { return 0 };
-    if table == 0 {
-        out.table = 0;
-        return known::TABLE;
-    }
-    match member::<u64>(table, layout!(vtd_table_directory)) {
-        Some(directory) => {
-            out.table = directory;
-            known::TABLE
-        }
-        None => known::FAULT,
-    }
+    let iommu = member::<u64>(key, layout!(device_iommu));
+    let info = member::<u64>(iommu, layout!(dev_iommu_priv));
+    let (table, readable) = read::<u64>(info, layout!(vtd_info_table));
+    // Without a table there is no directory to read, and 0 stands for that.
+    out.table = member(table, layout!(vtd_table_directory));
+    readable * known::TABLE
 }

@@ -7,20 +7,22 @@ use monitor_ebpf::wire::{ABSENT, ARRAY_CAPACITY, ArrayEntry, Encoding, PasidArra
 
 use super::read::{self, layout};
 
-/// Slots looked at before the walk gives up and says so. Empty subtrees cost one step.
-const STEPS: u32 = 2048;
-/// Levels of 6 bits that hold a 20-bit index.
-const LEVELS: u32 = 4;
+/// Slots looked at before the walk gives up and says so. An empty subtree is one slot.
+const STEPS: u32 = 4096;
 /// `XA_CHUNK_SHIFT` and `XA_CHUNK_MASK` without `BASE_SMALL`.
 const CHUNK_SHIFT: u32 = 6;
 const CHUNK_MASK: u32 = 63;
+/// PASIDs have 20 bits (PCIe 6.0, 10.5): no index lies beyond.
+const INDEX_BITS: u32 = 20;
 /// `XA_ZERO_ENTRY`: `xa_mk_internal(257)`.
 const ZERO_ENTRY: u64 = (257 << 2) | 2;
 /// Internal entries up to this are special values, above it they point to nodes (`xa_is_node`).
 const NODE_LIMIT: u64 = 4096;
 
+/// Where the walk is: about to look at the slot of `index` in `node`.
 struct Walk {
-    head: u64,
+    root: u64,
+    node: u64,
     index: u32,
     done: u32,
     out: *mut PasidArray,
@@ -31,54 +33,54 @@ fn is_node(entry: u64) -> bool {
     entry & 3 == 2 && entry > NODE_LIMIT
 }
 
+/// The node that an entry points to.
+#[inline(always)]
+fn node(entry: u64) -> u64 {
+    entry - 2
+}
+
 /// Walks the array whose `xa_head` is `head`.
 #[inline(always)]
 pub fn walk(out: *mut PasidArray, head: u64) {
-    let mut state = Walk { head, index: 0, done: 0, out };
-    // SAFETY: `step` matches the callback's prototype and `state` outlives the call.
-    unsafe { bpf_loop(STEPS, step as *const () as *mut c_void, (&raw mut state).cast(), 0) };
+    let mut state = Walk { root: node(head), node: node(head), index: 0, done: 1, out };
+    if is_node(head) {
+        state.done = 0;
+        // SAFETY: `step` matches the callback's prototype and `state` outlives the call.
+        unsafe { bpf_loop(STEPS, step as *const () as *mut c_void, (&raw mut state).cast(), 0) };
+    } else if head != 0 {
+        // A lone entry at index 0 sits in the head itself.
+        keep(out, 0, head);
+    }
     // SAFETY: `out` is the live record that the caller reserved.
     unsafe { (*out).complete = state.done };
 }
 
-/// Looks at the slot of `index` and moves `index` past what it covers. Returns 1 to end the loop.
+/// Looks at one slot: goes down into a node, or keeps what is there and goes on to the next. Returns 1 to
+/// end the loop.
 unsafe extern "C" fn step(_iteration: u32, context: *mut c_void) -> i64 {
     // SAFETY: bpf_loop passes the `Walk` that `walk` gave it.
     let walk = unsafe { &mut *context.cast::<Walk>() };
-    let mut entry = walk.head;
-    let mut span = 0;
-    if !is_node(entry) {
-        // A lone entry at index 0 sits in the head itself.
-        if entry != 0 {
-            keep(walk.out, 0, entry);
-        }
-        walk.done = 1;
+    let shift = u32::from(read::member::<u8>(walk.node, layout!(xa_node_shift))) & 31;
+    let slot = walk.index >> shift & CHUNK_MASK;
+    let entry = read::member::<u64>(walk.node.wrapping_add(u64::from(slot * 8)), layout!(xa_node_slots));
+    if is_node(entry) {
+        walk.node = node(entry);
+        return 0;
+    }
+    // Other internal entries (retry, sibling) are not PASIDs.
+    let internal = entry & 3 == 2 && entry != ZERO_ENTRY;
+    if entry != 0 && !internal && !keep(walk.out, walk.index, entry) {
         return 1;
     }
-    for level in 0..LEVELS {
-        let node = entry - 2;
-        span = u32::from(read::member::<u8>(node, layout!(xa_node_shift))) & 31;
-        let slot = walk.index >> span;
-        if level == 0 && slot > CHUNK_MASK {
+    walk.index = ((walk.index >> shift) + 1) << shift;
+    if slot == CHUNK_MASK {
+        // The end of this node: the next index is found from the root again.
+        let root_shift = u32::from(read::member::<u8>(walk.root, layout!(xa_node_shift))) & 31;
+        if walk.index >> INDEX_BITS != 0 || u64::from(walk.index) >> (root_shift + CHUNK_SHIFT) != 0 {
             walk.done = 1;
             return 1;
         }
-        let slots = node.wrapping_add(u64::from((slot & CHUNK_MASK) * 8));
-        entry = read::member(slots, layout!(xa_node_slots));
-        if !is_node(entry) {
-            break;
-        }
-    }
-    let index = walk.index;
-    // Other internal entries (retry, sibling) are not PASIDs.
-    let internal = entry & 3 == 2 && entry != ZERO_ENTRY;
-    if entry != 0 && !internal && !keep(walk.out, index, entry) {
-        return 1;
-    }
-    walk.index = ((index >> span) + 1) << span;
-    if walk.index >> (CHUNK_SHIFT * LEVELS) != 0 {
-        walk.done = 1;
-        return 1;
+        walk.node = walk.root;
     }
     0
 }

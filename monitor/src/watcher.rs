@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::inventory::Inventory;
 use crate::model::{Group, GroupRef, Host, Names, Transition};
 
-pub use counters::{Counters, LATENCY_BOUNDS, Latency, Resync, Stage, errno_name};
+pub use counters::{Calls, Counters, LATENCY_BOUNDS, Latency, Resync, Stage, errno_name};
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report};
 
 /// What a run watches, and where.

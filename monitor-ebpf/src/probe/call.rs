@@ -126,6 +126,34 @@ pub fn begin(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
     }
 }
 
+/// The function returns, and its entry was of no interest: fexit still has the arguments.
+#[inline(always)]
+pub fn returned(context: *mut c_void, hook: Hook, reads: Reads) {
+    let subject = subject(context, Access::Trampoline, hook);
+    emit::emit(context, hook, Phase::End, &subject, result(context, Access::Trampoline), reads);
+}
+
+/// What the function returns, as it stands in the register.
+#[inline(always)]
+fn result(context: *mut c_void, access: Access) -> i64 {
+    let mut value = 0u64;
+    match access {
+        // SAFETY: the program's own context and a live local.
+        Access::Trampoline => unsafe {
+            generated::bpf_get_func_ret(context, &raw mut value);
+        },
+        // SAFETY: pt_regs is kernel memory; the destination is a live local.
+        Access::Registers => unsafe {
+            generated::bpf_probe_read_kernel(
+                (&raw mut value).cast(),
+                8,
+                context.byte_add(registers::RETURN as usize),
+            );
+        },
+    }
+    value as i64
+}
+
 /// The function returns. A call whose entry was not seen is not reported: nothing is known of it.
 #[inline(always)]
 pub fn end(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
@@ -134,22 +162,7 @@ pub fn end(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
     // SAFETY: the entry of this task's own call: nobody else writes or removes it.
     let subject = unsafe { *found };
     let _ = CALLS.remove(call);
-    let mut ret = 0u64;
-    match access {
-        // SAFETY: the program's own context and a live local.
-        Access::Trampoline => unsafe {
-            generated::bpf_get_func_ret(context, &raw mut ret);
-        },
-        // SAFETY: pt_regs is kernel memory; the destination is a live local.
-        Access::Registers => unsafe {
-            generated::bpf_probe_read_kernel(
-                (&raw mut ret).cast(),
-                8,
-                context.byte_add(registers::RETURN as usize),
-            );
-        },
-    }
-    emit::emit(context, hook, Phase::End, &subject, ret as i64, reads.without(Reads::STACK));
+    emit::emit(context, hook, Phase::End, &subject, result(context, access), reads.without(Reads::STACK));
 }
 
 /// The function is entered, and that is all that is to be seen.
@@ -159,8 +172,29 @@ pub fn point(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
 }
 
 /// The programs of a traced function: `call!(Hook, reads, fentry, fexit, kprobe, kretprobe)` for both
-/// ends of it, `call!(Hook, reads, fentry, kprobe)` for its entry alone.
+/// ends of it, `call!(Hook, reads, fentry, kprobe)` for its entry alone, and
+/// `call!(return Hook, reads, fexit, kprobe, kretprobe)` for its return alone (a kretprobe has no arguments
+/// any more, so that it needs the entry too).
 macro_rules! call {
+    (return $hook:ident, $reads:expr, $fexit:ident, $kprobe:ident, $kretprobe:ident) => {
+        #[aya_ebpf::macros::fexit]
+        pub fn $fexit(context: aya_ebpf::programs::FExitContext) -> i32 {
+            call::returned(context.as_ptr(), Hook::$hook, $reads);
+            0
+        }
+
+        #[aya_ebpf::macros::kprobe]
+        pub fn $kprobe(context: aya_ebpf::programs::ProbeContext) -> u32 {
+            call::begin(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
+            0
+        }
+
+        #[aya_ebpf::macros::kretprobe]
+        pub fn $kretprobe(context: aya_ebpf::programs::RetProbeContext) -> u32 {
+            call::end(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
+            0
+        }
+    };
     ($hook:ident, $reads:expr, $fentry:ident, $fexit:ident, $kprobe:ident, $kretprobe:ident) => {
         #[aya_ebpf::macros::fentry]
         pub fn $fentry(context: aya_ebpf::programs::FEntryContext) -> i32 {

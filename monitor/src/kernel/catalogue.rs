@@ -16,6 +16,7 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ends {
     Entry,
+    Return,
     Both,
 }
 
@@ -35,6 +36,10 @@ const fn call(hook: Hook, symbols: &'static [&'static str], since: &'static str)
 
 const fn entry(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
     Row { hook, target: Target::Call { symbols, ends: Ends::Entry }, since }
+}
+
+const fn returns(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
+    Row { hook, target: Target::Call { symbols, ends: Ends::Return }, since }
 }
 
 const fn tracepoint(hook: Hook, name: &'static str, since: &'static str) -> Row {
@@ -68,12 +73,12 @@ pub const CATALOGUE: &[Row] = &[
     call(Hook::PasidDetach, &["iommu_detach_device_pasid"], "from 6.2"),
     call(Hook::SvaBind, &["iommu_sva_bind_device"], ""),
     call(Hook::SvaUnbind, &["iommu_sva_unbind_device"], ""),
-    call(Hook::VtdSetupFirst, &["intel_pasid_setup_first_level"], "with CONFIG_INTEL_IOMMU"),
-    call(Hook::VtdSetupSecond, &["intel_pasid_setup_second_level"], "with CONFIG_INTEL_IOMMU"),
-    call(Hook::VtdSetupPassThrough, &["intel_pasid_setup_pass_through"], "with CONFIG_INTEL_IOMMU"),
-    call(Hook::VtdSetupNested, &["intel_pasid_setup_nested"], "from 6.8, with CONFIG_INTEL_IOMMU"),
+    returns(Hook::VtdSetupFirst, &["intel_pasid_setup_first_level"], "with CONFIG_INTEL_IOMMU"),
+    returns(Hook::VtdSetupSecond, &["intel_pasid_setup_second_level"], "with CONFIG_INTEL_IOMMU"),
+    returns(Hook::VtdSetupPassThrough, &["intel_pasid_setup_pass_through"], "with CONFIG_INTEL_IOMMU"),
+    returns(Hook::VtdSetupNested, &["intel_pasid_setup_nested"], "from 6.8, with CONFIG_INTEL_IOMMU"),
     call(Hook::VtdTearDown, &["intel_pasid_tear_down_entry"], "with CONFIG_INTEL_IOMMU"),
-    call(Hook::VtdTableAlloc, &["intel_pasid_alloc_table"], "with CONFIG_INTEL_IOMMU"),
+    returns(Hook::VtdTableAlloc, &["intel_pasid_alloc_table"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::VtdTableFree, &["intel_pasid_free_table"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::SnapshotGroup, &["iommu_get_group_resv_regions"], ""),
     entry(Hook::SnapshotIntel, &["intel_iommu_get_resv_regions"], "with CONFIG_INTEL_IOMMU"),

@@ -237,18 +237,22 @@ fn reason(error: &ProgramError) -> String {
 /// The exit is attached first: a call that is already running then ends unnoticed, where the other way
 /// round its end would be waited for.
 fn by_fentry(programs: &mut Programs, btf: &LoaderBtf, symbol: &str, ends: Ends) -> Result<(), ProgramError> {
-    if ends == Ends::Both {
+    if ends != Ends::Entry {
         let program: &mut FExit = programs.get("fexit")?;
         program.load(symbol, btf)?;
         program.attach()?;
     }
-    let program: &mut FEntry = programs.get("fentry")?;
-    program.load(symbol, btf)?;
-    program.attach().map(drop)
+    if ends != Ends::Return {
+        let program: &mut FEntry = programs.get("fentry")?;
+        program.load(symbol, btf)?;
+        program.attach()?;
+    }
+    Ok(())
 }
 
 fn by_kprobe(programs: &mut Programs, _: &LoaderBtf, symbol: &str, ends: Ends) -> Result<(), ProgramError> {
-    if ends == Ends::Both {
+    // A kretprobe has no arguments any more: it needs the entry too.
+    if ends != Ends::Entry {
         let program: &mut KProbe = programs.get("kretprobe")?;
         program.load()?;
         program.attach(symbol, 0)?;

@@ -8,4 +8,5 @@ pub mod coverage;
 pub mod event;
 pub mod inventory;
 pub mod model;
+pub mod report;
 pub mod watcher;

@@ -10,9 +10,9 @@ use crate::check::{self, Book, Case, CheckState, Finding, Outcome, REGISTRY, Sco
 use crate::coverage::Coverage;
 use crate::event::Event;
 use crate::inventory::Inventory;
-use crate::model::{Group, GroupRef, Host, Names, Transition};
+use crate::model::{Group, Host, Names, Transition};
 
-pub use counters::{Counters, LATENCY_BOUNDS, Latency, Resync, Stage, errno_name};
+pub use counters::{Calls, Counters, LATENCY_BOUNDS, Latency, Resync, Stage, errno_name};
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report};
 
 /// What a run watches, and where.
@@ -235,6 +235,9 @@ impl Watcher {
             boot_id: &self.options.boot_id,
         };
         for transition in &transitions {
+            prepare(&mut self.book, transition);
+        }
+        for transition in &transitions {
             review(&mut self.book, transition, mono_ns, &mut scope, &mut outcomes);
         }
         self.book.take(findings, &mut scope, &mut outcomes);
@@ -318,7 +321,19 @@ impl Watcher {
     }
 }
 
-/// What a transition means for what is open or waits.
+/// What a transition means for the findings that wait for their second look.
+fn prepare(book: &mut Book, transition: &Transition) {
+    match transition {
+        Transition::Returned { group, operation, end } if operation.takes_hold() && end.ret == Some(0) => {
+            book.withdraw(*group);
+        }
+        Transition::Returned { group, .. } => book.second(*group),
+        Transition::Unknown { group } | Transition::GroupGone { group, .. } => book.withdraw(*group),
+        _ => {}
+    }
+}
+
+/// Looks again at what a transition may have changed.
 fn review(
     book: &mut Book,
     transition: &Transition,
@@ -326,23 +341,14 @@ fn review(
     scope: &mut Scope<'_>,
     outcomes: &mut Vec<Outcome>,
 ) {
-    let group: GroupRef = match transition {
-        Transition::Returned { group, operation, end } => {
-            if operation.takes_hold() && end.ret == Some(0) {
-                book.withdraw(*group);
-            } else {
-                book.second(*group);
-            }
-            *group
-        }
-        Transition::Unknown { group } | Transition::GroupGone { group, .. } => {
-            book.withdraw(*group);
-            *group
-        }
-        Transition::Updated { group } | Transition::Synced { group } => *group,
+    match transition {
+        Transition::Updated { group }
+        | Transition::Synced { group }
+        | Transition::Unknown { group }
+        | Transition::GroupGone { group, .. } => book.review_group(*group, mono_ns, scope, outcomes),
         Transition::Table { .. } | Transition::TableGone { .. } | Transition::DeviceGone { .. } => {
-            return book.review_devices(mono_ns, scope, outcomes);
+            book.review_devices(mono_ns, scope, outcomes);
         }
-    };
-    book.review_group(group, mono_ns, scope, outcomes);
+        Transition::Returned { .. } => {}
+    }
 }

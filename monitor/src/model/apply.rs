@@ -22,6 +22,7 @@ impl Host {
         let role = Role::of(event.hook);
         let group = match role {
             Role::Leaving(_) | Role::Hardware => self.known_group(&event),
+            Role::Call if event.phase == Phase::End && event.group.is_none() => self.group_of_call(&event),
             Role::Call | Role::Letting | Role::Reading | Role::Joining => {
                 self.meet_group(&event, transitions)
             }
@@ -49,6 +50,12 @@ impl Host {
     fn known_group(&self, event: &Event) -> Option<Key> {
         let seen = event.group.as_ref()?;
         self.group_by_key(seen.key).filter(|known| known.id == seen.id).map(|known| known.key)
+    }
+
+    /// The group of a call that returns and names none any more: an unbind frees the bond that led there.
+    fn group_of_call(&self, event: &Event) -> Option<Key> {
+        let mut groups = self.groups();
+        groups.find(|group| group.in_flight.holds(event.task.tid, event.hook)).map(|group| group.key)
     }
 
     /// What the event says of its device: that it lives and where, what table it has, that it goes.
@@ -141,9 +148,12 @@ impl Host {
     fn let_go(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
         self.read(key, event, transitions);
         let (Some(group), Some(reading)) = (self.group_mut(key), Reading::of(event)) else { return };
+        let pasids = reading.array.as_ref().map_or(Vec::new(), |array| group.attachments(array));
         let Some(call) = group.in_flight.innermost(event.task.tid) else { return };
         match (event.phase, &mut call.locked) {
-            (Phase::Begin | Phase::Point, _) => call.locked = Some(Locked { before: reading, after: None }),
+            (Phase::Begin | Phase::Point, locked) => {
+                *locked = Some(Locked { before: reading, pasids, after: None });
+            }
             (Phase::End, Some(locked)) => locked.after = Some(reading),
             (Phase::End, None) => {}
         }

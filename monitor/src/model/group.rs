@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use monitor_ebpf::wire::{Hook, Phase};
 
-use crate::event::{Domain, Event, Key, Ownership, PasidArray};
+use crate::event::{ArrayEntry, Domain, Event, Key, Ownership, PasidArray};
 
 use super::order::{InFlight, Overlap};
 
@@ -148,6 +148,18 @@ impl Group {
     pub fn pasids(&self) -> Option<impl Iterator<Item = (u32, &Attachment)>> {
         let certain = self.pasids.iter().filter(|(pasid, _)| !self.doubtful.contains(pasid));
         (self.synced && self.pasids_known).then(|| certain.map(|(&pasid, attachment)| (pasid, attachment)))
+    }
+
+    /// The PASIDs of a read array, each with what is known of it if it is the same attachment.
+    pub fn attachments(&self, array: &PasidArray) -> Vec<(u32, Attachment)> {
+        let known = |entry: &ArrayEntry| match (self.pasids.get(&entry.pasid), entry.domain) {
+            (Some(known), Some(read)) if known.domain.is_some_and(|had| had.key != read.key) => {
+                Attachment { domain: Some(read), attached_by: None }
+            }
+            (Some(known), read) => Attachment { domain: known.domain.or(read), ..known.clone() },
+            (None, read) => Attachment { domain: read, attached_by: None },
+        };
+        array.pasids().map(|entry| (entry.pasid, known(entry))).collect()
     }
 
     /// How many SVA bonds there are, of those whose bind was seen.

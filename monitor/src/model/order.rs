@@ -9,7 +9,7 @@ use monitor_ebpf::wire::Hook;
 
 use crate::event::{Domain, Event, Key, Ownership, PasidArray};
 
-use super::group::{Actor, Presence};
+use super::group::{Actor, Attachment, Presence};
 
 /// What of a group's state a call may change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,6 +165,8 @@ impl Reading {
 pub struct Locked {
     /// Before the letting go.
     pub before: Reading,
+    /// The PASIDs that were attached then, with what was known of them.
+    pub pasids: Vec<(u32, Attachment)>,
     /// After it, where its return is seen.
     pub after: Option<Reading>,
 }
@@ -251,6 +253,11 @@ impl InFlight {
     pub fn end(&mut self, tid: u32, hook: Hook) -> Option<Operation> {
         let index = self.calls.iter().rposition(|call| call.begin.task.tid == tid && call.hook == hook)?;
         Some(self.calls.remove(index))
+    }
+
+    /// Whether a call of this task to this hook is under way.
+    pub fn holds(&self, tid: u32, hook: Hook) -> bool {
+        self.calls.iter().any(|call| call.begin.task.tid == tid && call.hook == hook)
     }
 
     /// A call returned whose begin was not seen: it may have met every call that is under way.

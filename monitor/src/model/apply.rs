@@ -19,6 +19,7 @@ const MAX_DOUBTFUL: usize = 65_536;
 impl Host {
     /// Takes in one event, in the order of the ring, and says what became known by it.
     pub fn apply(&mut self, event: Event, transitions: &mut Vec<Transition>) {
+        let trusted = self.trusts(event.mono_ns);
         let role = Role::of(event.hook);
         let group = match role {
             Role::Leaving(_) | Role::Hardware => self.known_group(&event),
@@ -32,7 +33,7 @@ impl Host {
         let before = self.group_mut(key).map_or(0, |group| group.pasids.len());
         match role {
             Role::Call => match event.phase {
-                Phase::Begin => self.begin(key, event, transitions),
+                Phase::Begin => self.begin(key, event, trusted, transitions),
                 Phase::End | Phase::Point => self.end(key, event, transitions),
             },
             Role::Letting => self.let_go(key, &event, transitions),
@@ -94,7 +95,7 @@ impl Host {
         });
     }
 
-    fn begin(&mut self, key: Key, event: Event, transitions: &mut Vec<Transition>) {
+    fn begin(&mut self, key: Key, event: Event, trusted: bool, transitions: &mut Vec<Transition>) {
         let room = self.room();
         let Some(group) = self.group_mut(key) else { return };
         if group.in_flight.give_up(event.task.tid, event.hook) {
@@ -107,7 +108,7 @@ impl Host {
         }
         group.in_flight.begin(Operation {
             hook: event.hook,
-            synced: group.synced,
+            synced: group.synced && trusted,
             presence,
             overlap: Overlap::default(),
             locked: None,
@@ -123,7 +124,11 @@ impl Host {
         let tid = event.task.tid;
         let operation = group.in_flight.end(tid, event.hook);
         if operation.is_none() {
-            group.in_flight.disturb(tid, Touches::of(event.hook, event.pasid));
+            let touches = Touches::of(event.hook, event.pasid);
+            group.in_flight.disturb(tid, touches);
+            if touches != Touches::default() {
+                transitions.push(Transition::Disturbed { group: group.reference() });
+            }
         }
         settle(group, operation.as_ref(), &event, room);
         if let Some(pasid) = event.pasid.filter(|_| event.ret.is_none_or(|ret| ret == 0))

@@ -192,7 +192,8 @@ impl Group {
         });
     }
 
-    /// Forgets the state; the identity and the members stay. Calls under way can't be judged any more.
+    /// Forgets the state; the identity and the members stay. The calls under way are so still, but can't be
+    /// judged any more.
     pub(super) fn forget(&mut self) {
         self.ownership = None;
         self.domain = None;
@@ -201,7 +202,7 @@ impl Group {
         self.pasids_known = false;
         self.doubtful.clear();
         self.bonds.clear();
-        self.in_flight.clear();
+        self.in_flight.distrust();
     }
 
     /// Takes over a read `pasid_array`, but for the PASIDs that a call under way may be changing.

@@ -281,16 +281,23 @@ impl InFlight {
         overlap
     }
 
-    /// Whether a call under way began before `mono_ns`.
-    pub fn older_than(&self, mono_ns: u64) -> bool {
-        self.calls.iter().any(|call| call.begin.mono_ns < mono_ns)
+    /// Gives up the calls that began before `mono_ns`: their end was missed. Says whether there were any.
+    pub fn expire(&mut self, mono_ns: u64) -> bool {
+        let before = self.calls.len();
+        self.calls.retain(|call| call.begin.mono_ns >= mono_ns);
+        self.calls.len() != before
+    }
+
+    /// Anything may have happened in between: no verdict on a call that is under way.
+    pub fn distrust(&mut self) {
+        for call in &mut self.calls {
+            call.synced = false;
+            call.presence = Presence::Unknown;
+            call.overlap = Overlap::everything();
+        }
     }
 
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
-    }
-
-    pub fn clear(&mut self) {
-        self.calls.clear();
     }
 }

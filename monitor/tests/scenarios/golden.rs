@@ -34,7 +34,10 @@ fn golden(name: &str, output: &str) {
         std::fs::write(&path, output).expect("write the golden file");
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(output, expected, "{} differs", path.display());
+    for (number, (line, wanted)) in output.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(line, wanted, "{}, line {}", path.display(), number + 1);
+    }
+    assert_eq!(output.lines().count(), expected.lines().count(), "lines in {}", path.display());
 }
 
 fn inventory() -> Inventory {
@@ -56,7 +59,7 @@ fn story() -> Rig {
     rig.reports.extend(rig.watcher.start(now));
     rig.reports.extend(rig.watcher.inventory(inventory(), now));
     rig.watcher.resync(Resync::Start);
-    rig.kernel.snapshot_all();
+    rig.bootstrap();
     rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }]);
     rig.calls(&driver(), [Call::Attach { device: NVME, pasid: 5, domain: D1 }]);
     rig.call(&driver(), Call::Attach { device: NVME, pasid: 5, domain: D1 });

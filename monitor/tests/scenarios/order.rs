@@ -155,8 +155,8 @@ fn a_call_whose_return_was_missed_makes_its_group_unknown() {
 fn a_call_that_never_returns_makes_its_group_unknown_in_the_end() {
     let mut rig = Rig::new(Era::Handles);
     rig.kernel.begin(&driver(), attach(5));
-    rig.idle(30_000_000_000);
+    rig.idle(20_000_000_000);
     rig.assert_synced();
-    rig.idle(31_000_000_000);
+    rig.idle(20_000_000_000);
     assert_eq!(rig.watcher.unknown_groups(), [7]);
 }

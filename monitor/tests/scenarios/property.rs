@@ -33,6 +33,7 @@ struct Program {
     late: Vec<usize>,
     /// Events that get lost on the way.
     losing: bool,
+    lost: u64,
     random: u32,
 }
 
@@ -40,8 +41,7 @@ impl Program {
     fn new(era: Era, losing: bool) -> Program {
         let mut rig = Rig::unwatched(era);
         rig.kernel.group(8, &[DEVICES[2]]);
-        rig.kernel.snapshot_all();
-        rig.watch();
+        rig.bootstrap();
         let worker = |index: u32| Worker {
             task: task(40 + index, &format!("task{index}")),
             running: None,
@@ -51,7 +51,14 @@ impl Program {
             pasids: BTreeMap::new(),
             bound: false,
         };
-        Program { rig, workers: (0..TASKS).map(worker).collect(), late: Vec::new(), losing, random: 7 }
+        Program {
+            rig,
+            workers: (0..TASKS).map(worker).collect(),
+            late: Vec::new(),
+            losing,
+            lost: 0,
+            random: 7,
+        }
     }
 
     /// One step: a choice says who moves, and how.
@@ -64,6 +71,11 @@ impl Program {
         }
         if what.is_multiple_of(29) && self.late.is_empty() {
             self.rig.kernel.snapshot_all();
+        }
+        // Longer than any call takes: but for those under way, whatever was lost is over.
+        if what.is_multiple_of(13) && self.workers.iter().all(|worker| worker.running.is_none()) {
+            self.read();
+            self.rig.kernel.sleep(600_000_000);
         }
         match self.workers[index].running.take() {
             None => self.start(index, what),
@@ -185,15 +197,20 @@ impl Program {
         }
     }
 
-    /// The watcher reads the ring.
+    /// The watcher reads the ring until it is empty, and then asks what was dropped.
     fn read(&mut self) {
         self.fill();
         for event in std::mem::take(&mut self.rig.kernel.log) {
             if self.losing && self.chance(&event) {
-                continue;
+                self.lost += 1;
+            } else {
+                self.rig.feed(event);
             }
-            self.rig.feed(event);
         }
+        let now = self.rig.kernel.now;
+        let reports = self.rig.watcher.ring_drops(self.lost, now);
+        self.rig.reports.extend(reports);
+        self.rig.watch();
     }
 
     fn chance(&mut self, event: &Event) -> bool {

@@ -101,8 +101,7 @@ fn a_pasid_from_before_we_watched_is_caught_and_nobody_is_blamed_for_its_attach(
     rig.kernel.call(&vfio(), Call::Claim { group: 7, owner: OWNER });
     rig.kernel.call(&driver(), attach(5));
     rig.kernel.log.clear();
-    rig.kernel.snapshot_all();
-    rig.watch();
+    rig.bootstrap();
     rig.calls(&vfio(), [Call::Release { group: 7 }]);
     rig.expect(&[raised(CHECK, 7, &[5], "", "vfio").implying(&["ownership-stuck"])]);
 }
@@ -174,7 +173,7 @@ fn a_member_without_pasids_changes_nothing() {
     for era in Era::WITH_PASIDS {
         let mut rig = Rig::unwatched(era);
         rig.kernel.group_mut(7).devices[1].max_pasids = 0;
-        rig.kernel.snapshot_all();
+        rig.bootstrap();
         rig.calls(
             &vfio(),
             [Call::Claim { group: 7, owner: OWNER }, attach(5), detach(5), Call::Release { group: 7 }],

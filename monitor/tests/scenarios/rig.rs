@@ -109,10 +109,15 @@ impl Rig {
     /// A group 7 with an nvme and a nic, known to the watcher by a snapshot.
     pub fn new(era: Era) -> Rig {
         let mut rig = Rig::unwatched(era);
-        rig.kernel.snapshot_all();
-        rig.watch();
-        rig.assert_synced();
+        rig.bootstrap();
         rig
+    }
+
+    /// The watcher reads every group, and waits until no call from before can be under way.
+    pub fn bootstrap(&mut self) {
+        self.kernel.snapshot_all();
+        self.idle(1_000_000_000);
+        self.assert_synced();
     }
 
     /// The same, of which the watcher knows nothing yet.
@@ -135,11 +140,12 @@ impl Rig {
         }
     }
 
-    /// The watcher takes in what the ring holds.
+    /// The watcher reads the ring until it is empty.
     pub fn watch(&mut self) {
         for event in std::mem::take(&mut self.kernel.log) {
             self.feed(event);
         }
+        self.reports.extend(self.watcher.tick(self.kernel.now));
     }
 
     pub fn feed(&mut self, event: Event) {

@@ -113,7 +113,7 @@ fn devices_without_a_table_share_none() {
     for device in &mut rig.kernel.group_mut(7).devices {
         device.table = 0;
     }
-    rig.kernel.snapshot_all();
+    rig.bootstrap();
     rig.calls(&driver(), [Call::Attach { device: NVME, pasid: 5, domain: D1 }]);
     rig.calls(&driver(), [Call::Detach { device: NVME, pasid: 5, domain: D1 }]);
     rig.expect_silence();

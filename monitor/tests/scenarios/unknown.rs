@@ -25,9 +25,7 @@ fn state_from_before_we_watched_raises_nothing() {
             rig.kernel.call(&driver(), attach(5, D1));
         }
         rig.kernel.log.clear();
-        rig.kernel.snapshot_all();
-        rig.watch();
-        rig.assert_synced();
+        rig.bootstrap();
         let group = &rig.watcher.groups()[0];
         assert_eq!(group.owner.map(|owner| owner.name()), Some("user"));
         if era.has_pasids() {
@@ -109,9 +107,7 @@ fn after_a_loss_every_group_is_unknown_until_it_is_read_again() {
     // Its own reading on entry would show the leftover; but nobody knows what else is under way.
     rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }].into_iter().filter(|_| false));
     assert_eq!(rig.call(&vfio(), Call::Claim { group: 7, owner: OWNER }), EBUSY);
-    rig.kernel.snapshot_all();
-    rig.watch();
-    rig.assert_synced();
+    rig.bootstrap();
     rig.calls(&driver(), [detach(5, D1), detach(5, D1)]);
     rig.expect(&[raised("attach-imbalance", 7, &[5], "", "driver")]);
 }
@@ -135,7 +131,7 @@ fn a_leftover_after_the_groups_were_read_again_is_caught() {
     rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5, D1)]);
     let now = rig.kernel.now;
     rig.reports.extend(rig.watcher.loss(Stage::Ring, 10_000, now));
-    rig.kernel.snapshot_all();
+    rig.bootstrap();
     rig.calls(&vfio(), [Call::Release { group: 7 }]);
     let expected = raised("pasid-left-on-release", 7, &[5], "", "vfio");
     rig.expect(&[expected.implying(&["ownership-stuck"])]);
@@ -257,7 +253,7 @@ fn a_check_that_is_off_raises_nothing() {
     let mut rig = Rig::new(Era::Handles);
     let filter = Filter { checks: vec!["ownership-stuck".into()], ..Filter::default() };
     rig.watcher = Watcher::new(Options { filter, ..options(Era::Handles) });
-    rig.kernel.snapshot_all();
+    rig.bootstrap();
     rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5, D1), Call::Release { group: 7 }]);
     rig.expect(&[raised("ownership-stuck", 7, &[5], "vfio", "vfio")]);
     let off = rig.watcher.checks().filter(|(_, state)| **state == CheckState::Off).count();
@@ -269,8 +265,25 @@ fn a_group_that_is_filtered_out_raises_nothing() {
     let mut rig = Rig::new(Era::Handles);
     let filter = Filter { groups: vec![8], ..Filter::default() };
     rig.watcher = Watcher::new(Options { filter, ..options(Era::Handles) });
-    rig.kernel.snapshot_all();
+    rig.bootstrap();
     rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5, D1), Call::Release { group: 7 }]);
     rig.expect(&[]);
     assert!(rig.watcher.groups().is_empty());
+}
+
+/// The begin of an attach that overlapped got lost, and nothing shows it but the kernel's own count.
+#[test]
+fn a_loss_that_is_told_before_the_ring_was_found_empty_takes_findings_back() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.kernel.call(&driver(), detach(5, D1));
+        for event in std::mem::take(&mut rig.kernel.log) {
+            rig.feed(event);
+        }
+        assert_eq!(rig.raised(), [], "nothing is raised before the ring was found empty");
+        let now = rig.kernel.now;
+        let reports = rig.watcher.ring_drops(1, now);
+        rig.reports.extend(reports);
+        rig.expect(&[]);
+    }
 }

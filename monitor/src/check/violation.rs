@@ -202,7 +202,7 @@ impl Violation {
             severity: finding.severity,
             fingerprint: fingerprint(finding, group, &devices, boot_id),
             mono_ns: finding.mono_ns,
-            group: group.map(|group| group.id),
+            group: group.or_else(|| common_group(&finding.subject, host)).map(|group| group.id),
             iommu_driver: iommu_driver(&devices, inventory),
             devices,
             domain: finding.domain.map(|domain| names.domain(domain)),
@@ -214,6 +214,13 @@ impl Violation {
             confidence: finding.confidence,
         }
     }
+}
+
+/// The group of both devices of a pair, if it is the same.
+fn common_group<'a>(subject: &Subject, host: &'a Host) -> Option<&'a Group> {
+    let Subject::Shared { devices: [(one, _), (two, _)], .. } = subject else { return None };
+    let group = host.device(*one)?.group?;
+    (host.device(*two)?.group == Some(group)).then(|| host.group_by_key(group)).flatten()
 }
 
 fn devices(

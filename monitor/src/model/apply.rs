@@ -61,7 +61,7 @@ impl Host {
 
     /// What the event says of its device: that it lives and where, what table it has, that it goes.
     fn apply_device(&mut self, event: &Event, group: Option<Key>, transitions: &mut Vec<Transition>) {
-        let Some(seen) = &event.device else { return };
+        let Some(seen) = event.device.as_ref().filter(|seen| !seen.name.is_empty()) else { return };
         match (event.hook, event.phase) {
             (Hook::DeviceRemove | Hook::DeviceRelease, Phase::Begin | Phase::Point) => {
                 return self.drop_device(seen.key, transitions);
@@ -126,7 +126,7 @@ impl Host {
         if operation.is_none() {
             let touches = Touches::of(event.hook, event.pasid);
             group.in_flight.disturb(tid, touches);
-            if touches != Touches::default() {
+            if touches.ownership || touches.pasid.is_some() {
                 transitions.push(Transition::Disturbed { group: group.reference() });
             }
         }
@@ -362,10 +362,11 @@ fn settle_pasid(
     }
 }
 
-/// The group is known as soon as a sound reading gave all of its state.
+/// The group is known as soon as a sound reading gave its state. An array that is longer than a record
+/// leaves the PASIDs that are not in it unknown, and no more.
 fn sync(group: &mut Group, event: &Event, core_pasids: bool, sound: bool, transitions: &mut Vec<Transition>) {
     let whole = event.group.is_some_and(|seen| seen.ownership.is_some())
-        && (!core_pasids || event.array.as_ref().is_some_and(|array| array.complete))
+        && (!core_pasids || event.array.is_some())
         && !event.incomplete
         && event.hook != Hook::RidAttach;
     if sound && whole && !group.synced && group.ownership.is_some() {

@@ -133,9 +133,11 @@ impl Host {
     /// The group that the event is about, made known if it was not. `None`: it names none.
     pub(super) fn meet_group(&mut self, event: &Event, transitions: &mut Vec<Transition>) -> Option<Key> {
         let seen = event.group.as_ref()?;
-        let same = self.groups.get(&seen.key).is_some_and(|known| known.id == seen.id);
-        if same {
-            return Some(seen.key);
+        match self.groups.get(&seen.key) {
+            Some(known) if known.id == seen.id => return Some(seen.key),
+            // Its number may be what could not be read.
+            known if event.incomplete => return known.map(|known| known.key),
+            _ => {}
         }
         // The address or the number is used again: the old group went unseen.
         self.drop_group(seen.key, transitions);

@@ -10,7 +10,7 @@ use crate::rig::{D1, NIC, NVME, Raised, Rig, driver};
 fn shared() -> Raised {
     Raised {
         check: "pasid-table-shared".into(),
-        group: None,
+        group: Some(7),
         pasids: Vec::new(),
         attached_by: String::new(),
         triggered_by: String::new(),

@@ -10,7 +10,7 @@ use crate::check::{self, Book, Case, CheckState, Finding, Outcome, REGISTRY, Sco
 use crate::coverage::Coverage;
 use crate::event::Event;
 use crate::inventory::Inventory;
-use crate::model::{Group, GroupRef, Host, Names, Transition};
+use crate::model::{Group, Host, Names, Transition};
 
 pub use counters::{Calls, Counters, LATENCY_BOUNDS, Latency, Resync, Stage, errno_name};
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report};
@@ -84,14 +84,17 @@ impl Watcher {
         watcher
     }
 
-    /// What there is to say before the first event: the state of every check.
+    /// Every hook that can listen does so from this time on. Gives back what there is to say before the first
+    /// event: the state of every check.
     pub fn start(&mut self, mono_ns: u64) -> Vec<Report> {
+        self.host.watched_from(mono_ns);
         self.mono_ns = self.mono_ns.max(mono_ns);
         let changes = REGISTRY.iter().zip(&self.states);
         changes.map(|(check, state)| Report::check(mono_ns, check.spec(), state)).collect()
     }
 
-    /// Takes in one event, in the order of the ring.
+    /// Takes in one event, in the order of the ring. What the checks find by it is told by the next
+    /// [`Watcher::tick`].
     pub fn feed(&mut self, event: Event) -> Vec<Report> {
         let mut reports = Vec::new();
         let mono_ns = event.mono_ns;
@@ -123,15 +126,22 @@ impl Watcher {
     pub fn loss(&mut self, stage: Stage, count: u64, mono_ns: u64) -> Vec<Report> {
         let mut reports = Vec::new();
         if count > 0 {
+            self.counters.lose(stage, count);
             self.lose(stage, count, mono_ns, &mut reports);
         }
         reports
     }
 
-    /// What the kernel side counted as dropped in all, since its start. The gaps that were seen already
-    /// are not counted again.
+    /// What the kernel side counted as dropped in all, since its start: to be told after a batch of events
+    /// and before the tick. What was seen as a gap already is not counted again.
     pub fn ring_drops(&mut self, total: u64, mono_ns: u64) -> Vec<Report> {
-        self.loss(Stage::Ring, total.saturating_sub(self.counters.lost(Stage::Ring)), mono_ns)
+        let mut reports = Vec::new();
+        let before = self.counters.lost(Stage::Ring);
+        let count = self.counters.ring_drops(total).saturating_sub(before);
+        if count > 0 {
+            self.lose(Stage::Ring, count, mono_ns, &mut reports);
+        }
+        reports
     }
 
     /// Groups are about to be read again, or for the first time.
@@ -139,12 +149,18 @@ impl Watcher {
         self.counters.resync(reason);
     }
 
-    /// Time passes without an event. Call it when the ring was found empty, and by [`Watcher::deadline`].
+    /// The ring was found empty at this time, and every loss up to it was told: whatever could explain what
+    /// the checks found has been seen. So it is here, and not by [`Watcher::feed`], that violations are raised.
+    /// Call it after every batch of events, and by [`Watcher::deadline`].
     pub fn tick(&mut self, mono_ns: u64) -> Vec<Report> {
         let mut reports = Vec::new();
         let mut transitions = Vec::new();
         self.host.tick(mono_ns, &mut transitions);
         self.follow(transitions, mono_ns, &mut reports);
+        let mut outcomes = Vec::new();
+        self.book.expire(mono_ns, &mut outcomes);
+        self.book.raise(mono_ns, &self.host, &mut outcomes);
+        self.tell(outcomes, &mut reports);
         reports
     }
 
@@ -228,17 +244,46 @@ impl Watcher {
             return;
         }
         let mut outcomes = Vec::new();
+        for transition in &transitions {
+            self.review(transition, mono_ns, &mut outcomes);
+        }
+        self.book.expire(mono_ns, &mut outcomes);
+        self.tell(outcomes, reports);
         let mut scope = Scope {
             host: &self.host,
             inventory: self.inventory.as_ref(),
             names: &mut self.names,
             boot_id: &self.options.boot_id,
         };
-        for transition in &transitions {
-            review(&mut self.book, transition, mono_ns, &mut scope, &mut outcomes);
+        self.book.take(findings, &mut scope);
+    }
+
+    /// Looks again at what a transition may have changed.
+    fn review(&mut self, transition: &Transition, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
+        match transition {
+            Transition::Returned { group, operation, end } => {
+                // Somebody else has taken hold of it since: what waits can't be told from that.
+                if operation.takes_hold() && end.ret == Some(0) {
+                    self.book.withdraw_unproved(*group);
+                }
+            }
+            Transition::Disturbed { group } => self.book.withdraw(*group),
+            Transition::Unknown { group } => {
+                self.book.withdraw(*group);
+                self.book.review_group(*group, mono_ns, &self.host, outcomes);
+            }
+            Transition::Updated { group }
+            | Transition::Synced { group }
+            | Transition::GroupGone { group, .. } => {
+                self.book.review_group(*group, mono_ns, &self.host, outcomes);
+            }
+            Transition::Table { .. } | Transition::TableGone { .. } | Transition::DeviceGone { .. } => {
+                self.book.review_devices(mono_ns, &self.host, outcomes);
+            }
         }
-        self.book.take(findings, &mut scope, &mut outcomes);
-        self.book.tick(mono_ns, &mut scope, &mut outcomes);
+    }
+
+    fn tell(&self, outcomes: Vec<Outcome>, reports: &mut Vec<Report>) {
         let filter = &self.options.filter;
         reports.extend(outcomes.into_iter().filter_map(|outcome| {
             match outcome {
@@ -278,15 +323,20 @@ impl Watcher {
         let missing = event.sequence.saturating_sub(*next);
         *next = (*next).max(event.sequence.saturating_add(1));
         if missing > 0 {
-            self.lose(Stage::Ring, missing, event.mono_ns, reports);
+            let before = self.counters.lost(Stage::Ring);
+            let count = self.counters.gap(missing).saturating_sub(before);
+            self.lose(Stage::Ring, count, event.mono_ns, reports);
         }
     }
 
+    /// Tells the loss, unless it was told before, and forgets what is not known any more.
     fn lose(&mut self, stage: Stage, count: u64, mono_ns: u64, reports: &mut Vec<Report>) {
-        self.counters.lose(stage, count);
-        reports.push(Report::Loss(Loss { mono_ns, stage, count, total: self.counters.lost(stage) }));
+        if count > 0 {
+            reports.push(Report::Loss(Loss { mono_ns, stage, count, total: self.counters.lost(stage) }));
+        }
+        self.book.withdraw_all();
         let mut transitions = Vec::new();
-        self.host.mark_unknown(&mut transitions);
+        self.host.mark_unknown(mono_ns, &mut transitions);
         self.follow(transitions, mono_ns, reports);
     }
 
@@ -316,33 +366,4 @@ impl Watcher {
         let devices = if filter.devices.is_empty() { Vec::new() } else { self.host.names(group) };
         filter.passes(Some(group.id), &devices)
     }
-}
-
-/// What a transition means for what is open or waits.
-fn review(
-    book: &mut Book,
-    transition: &Transition,
-    mono_ns: u64,
-    scope: &mut Scope<'_>,
-    outcomes: &mut Vec<Outcome>,
-) {
-    let group: GroupRef = match transition {
-        Transition::Returned { group, operation, end } => {
-            if operation.takes_hold() && end.ret == Some(0) {
-                book.withdraw(*group);
-            } else {
-                book.second(*group);
-            }
-            *group
-        }
-        Transition::Unknown { group } | Transition::GroupGone { group, .. } => {
-            book.withdraw(*group);
-            *group
-        }
-        Transition::Updated { group } | Transition::Synced { group } => *group,
-        Transition::Table { .. } | Transition::TableGone { .. } | Transition::DeviceGone { .. } => {
-            return book.review_devices(mono_ns, scope, outcomes);
-        }
-    };
-    book.review_group(group, mono_ns, scope, outcomes);
 }

@@ -82,10 +82,10 @@ impl Check for AttachImbalance {
             ),
         };
         let attachment = match &operation.presence {
-            Presence::Attached(attachment) => Some(attachment.clone()),
-            Presence::Absent | Presence::Unknown => None,
+            Presence::Attached(attachment) => attachment.clone(),
+            Presence::Absent | Presence::Unknown => Attachment { domain: None, attached_by: None },
         };
-        let attached = attachment.as_ref().and_then(|attachment| attachment.domain);
+        let attached = attachment.domain;
         let named = operation.begin.domain.or(end.domain);
         case.findings.push(Finding {
             check: &SPEC,

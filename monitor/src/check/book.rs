@@ -11,12 +11,10 @@ use super::violation::{Finding, Fingerprint, Implied, Standing, Subject, Violati
 
 /// How long something that happened stays active, in ns: 15 min.
 const HOLD_NS: u64 = 15 * 60 * 1_000_000_000;
-/// How long a finding that is not proved must stand, with nothing else going on in its group, in ns.
-const SECOND_LOOK_NS: u64 = 20_000_000;
 /// How many violations are open at a time; more are counted and not raised.
 const MAX_OPEN: usize = 4096;
-/// How many findings wait for their second look.
-const MAX_CANDIDATES: usize = 1024;
+/// How many findings wait at a time; more are counted and not raised.
+const MAX_PENDING: usize = 1024;
 
 /// What came of it.
 pub(crate) enum Outcome {
@@ -75,11 +73,12 @@ struct Open {
     last_ns: u64,
 }
 
-struct Candidate {
-    finding: Finding,
-    group: GroupRef,
-    /// A call began and returned since, and the finding still stood.
-    seconded: bool,
+/// What was found and is not told yet. It waits until the ring was found empty: by then whatever could
+/// explain it has been seen, or was told as lost.
+struct Pending {
+    open: Open,
+    /// Else it must still stand when it is looked at again.
+    proved: bool,
 }
 
 /// The open violations and what was raised so far.
@@ -87,7 +86,7 @@ struct Candidate {
 pub(crate) struct Book {
     open: BTreeMap<Fingerprint, Open>,
     groups: HashMap<Key, Vec<Fingerprint>>,
-    candidates: Vec<Candidate>,
+    pending: Vec<Pending>,
     totals: BTreeMap<(&'static str, Severity), u64>,
     suppressed: u64,
 }
@@ -108,102 +107,86 @@ impl Book {
 
     /// Nothing is open and nothing waits: there is nothing to look at again.
     pub fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.candidates.is_empty()
+        self.open.is_empty() && self.pending.is_empty()
     }
 
-    /// When a finding that waits is due, or the hold time of a violation is over.
+    /// When there is something to do with no event: at once if a finding waits, else when the hold time of
+    /// a violation is over.
     pub fn deadline(&self) -> Option<u64> {
-        let looks = self.candidates.iter().map(|candidate| candidate.finding.mono_ns + SECOND_LOOK_NS);
+        let waiting = self.pending.iter().map(|pending| pending.open.last_ns);
         let holds = self.open.values().filter(|open| open.happened()).map(|open| open.last_ns + HOLD_NS);
-        looks.chain(holds).min()
+        waiting.chain(holds).min()
     }
 
-    /// Takes in what the checks found by one event: roots first, so that consequences find them open.
-    pub fn take(&mut self, mut findings: Vec<Finding>, scope: &mut Scope<'_>, outcomes: &mut Vec<Outcome>) {
+    /// Takes in what the checks found by one event: roots first, so that consequences find them.
+    pub fn take(&mut self, mut findings: Vec<Finding>, scope: &mut Scope<'_>) {
         findings.sort_by_key(|finding| is_consequence(finding.check));
-        let mut raised = Vec::new();
         for finding in findings {
             if self.fold(&finding) {
                 continue;
             }
-            match finding.subject.group() {
-                Some(group) if !finding.proved => {
-                    if self.candidates.len() < MAX_CANDIDATES {
-                        self.candidates.push(Candidate { finding, group, seconded: false });
-                    }
-                }
-                _ => raised.extend(self.raise(finding, scope)),
+            if self.pending.len() >= MAX_PENDING {
+                self.suppressed += 1;
+                continue;
+            }
+            let violation = Violation::new(&finding, scope.host, scope.inventory, scope.names, scope.boot_id);
+            let last_ns = finding.mono_ns;
+            let open = Open { violation, subject: finding.subject, consequences: Vec::new(), last_ns };
+            self.pending.push(Pending { open, proved: finding.proved });
+        }
+    }
+
+    /// Somebody has taken hold of the group since it was read: what is not proved can't be told from that.
+    pub fn withdraw_unproved(&mut self, group: GroupRef) {
+        self.pending.retain(|pending| pending.proved || pending.open.subject.group() != Some(group));
+    }
+
+    /// Something went unseen in the group that could explain what was found there.
+    pub fn withdraw(&mut self, group: GroupRef) {
+        self.pending.retain(|pending| pending.open.subject.group() != Some(group));
+    }
+
+    /// Something was lost that could explain what was found.
+    pub fn withdraw_all(&mut self) {
+        self.pending.clear();
+    }
+
+    /// The ring was found empty: what was found is raised, if it is proved or still stands.
+    pub fn raise(&mut self, mono_ns: u64, host: &Host, outcomes: &mut Vec<Outcome>) {
+        let mut raised = Vec::new();
+        for pending in std::mem::take(&mut self.pending) {
+            let group = pending.open.subject.group();
+            let quiet = group.and_then(|group| host.group(group)).is_none_or(|group| group.quiescent());
+            match pending.open.own_standing(host) {
+                _ if pending.proved => raised.extend(self.open_one(pending.open, outcomes)),
+                Standing::Stands if quiet => raised.extend(self.open_one(pending.open, outcomes)),
+                Standing::Stands | Standing::Unknown => self.pending.push(pending),
+                Standing::Cleared | Standing::Released | Standing::Happened => {}
             }
         }
-        let opened = raised.iter().filter_map(|fingerprint| self.open.get(fingerprint));
-        outcomes.extend(opened.map(|open| Outcome::Raised(Box::new(open.violation.clone()))));
+        self.review(raised, mono_ns, host, outcomes);
     }
 
-    /// Something else took hold of the group, or its state is unknown: what waited on it can't be told
-    /// from that.
-    pub fn withdraw(&mut self, group: GroupRef) {
-        self.candidates.retain(|candidate| candidate.group != group);
-    }
-
-    /// A call on the group began and returned.
-    pub fn second(&mut self, group: GroupRef) {
-        let waiting = self.candidates.iter_mut().filter(|candidate| candidate.group == group);
-        waiting.for_each(|candidate| candidate.seconded = true);
-    }
-
-    /// Looks again at what is open or waits on a group.
-    pub fn review_group(
-        &mut self,
-        group: GroupRef,
-        mono_ns: u64,
-        scope: &mut Scope<'_>,
-        outcomes: &mut Vec<Outcome>,
-    ) {
-        self.review_candidates(Some(group), mono_ns, scope, outcomes);
+    /// Looks again at what is open on a group.
+    pub fn review_group(&mut self, group: GroupRef, mono_ns: u64, host: &Host, outcomes: &mut Vec<Outcome>) {
         let fingerprints = self.groups.get(&group.key).cloned().unwrap_or_default();
-        self.review(fingerprints, mono_ns, scope.host, outcomes);
+        self.review(fingerprints, mono_ns, host, outcomes);
     }
 
     /// Looks again at what is open and about no single group.
-    pub fn review_devices(&mut self, mono_ns: u64, scope: &mut Scope<'_>, outcomes: &mut Vec<Outcome>) {
+    pub fn review_devices(&mut self, mono_ns: u64, host: &Host, outcomes: &mut Vec<Outcome>) {
         let without = self.open.iter().filter(|(_, open)| open.subject.group().is_none());
         let fingerprints = without.map(|(&fingerprint, _)| fingerprint).collect();
-        self.review(fingerprints, mono_ns, scope.host, outcomes);
+        self.review(fingerprints, mono_ns, host, outcomes);
     }
 
-    /// Time passes: second looks fall due and hold times end.
-    pub fn tick(&mut self, mono_ns: u64, scope: &mut Scope<'_>, outcomes: &mut Vec<Outcome>) {
-        self.review_candidates(None, mono_ns, scope, outcomes);
+    /// The hold time of what happened is over.
+    pub fn expire(&mut self, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
         let over = |open: &Open| open.happened() && open.last_ns + HOLD_NS <= mono_ns;
         let expired: Vec<Fingerprint> =
             self.open.iter().filter(|(_, open)| over(open)).map(|(&fingerprint, _)| fingerprint).collect();
         for fingerprint in expired {
             self.close(fingerprint, Reason::Expired, mono_ns, outcomes);
-        }
-    }
-
-    fn review_candidates(
-        &mut self,
-        group: Option<GroupRef>,
-        mono_ns: u64,
-        scope: &mut Scope<'_>,
-        outcomes: &mut Vec<Outcome>,
-    ) {
-        let waiting = std::mem::take(&mut self.candidates);
-        let mut due = Vec::new();
-        for candidate in waiting {
-            let quiet = scope.host.group(candidate.group).is_some_and(|known| known.quiescent());
-            let looked = candidate.seconded || candidate.finding.mono_ns + SECOND_LOOK_NS <= mono_ns;
-            let mine = group.is_none_or(|group| group == candidate.group);
-            match standing(candidate.finding.check, &candidate.finding.subject, scope.host) {
-                Standing::Stands if mine && quiet && looked => due.push(candidate.finding),
-                Standing::Cleared | Standing::Released if mine && quiet => {}
-                _ => self.candidates.push(candidate),
-            }
-        }
-        if !due.is_empty() {
-            due.iter_mut().for_each(|finding| finding.proved = true);
-            self.take(due, scope, outcomes);
         }
     }
 
@@ -224,52 +207,50 @@ impl Book {
         }
     }
 
-    /// Puts a consequence into the open violation that implies it.
+    /// Puts a consequence into the violation that implies it, be it open or about to be.
     fn fold(&mut self, finding: &Finding) -> bool {
-        let Some(group) = finding.subject.group() else { return false };
-        let fingerprints = self.groups.get(&group.key).cloned().unwrap_or_default();
-        for fingerprint in fingerprints {
-            let Some(root) = self.open.get_mut(&fingerprint) else { continue };
-            if root.subject.group() != Some(group)
-                || !root.violation.check.implies.contains(&finding.check.name)
-            {
-                continue;
-            }
-            match root.consequences.iter_mut().find(|(check, _)| check.name == finding.check.name) {
-                Some((_, subject)) => merge(subject, &finding.subject),
-                None => {
-                    root.consequences.push((finding.check, finding.subject.clone()));
-                    root.violation.implied.push(Implied {
-                        check: finding.check.name,
-                        mono_ns: finding.mono_ns,
-                        summary: finding.summary.clone(),
-                    });
-                }
-            }
-            return true;
+        if !is_consequence(finding.check) {
+            return false;
         }
-        false
+        let Some(group) = finding.subject.group() else { return false };
+        let waiting =
+            self.pending.iter_mut().filter(|pending| pending.proved).map(|pending| &mut pending.open);
+        let mut roots = self.open.values_mut().chain(waiting);
+        let root = roots.find(|root| {
+            root.violation.check.implies.contains(&finding.check.name) && root.subject.group() == Some(group)
+        });
+        let Some(root) = root else { return false };
+        match root.consequences.iter_mut().find(|(check, _)| check.name == finding.check.name) {
+            Some((_, subject)) => merge(subject, &finding.subject),
+            None => {
+                root.consequences.push((finding.check, finding.subject.clone()));
+                root.violation.implied.push(Implied {
+                    check: finding.check.name,
+                    mono_ns: finding.mono_ns,
+                    summary: finding.summary.clone(),
+                });
+            }
+        }
+        true
     }
 
-    /// Opens a violation; `None` if it is open already.
-    fn raise(&mut self, finding: Finding, scope: &mut Scope<'_>) -> Option<Fingerprint> {
-        let violation = Violation::new(&finding, scope.host, scope.inventory, scope.names, scope.boot_id);
-        let fingerprint = violation.fingerprint;
-        if let Some(open) = self.open.get_mut(&fingerprint) {
-            open.last_ns = finding.mono_ns;
-            merge(&mut open.subject, &finding.subject);
+    /// Opens a violation; `None` if it is open already, or too many are.
+    fn open_one(&mut self, open: Open, outcomes: &mut Vec<Outcome>) -> Option<Fingerprint> {
+        let fingerprint = open.violation.fingerprint;
+        if let Some(known) = self.open.get_mut(&fingerprint) {
+            known.last_ns = open.last_ns;
+            merge(&mut known.subject, &open.subject);
             return None;
         }
         if self.open.len() >= MAX_OPEN {
             self.suppressed += 1;
             return None;
         }
-        *self.totals.entry((finding.check.name, finding.severity)).or_default() += 1;
-        if let Some(group) = finding.subject.group() {
+        *self.totals.entry((open.violation.check.name, open.violation.severity)).or_default() += 1;
+        if let Some(group) = open.subject.group() {
             self.groups.entry(group.key).or_default().push(fingerprint);
         }
-        let last_ns = finding.mono_ns;
-        let open = Open { violation, subject: finding.subject, consequences: Vec::new(), last_ns };
+        outcomes.push(Outcome::Raised(Box::new(open.violation.clone())));
         self.open.insert(fingerprint, open);
         Some(fingerprint)
     }
@@ -302,9 +283,13 @@ impl Open {
         matches!(self.subject, Subject::Happened { .. })
     }
 
+    fn own_standing(&self, host: &Host) -> Standing {
+        standing(self.violation.check, &self.subject, host)
+    }
+
     /// A root stands as long as any of its consequences does.
     fn standing(&self, host: &Host) -> Standing {
-        let own = standing(self.violation.check, &self.subject, host);
+        let own = self.own_standing(host);
         let consequences = self.consequences.iter().map(|(check, subject)| standing(check, subject, host));
         let holds = |&standing: &Standing| !matches!(standing, Standing::Cleared | Standing::Released);
         std::iter::once(own).chain(consequences).find(holds).unwrap_or(own)
@@ -312,11 +297,6 @@ impl Open {
 }
 
 fn standing(check: &Spec, subject: &Subject, host: &Host) -> Standing {
-    if subject.group().is_some_and(|group| host.group(group).is_none())
-        && !matches!(subject, Subject::Happened { .. })
-    {
-        return Standing::Released;
-    }
     super::find(check.name).map_or(Standing::Cleared, |check| check.standing(subject, host))
 }
 
@@ -326,9 +306,7 @@ fn is_consequence(check: &Spec) -> bool {
 
 /// The same again: what was not given back adds up.
 fn merge(known: &mut Subject, again: &Subject) {
-    match (known, again) {
-        (Subject::Leak { uses, .. }, Subject::Leak { uses: more, .. }) => *uses = uses.saturating_add(*more),
-        (Subject::Held { .. }, Subject::Held { .. }) => {}
-        _ => {}
+    if let (Subject::Leak { uses, .. }, Subject::Leak { uses: more, .. }) = (known, again) {
+        *uses = uses.saturating_add(*more);
     }
 }

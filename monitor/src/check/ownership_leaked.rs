@@ -4,7 +4,7 @@ use monitor_ebpf::wire::Hook;
 
 use crate::model::{Host, Transition};
 
-use super::pasid_left_on_release::{known, leftovers, list};
+use super::pasid_left_on_release::{leftovers, list};
 use super::spec::{Needs, Severity, Spec};
 use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
@@ -62,21 +62,22 @@ impl Check for OwnershipLeaked {
         if before.count == 0 || after.count < before.count {
             return;
         }
-        let left = leftovers(operation, end);
+        let left = leftovers(operation, end, group);
         let numbers: Vec<u32> = left.iter().map(|(pasid, _)| *pasid).collect();
         let actor = operation.actor();
         let cause =
             if left.is_empty() { String::new() } else { format!(": {} still attached", list(&numbers)) };
+        let proved = !left.is_empty();
         case.findings.push(Finding {
             check: &SPEC,
             severity: SPEC.severity(),
             subject: Subject::Leak { group: *reference, uses: 1 },
             // With a PASID left the core keeps the count. Without one, a bind may have come before the
             // count was read.
-            proved: !left.is_empty() && after.count == before.count,
+            proved: proved && after.count == before.count,
             mono_ns: end.mono_ns,
             device: None,
-            pasids: left.iter().map(|(pasid, found)| (*pasid, Some(known(group, *pasid, found)))).collect(),
+            pasids: left,
             domain: None,
             summary: format!(
                 "{}[{}] unbound a driver, and group {} kept its use{cause}",

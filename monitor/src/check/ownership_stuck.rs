@@ -5,7 +5,7 @@ use monitor_ebpf::wire::Hook;
 use crate::event::{Event, Key, Ownership};
 use crate::model::{Host, Operation, Reading, Transition};
 
-use super::pasid_left_on_release::{known, leftovers};
+use super::pasid_left_on_release::leftovers;
 use super::spec::{Needs, Severity, Spec};
 use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
@@ -75,7 +75,7 @@ impl Check for OwnershipStuck {
         if !kept && !astray {
             return;
         }
-        let left = leftovers(operation, end);
+        let left = leftovers(operation, end, group);
         let actor = operation.actor();
         let what = match (kept, astray) {
             (true, true) => "the group still has its owner and is not on its default domain",
@@ -93,7 +93,7 @@ impl Check for OwnershipStuck {
             proved,
             mono_ns: end.mono_ns,
             device: None,
-            pasids: left.iter().map(|(pasid, found)| (*pasid, Some(known(group, *pasid, found)))).collect(),
+            pasids: left,
             domain: after.domain,
             summary: format!("{}[{}] released group {}, and {what}", actor.comm, actor.tid, group.id),
             triggered_by: Some(actor),

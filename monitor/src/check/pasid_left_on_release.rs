@@ -2,7 +2,7 @@
 
 use monitor_ebpf::wire::Hook;
 
-use crate::event::{Event, PasidArray};
+use crate::event::Event;
 use crate::model::{Attachment, Group, Host, Operation, Presence, Transition};
 
 use super::spec::{Needs, Severity, Spec};
@@ -74,12 +74,10 @@ impl Check for PasidLeftOnRelease {
         let Transition::Returned { group: reference, operation, end } = transition else { return };
         let Some(group) = case.host.group(*reference).filter(|_| operation.synced) else { return };
         let Some(count) = lets_go(operation) else { return };
-        let left = leftovers(operation, end);
+        let left = leftovers(operation, end, group);
         if left.is_empty() {
             return;
         }
-        let pasids: Vec<(u32, Option<Attachment>)> =
-            left.iter().map(|&(pasid, ref found)| (pasid, Some(known(group, pasid, found)))).collect();
         let subjects = left.iter().map(|(pasid, found)| (*pasid, found.domain.map(|domain| domain.key)));
         let numbers: Vec<u32> = left.iter().map(|(pasid, _)| *pasid).collect();
         let actor = operation.actor();
@@ -90,7 +88,7 @@ impl Check for PasidLeftOnRelease {
             proved: true,
             mono_ns: end.mono_ns,
             device: None,
-            domain: pasids.first().and_then(|(_, attachment)| attachment.as_ref()?.domain),
+            domain: left.first().and_then(|(_, attachment)| attachment.domain),
             summary: format!(
                 "{}[{}] {} group {} with {} still attached",
                 actor.comm,
@@ -105,7 +103,7 @@ impl Check for PasidLeftOnRelease {
                 Read { what: "PASIDs in pasid_array", value: Value::Pasids(numbers) },
                 Read { what: "read under group->mutex", value: Value::Flag(operation.locked.is_some()) },
             ],
-            pasids,
+            pasids: left,
             confidence: Confidence::ReadBack,
         });
     }
@@ -146,32 +144,17 @@ fn lets_go(operation: &Operation) -> Option<u32> {
     }
 }
 
-/// The PASIDs that were attached while the call held the mutex.
-pub(super) fn leftovers(operation: &Operation, end: &Event) -> Vec<(u32, Attachment)> {
-    let found = |array: &PasidArray| -> Vec<(u32, Attachment)> {
-        let pasids = array.pasids();
-        pasids.map(|entry| (entry.pasid, Attachment { domain: entry.domain, attached_by: None })).collect()
-    };
-    if let Some(array) = operation.locked.as_ref().and_then(|locked| locked.before.array.as_ref()) {
-        return found(array);
+/// The PASIDs that were attached while the call held the mutex, with what is known of them.
+pub(super) fn leftovers(operation: &Operation, end: &Event, group: &Group) -> Vec<(u32, Attachment)> {
+    if let Some(locked) = operation.locked.as_ref().filter(|locked| locked.before.array.is_some()) {
+        return locked.pasids.clone();
     }
     let (Some(before), Some(after)) = (&operation.begin.array, &end.array) else { return Vec::new() };
-    let mut left = found(before);
-    left.retain(|(pasid, _)| {
-        !operation.overlap.pasid(*pasid) && after.entries.iter().any(|entry| entry.pasid == *pasid)
-    });
+    let stayed =
+        |pasid: u32| !operation.overlap.pasid(pasid) && after.pasids().any(|entry| entry.pasid == pasid);
+    let mut left = group.attachments(before);
+    left.retain(|(pasid, _)| stayed(*pasid));
     left
-}
-
-/// What was read of a PASID, with what the model knows of it if that is the same attachment.
-pub(super) fn known(group: &Group, pasid: u32, found: &Attachment) -> Attachment {
-    match group.attachment(pasid) {
-        Some(known) if found.domain.is_none() => known.clone(),
-        Some(known) if known.domain.map(|domain| domain.key) == found.domain.map(|domain| domain.key) => {
-            known.clone()
-        }
-        _ => found.clone(),
-    }
 }
 
 fn verb(hook: Hook) -> &'static str {

@@ -74,7 +74,8 @@ impl Check for PasidTableShared {
                 device: None,
                 pasids: Vec::new(),
                 domain: None,
-                triggered_by: Some(Actor::of(event)),
+                // A snapshot is our own doing.
+                triggered_by: (event.hook != Hook::SnapshotIntel).then(|| Actor::of(event)),
                 summary: format!("{} and {} use one PASID table", names[0], names[1]),
                 read: vec![Read { what: "devices with this table", value: Value::Names(names.to_vec()) }],
                 confidence: Confidence::ReadBack,

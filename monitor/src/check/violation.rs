@@ -19,8 +19,8 @@ pub struct Finding {
     pub mono_ns: u64,
     /// The device that it is about, where it is about one of the group's.
     pub device: Option<String>,
-    /// The PASIDs that it is about.
-    pub pasids: Vec<(u32, Option<Attachment>)>,
+    /// The PASIDs that it is about, with what is known of their attachment.
+    pub pasids: Vec<(u32, Attachment)>,
     pub domain: Option<Domain>,
     pub triggered_by: Option<Actor>,
     pub summary: String,
@@ -193,8 +193,8 @@ impl Violation {
         let devices = devices(&finding.subject, group, host, inventory);
         let pasids = finding.pasids.iter().map(|(pasid, attachment)| Pasid {
             pasid: *pasid,
-            domain: attachment.as_ref().and_then(|known| known.domain).map(|domain| names.domain(domain)),
-            attached_by: attachment.as_ref().and_then(|known| known.attached_by.as_deref().cloned()),
+            domain: attachment.domain.map(|domain| names.domain(domain)),
+            attached_by: attachment.attached_by.as_deref().cloned(),
         });
         Violation {
             pasids: pasids.collect(),
@@ -202,7 +202,7 @@ impl Violation {
             severity: finding.severity,
             fingerprint: fingerprint(finding, group, &devices, boot_id),
             mono_ns: finding.mono_ns,
-            group: group.map(|group| group.id),
+            group: group.or_else(|| common_group(&finding.subject, host)).map(|group| group.id),
             iommu_driver: iommu_driver(&devices, inventory),
             devices,
             domain: finding.domain.map(|domain| names.domain(domain)),
@@ -214,6 +214,13 @@ impl Violation {
             confidence: finding.confidence,
         }
     }
+}
+
+/// The group of both devices of a pair, if it is the same.
+fn common_group<'a>(subject: &Subject, host: &'a Host) -> Option<&'a Group> {
+    let Subject::Shared { devices: [(one, _), (two, _)], .. } = subject else { return None };
+    let group = host.device(*one)?.group?;
+    (host.device(*two)?.group == Some(group)).then(|| host.group_by_key(group)).flatten()
 }
 
 fn devices(
@@ -263,7 +270,7 @@ fn fingerprint(finding: &Finding, group: Option<&Group>, devices: &[String], boo
     }
     hash.part(finding.device.as_deref().unwrap_or_default().as_bytes());
     for (pasid, attachment) in &finding.pasids {
-        let by = attachment.as_ref().and_then(|known| known.attached_by.as_ref());
+        let by = attachment.attached_by.as_ref();
         hash.part(&pasid.to_le_bytes());
         hash.part(&by.map_or(0, |actor| actor.mono_ns).to_le_bytes());
     }

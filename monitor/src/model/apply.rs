@@ -19,9 +19,11 @@ const MAX_DOUBTFUL: usize = 65_536;
 impl Host {
     /// Takes in one event, in the order of the ring, and says what became known by it.
     pub fn apply(&mut self, event: Event, transitions: &mut Vec<Transition>) {
+        let trusted = self.trusts(event.mono_ns);
         let role = Role::of(event.hook);
         let group = match role {
             Role::Leaving(_) | Role::Hardware => self.known_group(&event),
+            Role::Call if event.phase == Phase::End && event.group.is_none() => self.group_of_call(&event),
             Role::Call | Role::Letting | Role::Reading | Role::Joining => {
                 self.meet_group(&event, transitions)
             }
@@ -31,7 +33,7 @@ impl Host {
         let before = self.group_mut(key).map_or(0, |group| group.pasids.len());
         match role {
             Role::Call => match event.phase {
-                Phase::Begin => self.begin(key, event, transitions),
+                Phase::Begin => self.begin(key, event, trusted, transitions),
                 Phase::End | Phase::Point => self.end(key, event, transitions),
             },
             Role::Letting => self.let_go(key, &event, transitions),
@@ -51,9 +53,15 @@ impl Host {
         self.group_by_key(seen.key).filter(|known| known.id == seen.id).map(|known| known.key)
     }
 
+    /// The group of a call that returns and names none any more: an unbind frees the bond that led there.
+    fn group_of_call(&self, event: &Event) -> Option<Key> {
+        let mut groups = self.groups();
+        groups.find(|group| group.in_flight.holds(event.task.tid, event.hook)).map(|group| group.key)
+    }
+
     /// What the event says of its device: that it lives and where, what table it has, that it goes.
     fn apply_device(&mut self, event: &Event, group: Option<Key>, transitions: &mut Vec<Transition>) {
-        let Some(seen) = &event.device else { return };
+        let Some(seen) = event.device.as_ref().filter(|seen| !seen.name.is_empty()) else { return };
         match (event.hook, event.phase) {
             (Hook::DeviceRemove | Hook::DeviceRelease, Phase::Begin | Phase::Point) => {
                 return self.drop_device(seen.key, transitions);
@@ -87,7 +95,7 @@ impl Host {
         });
     }
 
-    fn begin(&mut self, key: Key, event: Event, transitions: &mut Vec<Transition>) {
+    fn begin(&mut self, key: Key, event: Event, trusted: bool, transitions: &mut Vec<Transition>) {
         let room = self.room();
         let Some(group) = self.group_mut(key) else { return };
         if group.in_flight.give_up(event.task.tid, event.hook) {
@@ -100,7 +108,7 @@ impl Host {
         }
         group.in_flight.begin(Operation {
             hook: event.hook,
-            synced: group.synced,
+            synced: group.synced && trusted,
             presence,
             overlap: Overlap::default(),
             locked: None,
@@ -116,7 +124,11 @@ impl Host {
         let tid = event.task.tid;
         let operation = group.in_flight.end(tid, event.hook);
         if operation.is_none() {
-            group.in_flight.disturb(tid, Touches::of(event.hook, event.pasid));
+            let touches = Touches::of(event.hook, event.pasid);
+            group.in_flight.disturb(tid, touches);
+            if touches.ownership || touches.pasid.is_some() {
+                transitions.push(Transition::Disturbed { group: group.reference() });
+            }
         }
         settle(group, operation.as_ref(), &event, room);
         if let Some(pasid) = event.pasid.filter(|_| event.ret.is_none_or(|ret| ret == 0))
@@ -141,9 +153,12 @@ impl Host {
     fn let_go(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
         self.read(key, event, transitions);
         let (Some(group), Some(reading)) = (self.group_mut(key), Reading::of(event)) else { return };
+        let pasids = reading.array.as_ref().map_or(Vec::new(), |array| group.attachments(array));
         let Some(call) = group.in_flight.innermost(event.task.tid) else { return };
         match (event.phase, &mut call.locked) {
-            (Phase::Begin | Phase::Point, _) => call.locked = Some(Locked { before: reading, after: None }),
+            (Phase::Begin | Phase::Point, locked) => {
+                *locked = Some(Locked { before: reading, pasids, after: None });
+            }
             (Phase::End, Some(locked)) => locked.after = Some(reading),
             (Phase::End, None) => {}
         }
@@ -347,10 +362,11 @@ fn settle_pasid(
     }
 }
 
-/// The group is known as soon as a sound reading gave all of its state.
+/// The group is known as soon as a sound reading gave its state. An array that is longer than a record
+/// leaves the PASIDs that are not in it unknown, and no more.
 fn sync(group: &mut Group, event: &Event, core_pasids: bool, sound: bool, transitions: &mut Vec<Transition>) {
     let whole = event.group.is_some_and(|seen| seen.ownership.is_some())
-        && (!core_pasids || event.array.as_ref().is_some_and(|array| array.complete))
+        && (!core_pasids || event.array.is_some())
         && !event.incomplete
         && event.hook != Hook::RidAttach;
     if sound && whole && !group.synced && group.ownership.is_some() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use monitor_ebpf::wire::{Hook, Phase};
 
-use crate::event::{Domain, Event, Key, Ownership, PasidArray};
+use crate::event::{ArrayEntry, Domain, Event, Key, Ownership, PasidArray};
 
 use super::order::{InFlight, Overlap};
 
@@ -150,6 +150,18 @@ impl Group {
         (self.synced && self.pasids_known).then(|| certain.map(|(&pasid, attachment)| (pasid, attachment)))
     }
 
+    /// The PASIDs of a read array, each with what is known of it if it is the same attachment.
+    pub fn attachments(&self, array: &PasidArray) -> Vec<(u32, Attachment)> {
+        let known = |entry: &ArrayEntry| match (self.pasids.get(&entry.pasid), entry.domain) {
+            (Some(known), Some(read)) if known.domain.is_some_and(|had| had.key != read.key) => {
+                Attachment { domain: Some(read), attached_by: None }
+            }
+            (Some(known), read) => Attachment { domain: known.domain.or(read), ..known.clone() },
+            (None, read) => Attachment { domain: read, attached_by: None },
+        };
+        array.pasids().map(|entry| (entry.pasid, known(entry))).collect()
+    }
+
     /// How many SVA bonds there are, of those whose bind was seen.
     pub fn bonds(&self) -> usize {
         self.bonds.len()
@@ -180,7 +192,8 @@ impl Group {
         });
     }
 
-    /// Forgets the state; the identity and the members stay. Calls under way can't be judged any more.
+    /// Forgets the state; the identity and the members stay. The calls under way are so still, but can't be
+    /// judged any more.
     pub(super) fn forget(&mut self) {
         self.ownership = None;
         self.domain = None;
@@ -189,7 +202,7 @@ impl Group {
         self.pasids_known = false;
         self.doubtful.clear();
         self.bonds.clear();
-        self.in_flight.clear();
+        self.in_flight.distrust();
     }
 
     /// Takes over a read `pasid_array`, but for the PASIDs that a call under way may be changing.

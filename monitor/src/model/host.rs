@@ -14,7 +14,10 @@ pub const MAX_PASIDS: usize = 1 << 20;
 /// How many groups, and how many devices, are kept; a host has as many as its hardware.
 const MAX_OBJECTS: usize = 65_536;
 /// A call that has not returned after this time, in ns, has returned unseen.
-const MAX_CALL_NS: u64 = 60_000_000_000;
+const MAX_CALL_NS: u64 = 30_000_000_000;
+/// A call whose begin was lost, or came before we watched, has returned after this time, in ns. Until then
+/// it may meet other calls unseen, and they are not judged.
+const GRACE_NS: u64 = 500_000_000;
 
 /// A group of one generation: stays distinct when the address is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +36,8 @@ pub struct Host {
     /// Attached PASIDs of all groups together.
     pub(super) pasids: usize,
     generation: u64,
+    /// From then on every call under way is known: calls that began before are not judged.
+    trusted_from: Option<u64>,
 }
 
 impl Host {
@@ -45,7 +50,19 @@ impl Host {
             devices: HashMap::new(),
             pasids: 0,
             generation: 0,
+            trusted_from: None,
         }
+    }
+
+    /// Every hook listens from this time on; nothing is known of what began before.
+    pub fn watched_from(&mut self, mono_ns: u64) {
+        self.trusted_from = Some(mono_ns.saturating_add(GRACE_NS));
+    }
+
+    /// Whether a call that begins at this time can meet no call that we don't know of. The first event is
+    /// the start, if nobody said so.
+    pub(super) fn trusts(&mut self, mono_ns: u64) -> bool {
+        *self.trusted_from.get_or_insert(mono_ns.saturating_add(GRACE_NS)) <= mono_ns
     }
 
     /// The core keeps account of PASIDs, so a `pasid_array` that was not read is unknown, not absent.
@@ -88,8 +105,9 @@ impl Host {
         names
     }
 
-    /// What was known of every group is not known any more: events were lost.
-    pub fn mark_unknown(&mut self, transitions: &mut Vec<Transition>) {
+    /// What was known of every group is not known any more: events were lost, up to this time.
+    pub fn mark_unknown(&mut self, mono_ns: u64, transitions: &mut Vec<Transition>) {
+        self.watched_from(mono_ns);
         for group in self.groups.values_mut() {
             forget(group, transitions);
         }
@@ -105,7 +123,7 @@ impl Host {
     pub fn tick(&mut self, mono_ns: u64, transitions: &mut Vec<Transition>) {
         let before = mono_ns.saturating_sub(MAX_CALL_NS);
         for group in self.groups.values_mut() {
-            if group.in_flight.older_than(before) {
+            if group.in_flight.expire(before) {
                 self.pasids -= group.pasids.len();
                 forget(group, transitions);
             }
@@ -115,9 +133,11 @@ impl Host {
     /// The group that the event is about, made known if it was not. `None`: it names none.
     pub(super) fn meet_group(&mut self, event: &Event, transitions: &mut Vec<Transition>) -> Option<Key> {
         let seen = event.group.as_ref()?;
-        let same = self.groups.get(&seen.key).is_some_and(|known| known.id == seen.id);
-        if same {
-            return Some(seen.key);
+        match self.groups.get(&seen.key) {
+            Some(known) if known.id == seen.id => return Some(seen.key),
+            // Its number may be what could not be read.
+            known if event.incomplete => return known.map(|known| known.key),
+            _ => {}
         }
         // The address or the number is used again: the old group went unseen.
         self.drop_group(seen.key, transitions);

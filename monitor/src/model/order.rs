@@ -9,7 +9,7 @@ use monitor_ebpf::wire::Hook;
 
 use crate::event::{Domain, Event, Key, Ownership, PasidArray};
 
-use super::group::{Actor, Presence};
+use super::group::{Actor, Attachment, Presence};
 
 /// What of a group's state a call may change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,6 +165,8 @@ impl Reading {
 pub struct Locked {
     /// Before the letting go.
     pub before: Reading,
+    /// The PASIDs that were attached then, with what was known of them.
+    pub pasids: Vec<(u32, Attachment)>,
     /// After it, where its return is seen.
     pub after: Option<Reading>,
 }
@@ -253,6 +255,11 @@ impl InFlight {
         Some(self.calls.remove(index))
     }
 
+    /// Whether a call of this task to this hook is under way.
+    pub fn holds(&self, tid: u32, hook: Hook) -> bool {
+        self.calls.iter().any(|call| call.begin.task.tid == tid && call.hook == hook)
+    }
+
     /// A call returned whose begin was not seen: it may have met every call that is under way.
     pub fn disturb(&mut self, tid: u32, touches: Touches) {
         for call in self.calls.iter_mut().filter(|call| call.begin.task.tid != tid) {
@@ -274,16 +281,23 @@ impl InFlight {
         overlap
     }
 
-    /// Whether a call under way began before `mono_ns`.
-    pub fn older_than(&self, mono_ns: u64) -> bool {
-        self.calls.iter().any(|call| call.begin.mono_ns < mono_ns)
+    /// Gives up the calls that began before `mono_ns`: their end was missed. Says whether there were any.
+    pub fn expire(&mut self, mono_ns: u64) -> bool {
+        let before = self.calls.len();
+        self.calls.retain(|call| call.begin.mono_ns >= mono_ns);
+        self.calls.len() != before
+    }
+
+    /// Anything may have happened in between: no verdict on a call that is under way.
+    pub fn distrust(&mut self) {
+        for call in &mut self.calls {
+            call.synced = false;
+            call.presence = Presence::Unknown;
+            call.overlap = Overlap::everything();
+        }
     }
 
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
-    }
-
-    pub fn clear(&mut self) {
-        self.calls.clear();
     }
 }

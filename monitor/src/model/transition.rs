@@ -13,6 +13,8 @@ pub enum Transition {
     Returned { group: GroupRef, operation: Box<Operation>, end: Box<Event> },
     /// The group's state was read, or worked out, and is now what the model says.
     Updated { group: GroupRef },
+    /// A call returned whose begin was not seen: it may have met any call that returned shortly before.
+    Disturbed { group: GroupRef },
     /// The group's state became known.
     Synced { group: GroupRef },
     /// The group's state is not known any more.

@@ -1,0 +1,318 @@
+//! JSON lines: the contract with scripts and log pipelines. Kernel addresses never get here.
+
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use crate::check::{Pasid, Read, Resolved, Step, Value, Violation};
+use crate::model::{Actor, DomainName};
+use crate::watcher::{CheckChange, EventLine, GroupState, Loss, Report};
+
+use super::Context;
+
+/// The version of the lines: it changes when a field changes its meaning or goes.
+const VERSION: u32 = 1;
+
+/// One report as one line, without its newline.
+pub fn line(report: &Report, context: &Context<'_>) -> String {
+    let mono_ns = report.mono_ns();
+    match report {
+        Report::Violation(violation) => {
+            render("violation", mono_ns, context, violation_line(violation, context))
+        }
+        Report::Resolved(resolved) => render("resolved", mono_ns, context, resolved_line(resolved, context)),
+        Report::Loss(loss) => render("loss", mono_ns, context, loss_line(loss)),
+        Report::State(state) => render("state", mono_ns, context, state_line(state, context)),
+        Report::CheckState(change) => render("check-state", mono_ns, context, check_line(change)),
+        Report::Event(event) => render("event", mono_ns, context, event_line(event)),
+    }
+}
+
+/// A violation as an object, as /api/v1/violations and the one-shot give it.
+pub fn violation(violation: &Violation, context: &Context<'_>) -> Json {
+    let mut object = json!({ "ts": context.clock.rfc3339(violation.mono_ns), "mono_ns": violation.mono_ns });
+    merge(&mut object, violation_line(violation, context));
+    object
+}
+
+/// A group as an object, as /api/v1/groups and the one-shot give it.
+pub fn group(state: &GroupState, context: &Context<'_>) -> Json {
+    to_json(state_line(state, context))
+}
+
+#[derive(Serialize)]
+struct Line<'a, T> {
+    v: u32,
+    kind: &'static str,
+    ts: String,
+    mono_ns: u64,
+    host: &'a str,
+    kernel: &'a str,
+    #[serde(flatten)]
+    body: T,
+}
+
+fn render<T: Serialize>(kind: &'static str, mono_ns: u64, context: &Context<'_>, body: T) -> String {
+    let ts = context.clock.rfc3339(mono_ns);
+    let line = Line { v: VERSION, kind, ts, mono_ns, host: context.host, kernel: context.kernel, body };
+    serde_json::to_string(&line).unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string())
+}
+
+#[derive(Serialize)]
+struct ViolationLine<'a> {
+    check: &'static str,
+    severity: &'static str,
+    fingerprint: String,
+    group: Option<u32>,
+    devices: &'a [String],
+    iommu_driver: Option<&'a str>,
+    pasid: Vec<u32>,
+    domain: Option<DomainObject>,
+    summary: &'a str,
+    attached_by: Option<ActorObject>,
+    triggered_by: Option<ActorObject>,
+    implied: Vec<&'static str>,
+    attachments: Vec<AttachmentObject>,
+    evidence: Evidence,
+    confidence: &'static str,
+    docs: String,
+}
+
+fn violation_line<'a>(violation: &'a Violation, context: &Context<'_>) -> ViolationLine<'a> {
+    ViolationLine {
+        check: violation.check.name,
+        severity: violation.severity.name(),
+        fingerprint: violation.fingerprint.to_string(),
+        group: violation.group,
+        devices: &violation.devices,
+        iommu_driver: violation.iommu_driver.as_deref(),
+        pasid: violation.pasids.iter().map(|pasid| pasid.pasid).collect(),
+        domain: violation.domain.as_ref().map(domain),
+        summary: &violation.summary,
+        attached_by: violation.attached_by().map(|by| actor(by, context)),
+        triggered_by: violation.triggered_by.as_ref().map(|by| actor(by, context)),
+        implied: violation.implied.iter().map(|implied| implied.check).collect(),
+        attachments: violation.pasids.iter().map(|pasid| attachment(pasid, context)).collect(),
+        evidence: Evidence {
+            events: violation.evidence.iter().map(|step| step_object(step, context)).collect(),
+            read: violation.read.iter().map(read).collect(),
+        },
+        confidence: violation.confidence.name(),
+        docs: violation.check.docs(),
+    }
+}
+
+#[derive(Serialize)]
+struct DomainObject {
+    name: String,
+    kind: &'static str,
+}
+
+fn domain(domain: &DomainName) -> DomainObject {
+    DomainObject { name: domain.name.clone(), kind: domain.kind }
+}
+
+#[derive(Serialize)]
+struct ActorObject {
+    pid: u32,
+    tgid: u32,
+    comm: String,
+    ts: String,
+    stack: Option<Vec<String>>,
+}
+
+fn actor(actor: &Actor, context: &Context<'_>) -> ActorObject {
+    ActorObject {
+        pid: actor.tid,
+        tgid: actor.tgid,
+        comm: actor.comm.to_string(),
+        ts: context.clock.rfc3339(actor.mono_ns),
+        stack: actor.stack.and_then(|id| context.stacks.frames(id)),
+    }
+}
+
+#[derive(Serialize)]
+struct AttachmentObject {
+    pasid: u32,
+    domain: Option<DomainObject>,
+    attached_by: Option<ActorObject>,
+}
+
+fn attachment(pasid: &Pasid, context: &Context<'_>) -> AttachmentObject {
+    AttachmentObject {
+        pasid: pasid.pasid,
+        domain: pasid.domain.as_ref().map(domain),
+        attached_by: pasid.attached_by.as_ref().map(|by| actor(by, context)),
+    }
+}
+
+#[derive(Serialize)]
+struct Evidence {
+    events: Vec<StepObject>,
+    read: Vec<Json>,
+}
+
+#[derive(Serialize)]
+struct StepObject {
+    name: &'static str,
+    ts: String,
+    pid: u32,
+    comm: String,
+    device: Option<String>,
+    pasid: Option<u32>,
+    domain: Option<DomainObject>,
+    ret: Option<i32>,
+}
+
+fn step_object(step: &Step, context: &Context<'_>) -> StepObject {
+    StepObject {
+        name: step.event.hook.name(),
+        ts: context.clock.rfc3339(step.event.actor.mono_ns),
+        pid: step.event.actor.tid,
+        comm: step.event.actor.comm.to_string(),
+        device: step.event.device.as_deref().map(str::to_owned),
+        pasid: step.event.pasid,
+        domain: step.domain.as_ref().map(domain),
+        ret: step.event.ret,
+    }
+}
+
+fn read(read: &Read) -> Json {
+    let value = match &read.value {
+        Value::Count(count) => json!(count),
+        Value::Flag(flag) => json!(flag),
+        Value::Pasids(pasids) => json!(pasids),
+        Value::Domain(name) => to_json(name.as_ref().map(domain)),
+        Value::Names(names) => json!(names),
+    };
+    json!({ "what": read.what, "value": value })
+}
+
+#[derive(Serialize)]
+struct ResolvedLine<'a> {
+    check: &'static str,
+    severity: &'static str,
+    fingerprint: String,
+    group: Option<u32>,
+    devices: &'a [String],
+    reason: &'static str,
+    raised: String,
+}
+
+fn resolved_line<'a>(resolved: &'a Resolved, context: &Context<'_>) -> ResolvedLine<'a> {
+    ResolvedLine {
+        check: resolved.check.name,
+        severity: resolved.severity.name(),
+        fingerprint: resolved.fingerprint.to_string(),
+        group: resolved.group,
+        devices: &resolved.devices,
+        reason: resolved.reason.name(),
+        raised: context.clock.rfc3339(resolved.raised_ns),
+    }
+}
+
+#[derive(Serialize)]
+struct LossLine {
+    stage: &'static str,
+    count: u64,
+    total: u64,
+}
+
+fn loss_line(loss: &Loss) -> LossLine {
+    LossLine { stage: loss.stage.name(), count: loss.count, total: loss.total }
+}
+
+#[derive(Serialize)]
+struct StateLine<'a> {
+    group: u32,
+    knowledge: &'static str,
+    devices: &'a [String],
+    iommu_driver: Option<&'a str>,
+    ownership: Option<&'static str>,
+    owner_cnt: Option<u32>,
+    domain: Option<DomainObject>,
+    default_domain: Option<DomainObject>,
+    pasids: Option<Vec<AttachmentObject>>,
+    sva_bonds: usize,
+}
+
+fn state_line<'a>(state: &'a GroupState, context: &Context<'_>) -> StateLine<'a> {
+    let pasids = state.pasids.as_ref();
+    StateLine {
+        group: state.id,
+        knowledge: state.knowledge.name(),
+        devices: &state.devices,
+        iommu_driver: state.iommu_driver.as_deref(),
+        ownership: state.owner.map(|owner| owner.name()),
+        owner_cnt: state.owner_cnt,
+        domain: state.domain.as_ref().map(domain),
+        default_domain: state.default_domain.as_ref().map(domain),
+        pasids: pasids.map(|pasids| pasids.iter().map(|pasid| attachment(pasid, context)).collect()),
+        sva_bonds: state.bonds,
+    }
+}
+
+#[derive(Serialize)]
+struct CheckLine<'a> {
+    check: &'static str,
+    severity: &'static str,
+    state: &'static str,
+    reason: Option<&'a str>,
+}
+
+fn check_line(change: &CheckChange) -> CheckLine<'_> {
+    CheckLine {
+        check: change.check.name,
+        severity: change.check.severity().name(),
+        state: change.state.name(),
+        reason: change.state.reason(),
+    }
+}
+
+#[derive(Serialize)]
+struct EventObject<'a> {
+    name: &'static str,
+    phase: &'static str,
+    cpu: u32,
+    pid: u32,
+    tgid: u32,
+    comm: &'a str,
+    group: Option<u32>,
+    device: Option<&'a str>,
+    domain: Option<DomainObject>,
+    pasid: Option<u32>,
+    ret: Option<i32>,
+    owner_cnt: Option<u32>,
+    owned: Option<bool>,
+    pasids: Option<&'a [u32]>,
+    pasids_complete: Option<bool>,
+}
+
+fn event_line(event: &EventLine) -> EventObject<'_> {
+    EventObject {
+        name: event.hook.name(),
+        phase: super::phase(event.phase),
+        cpu: event.cpu,
+        pid: event.actor.tid,
+        tgid: event.actor.tgid,
+        comm: &event.actor.comm,
+        group: event.group,
+        device: event.device.as_deref(),
+        domain: event.domain.as_ref().map(domain),
+        pasid: event.pasid,
+        ret: event.ret,
+        owner_cnt: event.ownership.map(|ownership| ownership.count),
+        owned: event.ownership.map(|ownership| ownership.owner.is_some()),
+        pasids: event.pasids.as_ref().map(|(pasids, _)| pasids.as_slice()),
+        pasids_complete: event.pasids.as_ref().map(|(_, complete)| *complete),
+    }
+}
+
+fn to_json<T: Serialize>(value: T) -> Json {
+    serde_json::to_value(value).unwrap_or(Json::Null)
+}
+
+fn merge<T: Serialize>(object: &mut Json, more: T) {
+    if let (Json::Object(object), Json::Object(more)) = (object, to_json(more)) {
+        object.extend(more);
+    }
+}

@@ -1,0 +1,300 @@
+//! The metrics, read from the watcher at the time of the scrape. Every family is a row of a table.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use monitor_ebpf::wire::Hook;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+
+use crate::check::CheckState;
+use crate::coverage::HookState;
+use crate::watcher::{Calls, GroupState, Knowledge, LATENCY_BOUNDS, Resync, Stage, Watcher};
+
+/// What is said of the program itself.
+#[derive(Clone, Debug, Default)]
+pub struct Build {
+    pub version: String,
+    /// When the program started, in seconds since the epoch.
+    pub start_seconds: f64,
+}
+
+/// A metric family: its name without the prefix, and how to fill it.
+pub struct Family {
+    pub name: &'static str,
+    pub kind: MetricType,
+    pub help: &'static str,
+    pub labels: &'static [&'static str],
+    fill: fn(&Scrape<'_>) -> Vec<Sample>,
+}
+
+/// What every name begins with.
+const PREFIX: &str = "iommu_watch_";
+
+/// One line of a family: the values of its labels, in their order, and its value.
+struct Sample {
+    labels: Vec<String>,
+    value: f64,
+}
+
+/// The watcher as it is at a scrape.
+struct Scrape<'a> {
+    watcher: &'a Watcher,
+    groups: Vec<GroupState>,
+    build: &'a Build,
+}
+
+/// Every family, in the order of the reference. `detection_latency_seconds` is the one histogram, and is filled by
+/// itself.
+#[rustfmt::skip]
+pub static FAMILIES: [Family; 22] = [
+    counter("violations_total", "Violations raised, by check and severity.", &["check", "severity"], violations_total),
+    gauge("violations_active", "Violations that stand now, by check and severity.", &["check", "severity"], violations_active),
+    counter("violations_suppressed_total", "Violations not raised because too many were open.", &[], |scrape| one(scrape.watcher.suppressed() as f64)),
+    gauge("check_state", "1 for the state that a check is in, else 0.", &["check", "state"], check_state),
+    gauge("hook_attached", "1 if the hook listens, else 0; by what it listens.", &["hook", "backend"], hook_attached),
+    gauge("groups", "IOMMU groups, by whether their state is known.", &["knowledge"], groups),
+    gauge("group_pasids", "PASIDs attached in a group whose PASIDs are known.", &["group"], group_pasids),
+    gauge("sva_bonds", "SVA bonds in a group, of those whose bind was seen.", &["group"], sva_bonds),
+    gauge("group_info", "A group: its IOMMU driver, and the kind of domain that it is attached to.", &["group", "iommu_driver", "domain_kind"], group_info),
+    gauge("device_info", "A member of a group: its driver, and its IOMMU's.", &["group", "device", "driver", "iommu_driver"], device_info),
+    counter("dma_owner_claims_total", "Claims of DMA ownership that returned, failed ones included.", &[], |scrape| one(scrape.watcher.counters().claims.total as f64)),
+    counter("dma_owner_claim_failures_total", "Claims of DMA ownership that failed.", &["errno"], |scrape| failures(&scrape.watcher.counters().claims)),
+    counter("pasid_attaches_total", "Attaches of a PASID that returned, failed ones included.", &[], |scrape| one(scrape.watcher.counters().attaches.total as f64)),
+    counter("pasid_attach_failures_total", "Attaches of a PASID that failed.", &["errno"], |scrape| failures(&scrape.watcher.counters().attaches)),
+    counter("sva_binds_total", "SVA binds that returned, failed ones included.", &[], |scrape| one(scrape.watcher.counters().binds.total as f64)),
+    counter("sva_bind_failures_total", "SVA binds that failed.", &["errno"], |scrape| failures(&scrape.watcher.counters().binds)),
+    counter("events_total", "Calls seen, by hook.", &["event"], events_total),
+    counter("events_lost_total", "Events lost, by where.", &["stage"], events_lost),
+    counter("resyncs_total", "Readings of the groups' state from the kernel, by why.", &["reason"], resyncs),
+    gauge("build_info", "The program.", &["version"], |scrape| vec![sample([&scrape.build.version], 1.0)]),
+    gauge("kernel_info", "The running kernel.", &["release"], |scrape| vec![sample([&scrape.watcher.options().kernel], 1.0)]),
+    gauge("start_time_seconds", "When the program started, in seconds since the epoch.", &[], |scrape| one(scrape.build.start_seconds)),
+];
+
+const LATENCY: (&str, &str) =
+    ("detection_latency_seconds", "From the kernel event that gave a violation away to its report.");
+
+/// Reads a watcher at every scrape.
+pub struct Metrics {
+    watcher: Arc<Mutex<Watcher>>,
+    build: Build,
+    descs: Vec<Desc>,
+}
+
+impl Metrics {
+    pub fn new(watcher: Arc<Mutex<Watcher>>, build: Build) -> prometheus::Result<Metrics> {
+        let desc = |name: &str, help: &str, labels: &[&str]| {
+            let labels = labels.iter().map(|&label| label.to_owned()).collect();
+            Desc::new(format!("{PREFIX}{name}"), help.to_owned(), labels, Default::default())
+        };
+        let mut descs: Vec<Desc> = FAMILIES
+            .iter()
+            .map(|family| desc(family.name, family.help, family.labels))
+            .collect::<prometheus::Result<_>>()?;
+        descs.push(desc(LATENCY.0, LATENCY.1, &[])?);
+        Ok(Metrics { watcher, build, descs })
+    }
+}
+
+impl Collector for Metrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        collect(&mut watcher, &self.build)
+    }
+}
+
+/// Every family that has a line now.
+pub fn collect(watcher: &mut Watcher, build: &Build) -> Vec<MetricFamily> {
+    let groups = watcher.groups();
+    let scrape = Scrape { watcher, groups, build };
+    let mut families: Vec<MetricFamily> = FAMILIES.iter().map(|family| family.collect(&scrape)).collect();
+    families.push(latency(scrape.watcher));
+    families.retain(|family| !family.get_metric().is_empty());
+    families
+}
+
+impl Family {
+    fn collect(&self, scrape: &Scrape<'_>) -> MetricFamily {
+        let metrics = (self.fill)(scrape).into_iter().map(|sample| {
+            let labels = self.labels.iter().zip(sample.labels).map(|(name, value)| label(name, value));
+            let mut metric = Metric::from_label(labels.collect());
+            match self.kind {
+                MetricType::COUNTER => {
+                    let mut counter = Counter::default();
+                    counter.set_value(sample.value);
+                    metric.set_counter(counter);
+                }
+                _ => {
+                    let mut gauge = Gauge::default();
+                    gauge.set_value(sample.value);
+                    metric.set_gauge(gauge);
+                }
+            }
+            metric
+        });
+        family(self.name, self.help, self.kind, metrics.collect())
+    }
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(format!("{PREFIX}{name}"));
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn latency(watcher: &Watcher) -> MetricFamily {
+    let detection = &watcher.counters().detection;
+    let mut cumulative = 0;
+    let buckets = LATENCY_BOUNDS.iter().zip(detection.buckets).map(|(&bound, count)| {
+        cumulative += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound);
+        bucket.set_cumulative_count(cumulative);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(detection.count);
+    histogram.set_sample_sum(detection.seconds);
+    let mut metric = Metric::default();
+    metric.set_histogram(histogram);
+    family(LATENCY.0, LATENCY.1, MetricType::HISTOGRAM, vec![metric])
+}
+
+type Fill = fn(&Scrape<'_>) -> Vec<Sample>;
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    fill: Fill,
+) -> Family {
+    Family { name, kind: MetricType::COUNTER, help, labels, fill }
+}
+
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    fill: Fill,
+) -> Family {
+    Family { name, kind: MetricType::GAUGE, help, labels, fill }
+}
+
+fn label(name: &str, value: String) -> LabelPair {
+    let mut label = LabelPair::default();
+    label.set_name(name.to_owned());
+    label.set_value(value);
+    label
+}
+
+fn one(value: f64) -> Vec<Sample> {
+    vec![Sample { labels: Vec::new(), value }]
+}
+
+fn sample<T: ToString, const N: usize>(labels: [T; N], value: f64) -> Sample {
+    Sample { labels: labels.iter().map(T::to_string).collect(), value }
+}
+
+fn violations_total(scrape: &Scrape<'_>) -> Vec<Sample> {
+    pairs(scrape, |check, severity| scrape.watcher.raised(check, severity))
+}
+
+fn violations_active(scrape: &Scrape<'_>) -> Vec<Sample> {
+    pairs(scrape, |check, severity| {
+        let of_pair = |violation: &&crate::check::Violation| {
+            violation.check.name == check && violation.severity == severity
+        };
+        scrape.watcher.violations().filter(of_pair).count() as u64
+    })
+}
+
+/// Every pair of check and severity that there is, so that all are present from the start.
+fn pairs(scrape: &Scrape<'_>, value: impl Fn(&'static str, crate::check::Severity) -> u64) -> Vec<Sample> {
+    let pairs = scrape
+        .watcher
+        .checks()
+        .flat_map(|(spec, _)| spec.severities.iter().map(move |&severity| (spec, severity)));
+    pairs
+        .map(|(spec, severity)| sample([spec.name, severity.name()], value(spec.name, severity) as f64))
+        .collect()
+}
+
+fn check_state(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let checks = scrape.watcher.checks();
+    let samples = checks.flat_map(|(spec, state)| {
+        CheckState::NAMES.map(|name| sample([spec.name, name], f64::from(u8::from(state.name() == name))))
+    });
+    samples.collect()
+}
+
+fn hook_attached(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let hooks = scrape.watcher.options().coverage.iter();
+    let samples = hooks.map(|(hook, state)| match state {
+        HookState::Attached { backend } => sample([hook.name(), backend.name()], 1.0),
+        HookState::Absent | HookState::Failed { .. } => sample([hook.name(), "none"], 0.0),
+    });
+    samples.collect()
+}
+
+fn groups(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let count = |knowledge| scrape.groups.iter().filter(|group| group.knowledge == knowledge).count();
+    Knowledge::ALL.map(|knowledge| sample([knowledge.name()], count(knowledge) as f64)).into()
+}
+
+fn group_pasids(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let groups = scrape.groups.iter();
+    groups.filter_map(|group| Some(sample([group.id], group.pasids.as_ref()?.len() as f64))).collect()
+}
+
+fn sva_bonds(scrape: &Scrape<'_>) -> Vec<Sample> {
+    scrape.groups.iter().map(|group| sample([group.id], group.bonds as f64)).collect()
+}
+
+fn group_info(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let info = |group: &GroupState| {
+        let driver = group.iommu_driver.clone().unwrap_or_default();
+        let kind = group.domain.as_ref().map_or("unknown", |domain| domain.kind);
+        sample([group.id.to_string(), driver, kind.to_owned()], 1.0)
+    };
+    scrape.groups.iter().map(info).collect()
+}
+
+fn device_info(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let inventory = scrape.watcher.known_inventory();
+    let samples = scrape.groups.iter().flat_map(|group| {
+        group.devices.iter().map(move |name| {
+            let entry = inventory.and_then(|known| known.group(group.id)?.device(name));
+            let driver = entry.and_then(|entry| entry.driver.clone()).unwrap_or_default();
+            let iommu = entry.and_then(|entry| entry.iommu_driver.clone()).unwrap_or_default();
+            sample([group.id.to_string(), name.clone(), driver, iommu], 1.0)
+        })
+    });
+    samples.collect()
+}
+
+fn failures(calls: &Calls) -> Vec<Sample> {
+    calls.failures.iter().map(|(errno, &count)| sample([errno], count as f64)).collect()
+}
+
+fn events_total(scrape: &Scrape<'_>) -> Vec<Sample> {
+    Hook::ALL
+        .iter()
+        .map(|&hook| sample([hook.name()], scrape.watcher.counters().events(hook) as f64))
+        .collect()
+}
+
+fn events_lost(scrape: &Scrape<'_>) -> Vec<Sample> {
+    Stage::ALL.map(|stage| sample([stage.name()], scrape.watcher.counters().lost(stage) as f64)).into()
+}
+
+fn resyncs(scrape: &Scrape<'_>) -> Vec<Sample> {
+    Resync::ALL.map(|reason| sample([reason.name()], scrape.watcher.counters().resyncs(reason) as f64)).into()
+}

@@ -1,0 +1,12 @@
+//! Scenarios: what a kernel does, and exactly what must be raised. Each test is named after what must hold.
+
+mod golden;
+mod imbalance;
+mod kernel;
+mod order;
+mod ownership;
+mod property;
+mod release;
+mod rig;
+mod tables;
+mod unknown;

@@ -1,0 +1,162 @@
+//! Calls that overlap: what could have come in two orders raises nothing.
+
+use monitor_ebpf::wire::Phase;
+
+use crate::kernel::{Call, Era};
+use crate::rig::{D1, D2, NIC, NVME, OWNER, Rig, driver, other, raised, vfio};
+
+fn attach(pasid: u32) -> Call {
+    Call::Attach { device: NVME, pasid, domain: D1 }
+}
+
+fn detach(pasid: u32) -> Call {
+    Call::Detach { device: NVME, pasid, domain: D1 }
+}
+
+/// Trap 8. One task detaches what another attached; the returns are reported the wrong way round.
+#[test]
+fn two_calls_whose_returns_are_reversed_raise_nothing() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        let mut attaching = rig.kernel.begin(&driver(), attach(5));
+        let mut detaching = rig.kernel.begin(&other(), detach(5));
+        rig.kernel.act(&mut attaching);
+        rig.kernel.act(&mut detaching);
+        rig.kernel.end(detaching);
+        rig.kernel.end(attaching);
+        rig.watch();
+        assert_eq!(
+            rig.watcher.groups()[0].pasids.as_ref().map(Vec::len),
+            Some(0),
+            "the array tells how it ended"
+        );
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn a_detach_and_the_attach_that_follows_may_overlap() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [attach(5)]);
+        let mut detaching = rig.kernel.begin(&driver(), detach(5));
+        let mut attaching = rig.kernel.begin(&other(), Call::Attach { device: NIC, pasid: 5, domain: D2 });
+        rig.kernel.act(&mut detaching);
+        rig.kernel.act(&mut attaching);
+        rig.kernel.end(attaching);
+        rig.kernel.end(detaching);
+        rig.calls(&other(), [Call::Detach { device: NIC, pasid: 5, domain: D2 }]);
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn two_releases_that_overlap_are_not_told_apart() {
+    for era in [Era::Owners, Era::Domains, Era::Handles, Era::Tagged] {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [Call::Use { device: NVME }, Call::Use { device: NIC }]);
+        let mut first = rig.kernel.begin(&driver(), Call::Unuse { device: NVME });
+        let mut second = rig.kernel.begin(&other(), Call::Unuse { device: NIC });
+        rig.kernel.act(&mut second);
+        rig.kernel.act(&mut first);
+        rig.kernel.end(first);
+        rig.kernel.end(second);
+        rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, Call::Release { group: 7 }]);
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn a_detach_that_overlaps_with_the_release_raises_nothing() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [Call::Use { device: NVME }, attach(5)]);
+        let mut detaching = rig.kernel.begin(&other(), detach(5));
+        let mut unuse = rig.kernel.begin(&driver(), Call::Unuse { device: NVME });
+        rig.kernel.act(&mut detaching);
+        rig.kernel.act(&mut unuse);
+        rig.kernel.end(unuse);
+        rig.kernel.end(detaching);
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn a_leftover_is_proved_though_another_pasid_comes_and_goes_meanwhile() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [Call::Use { device: NVME }, attach(5), attach(6)]);
+        let mut detaching = rig.kernel.begin(&other(), detach(6));
+        let mut unuse = rig.kernel.begin(&driver(), Call::Unuse { device: NVME });
+        rig.kernel.act(&mut unuse);
+        rig.kernel.act(&mut detaching);
+        rig.kernel.end(unuse);
+        rig.kernel.end(detaching);
+        let expected = raised("pasid-left-on-release", 7, &[5], "driver", "driver");
+        rig.expect(&[expected.implying(&["ownership-leaked"])]);
+    }
+}
+
+/// What is read in `__iommu_release_dma_ownership` is read under the mutex: no overlap can spoil it.
+#[test]
+fn a_leftover_that_is_read_under_the_mutex_needs_no_calm() {
+    for era in [Era::Handles, Era::Tagged] {
+        let mut rig = Rig::new(era);
+        rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5)]);
+        let mut detaching = rig.kernel.begin(&other(), detach(5));
+        let mut release = rig.kernel.begin(&vfio(), Call::Release { group: 7 });
+        rig.kernel.act(&mut release);
+        rig.kernel.act(&mut detaching);
+        rig.kernel.end(detaching);
+        rig.kernel.end(release);
+        let expected = raised("pasid-left-on-release", 7, &[5], "vfio", "vfio");
+        rig.expect(&[expected.implying(&["ownership-stuck"])]);
+    }
+}
+
+#[test]
+fn a_detach_that_waits_for_an_attach_is_not_a_second_one() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        // The detach has begun, and read an empty array, before the attach took the mutex.
+        let mut attaching = rig.kernel.begin(&driver(), attach(5));
+        let mut detaching = rig.kernel.begin(&other(), detach(5));
+        rig.kernel.act(&mut attaching);
+        rig.kernel.end(attaching);
+        rig.kernel.act(&mut detaching);
+        rig.kernel.end(detaching);
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn a_call_whose_return_was_missed_makes_its_group_unknown() {
+    let mut rig = Rig::new(Era::Handles);
+    rig.kernel.call(&driver(), Call::Use { device: NVME });
+    let missed = rig.kernel.log.pop().expect("the return");
+    assert_eq!(missed.phase, Phase::End);
+    // The CPU's sequence doesn't show it: the program was not run at all.
+    for event in std::mem::take(&mut rig.kernel.log) {
+        rig.feed(event);
+    }
+    rig.kernel.now += 1;
+    let mut again = rig.kernel.begin(&driver(), Call::Unuse { device: NVME });
+    rig.kernel.log.last_mut().expect("the begin").sequence = missed.sequence;
+    rig.watch();
+    assert_eq!(rig.watcher.unknown_groups(), [7]);
+    rig.kernel.act(&mut again);
+    rig.kernel.end(again);
+    rig.kernel.log.last_mut().expect("the end").sequence = missed.sequence + 1;
+    rig.watch();
+    rig.expect_silence();
+}
+
+#[test]
+fn a_call_that_never_returns_makes_its_group_unknown_in_the_end() {
+    let mut rig = Rig::new(Era::Handles);
+    rig.kernel.begin(&driver(), attach(5));
+    rig.idle(20_000_000_000);
+    rig.assert_synced();
+    rig.idle(20_000_000_000);
+    assert_eq!(rig.watcher.unknown_groups(), [7]);
+}

@@ -1,0 +1,160 @@
+//! `pasid-table-shared`: two devices, one table; and what must not raise it.
+
+use monitor::check::CheckState;
+use monitor::inventory::{DeviceEntry, GroupEntry, Inventory};
+use monitor_ebpf::wire::Hook;
+
+use crate::kernel::{Call, Era};
+use crate::rig::{D1, NIC, NVME, Raised, Rig, driver};
+
+fn shared() -> Raised {
+    Raised {
+        check: "pasid-table-shared".into(),
+        group: Some(7),
+        pasids: Vec::new(),
+        attached_by: String::new(),
+        triggered_by: String::new(),
+        implied: Vec::new(),
+    }
+}
+
+/// The nic's device data points to the nvme's table.
+fn alias(rig: &mut Rig) {
+    let group = rig.kernel.group_mut(7);
+    group.devices[1].table = group.devices[0].table;
+}
+
+#[test]
+fn two_devices_with_one_table_are_caught() {
+    let mut rig = Rig::new(Era::Handles);
+    alias(&mut rig);
+    rig.kernel.snapshot_all();
+    rig.watch();
+    rig.expect(&[shared()]);
+    let violation = rig.watcher.violations().next().expect("one stands");
+    assert_eq!(violation.devices, [NVME, NIC]);
+}
+
+#[test]
+fn a_table_each_is_silent() {
+    let mut rig = Rig::new(Era::Handles);
+    rig.kernel.snapshot_all();
+    rig.kernel.snapshot_all();
+    rig.watch();
+    rig.expect_silence();
+}
+
+#[test]
+fn a_sharing_that_ends_is_cleared() {
+    let mut rig = Rig::new(Era::Handles);
+    alias(&mut rig);
+    rig.kernel.snapshot_all();
+    rig.watch();
+    rig.kernel.group_mut(7).devices[1].table = 4242;
+    rig.kernel.snapshot_all();
+    rig.watch();
+    assert_eq!(rig.resolved(), [("pasid-table-shared", "cleared")]);
+}
+
+#[test]
+fn a_sharing_goes_with_its_device() {
+    let mut rig = Rig::new(Era::Handles);
+    alias(&mut rig);
+    rig.kernel.snapshot_all();
+    rig.kernel.unplug(NIC);
+    rig.watch();
+    assert_eq!(rig.resolved(), [("pasid-table-shared", "released")]);
+}
+
+/// Trap 16: AMD and SMMUv3 copy one table to the alias RIDs of the same device, and so does VT-d.
+#[test]
+fn several_rids_of_one_device_may_use_its_table() {
+    let mut rig = Rig::new(Era::Handles);
+    for pasid in 1..5 {
+        rig.kernel.hardware(Hook::VtdSetupFirst, &driver(), NVME, pasid);
+    }
+    rig.kernel.snapshot_all();
+    rig.watch();
+    rig.expect_silence();
+}
+
+#[test]
+fn a_table_that_was_freed_may_be_another_devices_next() {
+    let mut rig = Rig::new(Era::Handles);
+    let table = rig.kernel.groups[&7].devices[1].table;
+    rig.kernel.unplug(NIC);
+    let mut late = rig.kernel.device("0000:02:00.0");
+    late.table = table;
+    rig.kernel.plug(7, late);
+    rig.kernel.snapshot_all();
+    rig.watch();
+    rig.expect_silence();
+}
+
+/// The address of a `struct device` is used again after a hot-unplug, with another name.
+#[test]
+fn an_address_that_is_used_again_is_another_device() {
+    let mut rig = Rig::new(Era::Handles);
+    let old = rig.kernel.groups[&7].devices[1].clone();
+    rig.kernel.unplug(NIC);
+    rig.kernel.log.clear();
+    let mut late = rig.kernel.device("0000:02:00.0");
+    (late.key, late.table) = (old.key, old.table);
+    rig.kernel.plug(7, late);
+    rig.kernel.snapshot_all();
+    rig.watch();
+    rig.expect_silence();
+    assert_eq!(rig.watcher.groups()[0].devices, [NVME, "0000:02:00.0"]);
+}
+
+#[test]
+fn devices_without_a_table_share_none() {
+    let mut rig = Rig::unwatched(Era::Handles);
+    for device in &mut rig.kernel.group_mut(7).devices {
+        device.table = 0;
+    }
+    rig.bootstrap();
+    rig.calls(&driver(), [Call::Attach { device: NVME, pasid: 5, domain: D1 }]);
+    rig.calls(&driver(), [Call::Detach { device: NVME, pasid: 5, domain: D1 }]);
+    rig.expect_silence();
+}
+
+#[test]
+fn a_sharing_is_still_known_after_a_loss() {
+    let mut rig = Rig::new(Era::Handles);
+    alias(&mut rig);
+    rig.kernel.snapshot_all();
+    rig.watch();
+    let now = rig.kernel.now;
+    rig.reports.extend(rig.watcher.loss(monitor::watcher::Stage::Queue, 3, now));
+    assert_eq!(rig.resolved(), [], "unknown is not cleared");
+    rig.kernel.snapshot_all();
+    rig.watch();
+    assert_eq!(rig.resolved(), []);
+    rig.expect(&[shared()]);
+}
+
+fn inventory(iommu_driver: &str) -> Inventory {
+    let device = DeviceEntry {
+        name: NVME.into(),
+        driver: Some("nvme".into()),
+        iommu: Some("iommu0".into()),
+        iommu_driver: Some(iommu_driver.into()),
+    };
+    Inventory { groups: vec![GroupEntry { id: 7, default_domain: None, devices: vec![device] }] }
+}
+
+#[test]
+fn the_check_says_where_it_cannot_look() {
+    let mut rig = Rig::new(Era::Handles);
+    let mut state = |inventory| {
+        rig.watcher.inventory(inventory, 0);
+        let mut checks = rig.watcher.checks();
+        checks.find(|(spec, _)| spec.name == "pasid-table-shared").expect("listed").1.clone()
+    };
+    assert_eq!(state(inventory("intel")), CheckState::Armed);
+    assert!(matches!(state(inventory("amd")), CheckState::Unavailable { .. }));
+    assert!(matches!(state(inventory("arm-smmu-v3")), CheckState::Unavailable { .. }));
+    assert!(matches!(state(inventory("virtio-iommu")), CheckState::NotApplicable { .. }));
+    assert!(matches!(state(Inventory::default()), CheckState::NotApplicable { .. }));
+}

@@ -1,0 +1,289 @@
+//! What was not seen is unknown: late starts, losses, kernels that lack something.
+
+use monitor::check::CheckState;
+use monitor::coverage::{Coverage, HookState};
+use monitor::watcher::{Filter, Knowledge, Options, Report, Stage, Watcher};
+use monitor_ebpf::wire::Hook;
+
+use crate::kernel::{Call, EBUSY, Era};
+use crate::rig::{D1, D2, NVME, OWNER, Rig, coverage, driver, options, raised, vfio};
+
+fn attach(pasid: u32, domain: u64) -> Call {
+    Call::Attach { device: NVME, pasid, domain }
+}
+
+fn detach(pasid: u32, domain: u64) -> Call {
+    Call::Detach { device: NVME, pasid, domain }
+}
+
+#[test]
+fn state_from_before_we_watched_raises_nothing() {
+    for era in [Era::Owners, Era::Domains, Era::Handles, Era::Tagged] {
+        let mut rig = Rig::unwatched(era);
+        rig.kernel.call(&vfio(), Call::Claim { group: 7, owner: OWNER });
+        if era.has_pasids() {
+            rig.kernel.call(&driver(), attach(5, D1));
+        }
+        rig.kernel.log.clear();
+        rig.bootstrap();
+        let group = &rig.watcher.groups()[0];
+        assert_eq!(group.owner.map(|owner| owner.name()), Some("user"));
+        if era.has_pasids() {
+            let pasids = group.pasids.as_ref().expect("known");
+            assert_eq!((pasids[0].pasid, &pasids[0].attached_by), (5, &None));
+            rig.calls(&driver(), [detach(5, D1)]);
+        }
+        rig.calls(&vfio(), [Call::Release { group: 7 }]);
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn every_event_of_a_correct_program_may_get_lost() {
+    let program = [
+        Call::Use { device: NVME },
+        attach(5, D1),
+        detach(5, D1),
+        attach(5, D2),
+        attach(6, D2),
+        detach(6, D2),
+        detach(5, D2),
+        Call::Unuse { device: NVME },
+        Call::Claim { group: 7, owner: OWNER },
+        attach(5, D1),
+        detach(5, D1),
+        Call::Release { group: 7 },
+    ];
+    for era in Era::WITH_PASIDS {
+        let count = {
+            let mut rig = Rig::new(era);
+            for call in &program {
+                rig.kernel.call(&driver(), call.clone());
+            }
+            rig.kernel.log.len()
+        };
+        for lost in 0..count {
+            let mut rig = Rig::new(era);
+            for call in &program {
+                rig.kernel.call(&driver(), call.clone());
+            }
+            rig.kernel.log.remove(lost);
+            rig.watch();
+            rig.expect(&[]);
+        }
+    }
+}
+
+#[test]
+fn a_lost_event_raises_nothing() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [attach(5, D1)]);
+        // The detach, and an attach of another domain, get lost.
+        rig.kernel.call(&driver(), detach(5, D1));
+        rig.kernel.call(&driver(), attach(5, D2));
+        rig.kernel.log.clear();
+        rig.calls(&driver(), [detach(5, D2)]);
+        rig.expect(&[]);
+        assert!(
+            rig.reports
+                .iter()
+                .any(|report| matches!(report, Report::Loss(loss) if loss.stage == Stage::Ring))
+        );
+        assert_eq!(rig.watcher.counters().lost(Stage::Ring), 4);
+    }
+}
+
+#[test]
+fn after_a_loss_every_group_is_unknown_until_it_is_read_again() {
+    let mut rig = Rig::new(Era::Handles);
+    rig.calls(&driver(), [attach(5, D1)]);
+    let now = rig.kernel.now;
+    let reports = rig.watcher.loss(Stage::Kernel, 1, now);
+    assert!(matches!(&reports[0], Report::Loss(loss) if (loss.count, loss.total) == (1, 1)));
+    assert!(matches!(&reports[1], Report::State(state) if state.knowledge == Knowledge::Unknown));
+    assert_eq!(rig.watcher.unknown_groups(), [7]);
+    assert_eq!(rig.watcher.groups()[0].pasids, None);
+    // Its own reading on entry would show the leftover; but nobody knows what else is under way.
+    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }].into_iter().filter(|_| false));
+    assert_eq!(rig.call(&vfio(), Call::Claim { group: 7, owner: OWNER }), EBUSY);
+    rig.bootstrap();
+    rig.calls(&driver(), [detach(5, D1), detach(5, D1)]);
+    rig.expect(&[raised("attach-imbalance", 7, &[5], "", "driver")]);
+}
+
+#[test]
+fn a_call_that_was_under_way_at_a_loss_is_not_judged() {
+    let mut rig = Rig::new(Era::Handles);
+    let mut running = rig.kernel.begin(&driver(), detach(5, D1));
+    rig.watch();
+    let now = rig.kernel.now;
+    rig.reports.extend(rig.watcher.loss(Stage::Queue, 1, now));
+    rig.kernel.act(&mut running);
+    rig.kernel.end(running);
+    rig.watch();
+    rig.expect(&[]);
+}
+
+#[test]
+fn a_leftover_after_the_groups_were_read_again_is_caught() {
+    let mut rig = Rig::new(Era::Tagged);
+    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5, D1)]);
+    let now = rig.kernel.now;
+    rig.reports.extend(rig.watcher.loss(Stage::Ring, 10_000, now));
+    rig.bootstrap();
+    rig.calls(&vfio(), [Call::Release { group: 7 }]);
+    let expected = raised("pasid-left-on-release", 7, &[5], "", "vfio");
+    rig.expect(&[expected.implying(&["ownership-stuck"])]);
+}
+
+#[test]
+fn what_the_kernel_counted_as_dropped_is_not_counted_twice() {
+    let mut rig = Rig::new(Era::Handles);
+    rig.calls(&driver(), [attach(4, D1)]);
+    rig.kernel.call(&driver(), attach(5, D1));
+    rig.kernel.log.remove(0);
+    rig.watch();
+    assert_eq!(rig.watcher.counters().lost(Stage::Ring), 1);
+    let now = rig.kernel.now;
+    assert!(rig.watcher.ring_drops(1, now).is_empty());
+    assert!(!rig.watcher.ring_drops(3, now).is_empty());
+    assert_eq!(rig.watcher.counters().lost(Stage::Ring), 3);
+}
+
+#[test]
+fn what_could_not_be_read_is_unknown_and_not_absent() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.kernel.call(&driver(), attach(5, D1));
+        rig.kernel.call(&driver(), detach(5, D1));
+        for event in &mut rig.kernel.log {
+            // The walk of the array failed, and shows nothing of it.
+            event.incomplete = true;
+            event.array.as_mut().expect("read").entries.clear();
+        }
+        rig.watch();
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn a_pasid_beyond_the_room_of_a_record_is_unknown_and_not_absent() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::unwatched(era);
+        for pasid in 1..=40 {
+            rig.kernel.call(&driver(), attach(pasid, D1));
+        }
+        rig.kernel.log.clear();
+        rig.kernel.snapshot_all();
+        rig.watch();
+        assert_eq!(rig.watcher.groups()[0].pasids, None);
+        for pasid in (1..=40).rev() {
+            rig.calls(&driver(), [detach(pasid, D1)]);
+        }
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn a_hundred_pasids_come_and_go_in_silence() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), (1..=100).map(|pasid| attach(pasid, D1)));
+        assert_eq!(rig.watcher.groups()[0].pasids.as_ref().map(Vec::len), Some(100));
+        rig.calls(&driver(), (1..=100).map(|pasid| detach(pasid, D1)));
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn the_number_of_a_group_may_be_used_again() {
+    let mut rig = Rig::new(Era::Handles);
+    rig.calls(&driver(), [Call::Use { device: NVME }, attach(5, D1)]);
+    // The group went unseen, and another one has its number.
+    rig.kernel.groups.clear();
+    rig.kernel.group(7, &["0000:05:00.0"]);
+    rig.kernel.group_mut(7).key += 4096;
+    rig.kernel.snapshot_all();
+    rig.watch();
+    let groups = rig.watcher.groups();
+    assert_eq!(groups.len(), 1);
+    assert_eq!(groups[0].devices, ["0000:05:00.0"]);
+    assert_eq!(groups[0].pasids.as_ref().map(Vec::len), Some(0));
+    rig.expect(&[]);
+}
+
+#[test]
+fn without_pasids_in_the_core_the_checks_say_so() {
+    let watcher = Watcher::new(options(Era::Owners));
+    for (spec, state) in watcher.checks() {
+        match spec.name {
+            "pasid-left-on-release" | "attach-imbalance" => {
+                let CheckState::Unavailable { reason } = state else { panic!("{}: {state}", spec.name) };
+                assert!(reason.contains("no account of PASIDs"), "{reason}");
+            }
+            _ => assert_eq!(state, &CheckState::Armed, "{}", spec.name),
+        }
+    }
+}
+
+#[test]
+fn a_hook_that_failed_degrades_what_can_do_without_it() {
+    let mut coverage = coverage(Era::Tagged);
+    let reason = "kernel lockdown is confidentiality".to_owned();
+    coverage.set(Hook::ReleaseDevice, HookState::Failed { reason });
+    let watcher = Watcher::new(Options { coverage, ..options(Era::Tagged) });
+    for (spec, state) in watcher.checks() {
+        let degraded = matches!(spec.name, "pasid-left-on-release" | "ownership-stuck");
+        assert_eq!(state.name(), if degraded { "degraded" } else { "armed" }, "{}", spec.name);
+        assert!(!degraded || state.to_string().contains("kernel lockdown is confidentiality"), "{state}");
+    }
+}
+
+#[test]
+fn without_any_hook_every_check_is_unavailable() {
+    let mut coverage = Coverage::default();
+    coverage.core_pasids = true;
+    let watcher = Watcher::new(Options { coverage, ..options(Era::Tagged) });
+    assert!(watcher.checks().all(|(_, state)| matches!(state, CheckState::Unavailable { .. })));
+}
+
+#[test]
+fn a_check_that_is_off_raises_nothing() {
+    let mut rig = Rig::new(Era::Handles);
+    let filter = Filter { checks: vec!["ownership-stuck".into()], ..Filter::default() };
+    rig.watcher = Watcher::new(Options { filter, ..options(Era::Handles) });
+    rig.bootstrap();
+    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5, D1), Call::Release { group: 7 }]);
+    rig.expect(&[raised("ownership-stuck", 7, &[5], "vfio", "vfio")]);
+    let off = rig.watcher.checks().filter(|(_, state)| **state == CheckState::Off).count();
+    assert_eq!(off, 4);
+}
+
+#[test]
+fn a_group_that_is_filtered_out_raises_nothing() {
+    let mut rig = Rig::new(Era::Handles);
+    let filter = Filter { groups: vec![8], ..Filter::default() };
+    rig.watcher = Watcher::new(Options { filter, ..options(Era::Handles) });
+    rig.bootstrap();
+    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5, D1), Call::Release { group: 7 }]);
+    rig.expect(&[]);
+    assert!(rig.watcher.groups().is_empty());
+}
+
+/// The begin of an attach that overlapped got lost, and nothing shows it but the kernel's own count.
+#[test]
+fn a_loss_that_is_told_before_the_ring_was_found_empty_takes_findings_back() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.kernel.call(&driver(), detach(5, D1));
+        for event in std::mem::take(&mut rig.kernel.log) {
+            rig.feed(event);
+        }
+        assert_eq!(rig.raised(), [], "nothing is raised before the ring was found empty");
+        let now = rig.kernel.now;
+        let reports = rig.watcher.ring_drops(1, now);
+        rig.reports.extend(reports);
+        rig.expect(&[]);
+    }
+}

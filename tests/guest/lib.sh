@@ -114,9 +114,39 @@ as() {
 	)
 }
 
-# warnings: the functions in which the kernel warned or worse, a line each, since "forget_warnings"
+# An owner claims a group, a tenant attaches a PASID, the owner lets go. For each device there is a domain d-DEVICE.
+
+# let_go DEVICE CLAIM RELEASE [left]: whether PASID 5 is left
+let_go() {
+	groups $1
+	as owner c $2 $1
+	as tenant c attach-pasid d-$1 $1 5
+	as tenant c attach-pasid d-$1 $1 6
+	as tenant c detach-pasid d-$1 $1 6
+	[ -n "$4" ] || as tenant c detach-pasid d-$1 $1 5
+	as owner c $3 $1
+}
+
+# mend DEVICE RELEASE: what was left is detached, and the owner goes at last
+mend() {
+	groups $1
+	as tenant c detach-pasid d-$1 $1 5
+	as owner c $2 $1
+}
+
+# unbind_driver DEVICE DRIVER [left]: the same with a driver for an owner
+unbind_driver() {
+	groups $1
+	as owner bind $1 $2
+	as tenant c attach-pasid d-$1 $1 5
+	[ -n "$3" ] || as tenant c detach-pasid d-$1 $1 5
+	as owner unbind $1
+}
+
+# warnings: the functions in which the kernel warned or worse, a line each, since "forget_warnings". A soft
+# lockup only tells that the host was too busy for the guest.
 warnings() {
-	dmesg | tail -n +$((${known_messages:-0} + 1)) |
+	dmesg | tail -n +$((${known_messages:-0} + 1)) | grep -v 'soft lockup' |
 		sed -n 's/.*WARNING: .*[ ]\([A-Za-z0-9_]*\)[^ ]*+0x.*/\1/p; s/.*\(BUG: .*\)/\1/p; s/.*\(Oops: .*\)/\1/p'
 }
 
@@ -141,10 +171,8 @@ watch_start() {
 	iommu-watch daemon "$@" >>$watch_log 2>$watch_errors &
 	watch_pid=$!
 	wait_for_http $watch_url/-/ready 60 || die "the daemon is not ready: $(cat $watch_errors)"
-	told=0
+	log_told=0
 	cat $watch_errors
-	forget_warnings
-	current=
 	phase start
 }
 
@@ -152,22 +180,30 @@ watch_start() {
 phase() {
 	[ -z "$current" ] || end_phase
 	current=$1
+	forget_warnings
 	echo "@ phase $1"
 }
 
-# What the daemon and the kernel said in this phase.
+# What the kernel and the daemon said in this phase. A script without phase "stop" calls it at its end.
 end_phase() {
-	settle
-	echo "$scraped"
-	tell_log
+	if [ -n "$watch_pid" ]; then
+		settle
+		echo "$scraped"
+		tell_log
+	fi
 	warnings | sed 's/^/@ warned /'
-	forget_warnings
+}
+
+# told COMMAND...: runs it, and tells its exit code
+told() {
+	"$@"
+	echo "@ exit $?"
 }
 
 # Lines of the daemon's log that were not told yet.
 tell_log() {
-	tail -c +$((told + 1)) $watch_log | grep -v '"kind":"state"'
-	told=$(wc -c <$watch_log)
+	tail -c +$((log_told + 1)) $watch_log | grep -v '"kind":"state"'
+	log_told=$(wc -c <$watch_log)
 }
 
 # scrape: what the daemon has counted so far, without zeros
@@ -202,8 +238,7 @@ groups() {
 watch_stop() {
 	phase stop
 	kill -TERM $watch_pid
-	wait $watch_pid
-	echo "@ exit $?"
+	told wait $watch_pid
 	tell_log
-	current=
+	watch_pid=
 }

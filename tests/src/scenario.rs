@@ -3,7 +3,9 @@
 //! To add one: its script in `tests/guest/scenarios/NAME.sh`, and a row in [`ALL`].
 
 mod expect;
+mod imbalance;
 mod left_behind;
+mod shared_table;
 mod transcript;
 
 use std::time::Duration;
@@ -57,10 +59,17 @@ const WITH_PASIDS: [Series; 2] = [Series::V6_12, Series::V7];
 /// Beside VT-d a software IOMMU whose faults are switches.
 const SOFTIOMMU: Setting = Setting { test_modules: &["softiommu", "caller"], ..Setting::PLAIN };
 
+/// PASIDs on the NVMes behind VT-d, and faults in its driver.
+const INTEL: Setting = Setting { test_modules: &["pasidcap", "saboteur", "caller"], ..Setting::PLAIN };
+
 #[rustfmt::skip]
 pub const ALL: &[Scenario] = &[
     row("doctor", &Series::ALL, Setting::PLAIN, Scenario::SHORT, doctor_sees_the_kernel),
     row("left-behind", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, left_behind::on_softiommu),
+    row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
+    row("imbalance", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, imbalance::on_softiommu),
+    row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),
+    row("shared-table", &WITH_PASIDS, INTEL, Scenario::LONG, shared_table::watched),
 ];
 
 const fn row(

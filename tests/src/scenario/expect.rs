@@ -8,23 +8,25 @@ use serde_json::Value;
 use super::Report;
 use super::transcript::{Phase, Transcript};
 
+/// Hooks, and how often the product saw each called.
+pub type Calls = &'static [(&'static str, u32)];
+
 /// One phase.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Expect {
-    pub phase: &'static str,
-    pub raised: &'static [Violation],
-    pub resolved: &'static [Resolved],
-    /// Hooks, and how often each was called.
-    pub calls: &'static [(&'static str, u32)],
+    phase: &'static str,
+    raised: Vec<Violation>,
+    resolved: Vec<Resolved>,
+    calls: Calls,
     /// The functions in which the kernel itself warned.
-    pub warned: &'static [&'static str],
+    warned: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Violation {
     pub check: &'static str,
-    /// The device whose group it is, as the script told it.
-    pub group_of: &'static str,
+    /// The device whose group it is, as the script told it; none for what is of several groups.
+    pub group_of: Option<&'static str>,
     pub devices: &'static [&'static str],
     pub pasids: &'static [u32],
     /// Names of tasks that the script sent out.
@@ -35,16 +37,36 @@ pub struct Violation {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Resolved {
-    pub check: &'static str,
-    pub group_of: &'static str,
-    pub reason: &'static str,
+struct Resolved {
+    check: &'static str,
+    group_of: Option<&'static str>,
+    reason: &'static str,
 }
 
 impl Expect {
     /// A phase in which nothing is wrong.
-    pub const fn clean(phase: &'static str, calls: &'static [(&'static str, u32)]) -> Self {
-        Self { phase, raised: &[], resolved: &[], calls, warned: &[] }
+    pub fn clean(phase: &'static str, calls: Calls) -> Self {
+        Self { phase, raised: Vec::new(), resolved: Vec::new(), calls, warned: Vec::new() }
+    }
+
+    pub fn raises(mut self, violation: Violation) -> Self {
+        self.raised.push(violation);
+        self
+    }
+
+    pub fn resolves(
+        mut self,
+        check: &'static str,
+        group_of: Option<&'static str>,
+        reason: &'static str,
+    ) -> Self {
+        self.resolved.push(Resolved { check, group_of, reason });
+        self
+    }
+
+    pub fn warns(mut self, function: &'static str) -> Self {
+        self.warned.push(function);
+        self
     }
 
     fn hold_against(&self, phase: &Phase, transcript: &Transcript) -> Vec<String> {
@@ -82,11 +104,10 @@ impl Expect {
 /// row, are clean; these checks are armed throughout; nothing is lost, no group is left unknown, and the
 /// daemon ends with 0.
 pub fn phases(report: &Report, armed: &[&str], rows: &[Expect]) -> Result<(), String> {
-    const FRAME: [Expect; 2] = [Expect::clean("start", &[]), Expect::clean("stop", &[])];
-
     report.exits_with(&[0])?;
     let transcript = Transcript::read(&report.text);
-    let frame = FRAME.iter().filter(|frame| rows.iter().all(|row| row.phase != frame.phase));
+    let frame = ["start", "stop"].map(|phase| Expect::clean(phase, &[]));
+    let frame = frame.iter().filter(|frame| rows.iter().all(|row| row.phase != frame.phase));
     let rows: Vec<&Expect> = rows.iter().chain(frame).collect();
     let mut wrong: Vec<String> = Vec::new();
     for row in &rows {
@@ -139,12 +160,15 @@ fn difference(expected: Vec<String>, mut found: Vec<String>) -> (Vec<String>, Ve
     (missing, found)
 }
 
+const NO_GROUP: &str = "no group";
+
 // One way to write a violation, for the one that must be and for the one that is: a difference is then seen
 // at a glance.
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { check, group_of, devices, pasids, attached_by, triggered_by, implied } = self;
+        let Self { check, devices, pasids, attached_by, triggered_by, implied, .. } = self;
+        let group_of = self.group_of.unwrap_or(NO_GROUP);
         let [attached_by, triggered_by] = [attached_by, triggered_by].map(|task| task.unwrap_or("nobody"));
         write!(
             f,
@@ -160,7 +184,7 @@ fn violation(line: &Value, phase: &Phase, transcript: &Transcript) -> String {
     format!(
         "{} of {} {:?} PASIDs {:?} attached by {}, triggered by {}, implies {:?}",
         line["check"].as_str().unwrap_or_default(),
-        phase.device_in(&line["group"]),
+        group_of(line, phase),
         strings(&line["devices"]),
         pasids,
         task(&line["attached_by"]),
@@ -171,13 +195,17 @@ fn violation(line: &Value, phase: &Phase, transcript: &Transcript) -> String {
 
 impl fmt::Display for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}: {}", self.check, self.group_of, self.reason)
+        write!(f, "{} of {}: {}", self.check, self.group_of.unwrap_or(NO_GROUP), self.reason)
     }
 }
 
 fn resolved(line: &Value, phase: &Phase) -> String {
     let [check, reason] = [&line["check"], &line["reason"]].map(|value| value.as_str().unwrap_or_default());
-    format!("{check} of {}: {reason}", phase.device_in(&line["group"]))
+    format!("{check} of {}: {reason}", group_of(line, phase))
+}
+
+fn group_of(line: &Value, phase: &Phase) -> String {
+    line["group"].as_u64().map_or(NO_GROUP.into(), |number| phase.device_in(number))
 }
 
 fn strings(list: &Value) -> Vec<&str> {

@@ -119,8 +119,8 @@ impl Phase {
     }
 
     /// The device that the script told to be in this group.
-    pub fn device_in(&self, group: &Value) -> String {
-        let named = self.groups.iter().find(|(_, number)| group.as_u64() == Some(**number));
+    pub fn device_in(&self, group: u64) -> String {
+        let named = self.groups.iter().find(|(_, number)| **number == group);
         named.map_or(format!("group {group}"), |(device, _)| device.clone())
     }
 }
@@ -173,7 +173,7 @@ mod tests {
     fn a_group_is_known_from_where_it_was_told() {
         let transcript = Transcript::read(TEXT);
         let two = transcript.phase("two").unwrap();
-        assert_eq!(two.device_in(&json!(7)), "softdev.0");
-        assert_eq!(two.device_in(&json!(8)), "group 8");
+        assert_eq!(two.device_in(7), "softdev.0");
+        assert_eq!(two.device_in(8), "group 8");
     }
 }

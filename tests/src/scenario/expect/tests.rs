@@ -3,20 +3,13 @@ use crate::Series;
 
 const LEFT: Violation = Violation {
     check: "pasid-left-on-release",
-    group_of: "softdev.0",
+    group_of: Some("softdev.0"),
     devices: &["softdev.0"],
     pasids: &[5],
     attached_by: Some("tenant"),
     triggered_by: Some("owner"),
     implied: &["ownership-stuck"],
 };
-const ROWS: [Expect; 2] = [
-    Expect { raised: &[LEFT], warned: &["f"], ..Expect::clean("left", &[("release_group", 1)]) },
-    Expect {
-        resolved: &[Resolved { check: LEFT.check, group_of: "softdev.0", reason: "cleared" }],
-        ..Expect::clean("mended", &[("release_group", 1)])
-    },
-];
 const STATE: &str = "iommu_watch_check_state{check=\"pasid-left-on-release\",state=\"armed\"} 1\n\
                      iommu_watch_groups{knowledge=\"synced\"} 3\n";
 const VIOLATION: &str = "{\"kind\":\"violation\",\"check\":\"pasid-left-on-release\",\"group\":7,\
@@ -39,8 +32,12 @@ fn right() -> String {
 }
 
 fn verdict(text: &str) -> Result<(), String> {
+    let rows = [
+        Expect::clean("left", &[("release_group", 1)]).raises(LEFT).warns("f"),
+        Expect::clean("mended", &[("release_group", 1)]).resolves(LEFT.check, LEFT.group_of, "cleared"),
+    ];
     let report = Report { series: Series::V7, exit: 0, text: text.into() };
-    phases(&report, &["pasid-left-on-release"], &ROWS)
+    phases(&report, &["pasid-left-on-release"], &rows)
 }
 
 /// What is said when this part of the text is another.

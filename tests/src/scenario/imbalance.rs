@@ -1,0 +1,54 @@
+//! `imbalance`: a PASID is detached twice, and by the name of another domain.
+
+use super::Report;
+use super::expect::{self, Calls, Expect, Violation};
+use crate::Series;
+
+const CHECK: &str = "attach-imbalance";
+
+pub fn on_softiommu(report: &Report) -> Result<(), String> {
+    const DEVICES: &[&str] = &["softdev.0"];
+    const REPLACE: Calls = &[("pasid_attach", 1), ("pasid_replace", 1), ("pasid_detach", 1)];
+
+    let mut rows = rows(DEVICES, None);
+    if report.series == Series::V7 {
+        rows.push(Expect::clean("replace", REPLACE));
+        rows.push(Expect::clean("replaced", REPLACE).raises(clumsy(DEVICES, Some("successor"))));
+    }
+    expect::phases(report, &[CHECK], &rows)
+}
+
+pub fn on_intel(report: &Report) -> Result<(), String> {
+    let warns = match report.series {
+        Series::V6_1 | Series::V6_12 => "intel_iommu_remove_dev_pasid",
+        Series::V7 => "domain_remove_dev_pasid",
+    };
+    expect::phases(report, &[CHECK], &rows(&["0000:01:00.0"], Some(warns)))
+}
+
+/// The Intel driver warns of the first fault, once a boot.
+fn rows(devices: &'static [&'static str], warns: Option<&'static str>) -> Vec<Expect> {
+    let twice =
+        Expect::clean("twice", &[("pasid_attach", 1), ("pasid_detach", 2)]).raises(clumsy(devices, None));
+    vec![
+        Expect::clean(
+            "clean",
+            &[("claim_device", 1), ("pasid_attach", 3), ("pasid_detach", 3), ("release_device", 1)],
+        ),
+        warns.into_iter().fold(twice, Expect::warns),
+        Expect::clean("another", &[("pasid_attach", 1), ("pasid_detach", 1)])
+            .raises(clumsy(devices, Some("tenant"))),
+    ]
+}
+
+fn clumsy(devices: &'static [&'static str], attached_by: Option<&'static str>) -> Violation {
+    Violation {
+        check: CHECK,
+        group_of: devices.first().copied(),
+        devices,
+        pasids: &[5],
+        attached_by,
+        triggered_by: Some("clumsy"),
+        implied: &[],
+    }
+}

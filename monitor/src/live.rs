@@ -53,6 +53,8 @@ pub struct Live {
     counted: Counts,
     /// sysfs may say something else than it did: devices or drivers came or went.
     stale: bool,
+    /// Something was lost since the groups that are unknown were last asked.
+    lossy: bool,
     /// When groups that are unknown are asked next, and how long was waited for that.
     ask_at: u64,
     ask_after: u64,
@@ -76,6 +78,7 @@ impl Live {
             sysfs: Sysfs::default(),
             counted: Counts::default(),
             stale: false,
+            lossy: false,
             ask_at: 0,
             ask_after: ASK_AGAIN,
             watcher: Watcher::new(options),
@@ -93,30 +96,44 @@ impl Live {
     pub fn drain(&mut self) -> Result<(Vec<Report>, bool), Error> {
         let mut reports = Vec::new();
         for _ in 0..BATCH {
-            let Some(event) = self.ring.next() else { return Ok((reports, false)) };
+            let Some(event) = self.ring.take() else {
+                reports.extend(self.settle()?);
+                return Ok((reports, false));
+            };
             let event = event?;
-            self.stale |= changes_inventory(&event);
+            if changes_inventory(&event) {
+                self.stale = true;
+            } else if std::mem::take(&mut self.stale) {
+                // What is found by this event is told with the names of now.
+                reports.extend(self.refresh_inventory()?);
+            }
             reports.extend(self.watcher.feed(event));
         }
         Ok((reports, true))
     }
 
-    /// Looks after what no record tells: losses that the kernel side counted, groups whose state isn't
-    /// known, time that passes. To be called every now and then.
+    /// Looks after what no record tells: names in sysfs, groups whose state isn't known, time that passes.
+    /// To be called every now and then.
     pub fn tick(&mut self) -> Result<Vec<Report>, Error> {
         self.diagnostics.flush();
         let mut reports = Vec::new();
         if std::mem::take(&mut self.stale) {
             reports.extend(self.refresh_inventory()?);
         }
+        reports.extend(self.settle()?);
+        reports.extend(self.ask_unknown(clock::monotonic_ns())?);
+        Ok(reports)
+    }
+
+    /// The ring is empty, and the kernel side says what did not get into it: now violations can be raised.
+    fn settle(&mut self) -> Result<Vec<Report>, Error> {
         let now = clock::monotonic_ns();
         let counts = self.ring.counts()?;
-        reports.extend(self.watcher.ring_drops(counts.no_room, now));
-        let unseen = counts.no_call.saturating_sub(self.counted.no_call);
-        reports.extend(self.watcher.loss(Stage::Kernel, unseen, now));
-        self.counted = counts;
+        let before = std::mem::replace(&mut self.counted, counts);
+        let mut reports = self.watcher.ring_drops(counts.no_room, now);
+        reports.extend(self.watcher.loss(Stage::Kernel, counts.no_call - before.no_call, now));
+        self.lossy |= counts != Counts { tried: counts.tried, ..before };
         reports.extend(self.watcher.tick(now));
-        reports.extend(self.ask_unknown(now)?);
         Ok(reports)
     }
 
@@ -128,11 +145,6 @@ impl Live {
     /// The kernel stacks that violations refer to.
     pub fn stacks(&self) -> &Stacks {
         &self.stacks
-    }
-
-    /// What the kernel side counted so far.
-    pub fn counts(&self) -> Counts {
-        self.counted
     }
 
     fn ask_unknown(&mut self, now: u64) -> Result<Vec<Report>, Error> {
@@ -147,7 +159,8 @@ impl Live {
         }
         self.ask_at = now + self.ask_after;
         self.ask_after = (self.ask_after * 2).min(ASK_AGAIN_LONGEST);
-        self.resync(&unknown, Resync::Loss)
+        let reason = if std::mem::take(&mut self.lossy) { Resync::Loss } else { Resync::Start };
+        self.resync(&unknown, reason)
     }
 
     /// Asks the kernel for the state of these groups and takes in the answers.

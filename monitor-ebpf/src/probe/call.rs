@@ -66,7 +66,11 @@ fn argument(context: *mut c_void, access: Access, position: u8) -> u64 {
             let Some(&offset) = registers::ARGUMENTS.get(position as usize) else { return 0 };
             // SAFETY: pt_regs is kernel memory; the destination is a live local.
             unsafe {
-                generated::bpf_probe_read_kernel((&raw mut value).cast(), 8, context.byte_add(offset as usize))
+                generated::bpf_probe_read_kernel(
+                    (&raw mut value).cast(),
+                    8,
+                    context.byte_add(offset as usize),
+                )
             };
         }
     }

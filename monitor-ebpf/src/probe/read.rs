@@ -42,7 +42,8 @@ fn read<T: Copy + Default>(base: u64, offset: u32) -> (T, u32) {
     }
     let address = base.wrapping_add(u64::from(offset));
     // SAFETY: the destination is a live local of the size given; the helper checks the source.
-    let status = unsafe { bpf_probe_read_kernel((&raw mut out).cast(), size_of::<T>() as u32, address as *const _) };
+    let status =
+        unsafe { bpf_probe_read_kernel((&raw mut out).cast(), size_of::<T>() as u32, address as *const _) };
     (out, ((status as u64 >> 63) ^ 1) as u32)
 }
 
@@ -81,7 +82,10 @@ pub fn group(out: &mut Group, key: u64) -> u32 {
         recovery_cnt: recovery,
         reserved: 0,
     };
-    readable * known::GROUP | (readable ^ 1) * known::FAULT | counted * known::OWNER | recovering * known::RECOVERY
+    readable * known::GROUP
+        | (readable ^ 1) * known::FAULT
+        | counted * known::OWNER
+        | recovering * known::RECOVERY
 }
 
 /// Reads a device; returns the bits of [`known`] that hold.
@@ -90,7 +94,9 @@ pub fn device(out: &mut Device, key: u64) -> u32 {
     out.key = key;
     let (name, readable) = read::<u64>(key, layout!(device_name));
     // SAFETY: the destination is a member of the live record; the helper checks the source.
-    unsafe { bpf_probe_read_kernel_str(out.name.as_mut_ptr().cast(), out.name.len() as u32, name as *const _) };
+    unsafe {
+        bpf_probe_read_kernel_str(out.name.as_mut_ptr().cast(), out.name.len() as u32, name as *const _)
+    };
     let iommu = member::<u64>(key, layout!(device_iommu));
     let (max_pasids, has_max) = read(iommu, layout!(dev_iommu_max_pasids));
     out.max_pasids = max_pasids;

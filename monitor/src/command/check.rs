@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     check::Severity,
-    kernel::{host, probes, snapshot::is_snapshot},
+    kernel::{host, probes, snapshot},
     live::Live,
     report::{json, metrics, text},
     watcher::{GroupState, Knowledge},
@@ -26,7 +26,7 @@ pub fn run(global: &Global) -> Result<u8> {
     if global.output.is_some() && global.format != Some(Format::Prom) {
         bail!("--output is for --format prom; for text and JSON redirect stdout");
     }
-    let probes = probes::attach(global.log_level(), is_snapshot)?;
+    let probes = probes::attach(global.log_level(), snapshot::is_needed)?;
     let (mut live, _) = Live::start(probes, global.options())?;
     host::drop_privileges()?;
     // What was asked for at the start and did not fit the ring is asked for once more.
@@ -39,10 +39,15 @@ pub fn run(global: &Global) -> Result<u8> {
         _ => put(&as_text(&live, &groups, &Output::new(global, Format::Text), global.quiet))?,
     }
     if unread > 0 {
-        bail!("{unread} of {} groups could not be read; `iommu-watch doctor` tells what is missing", groups.len());
+        bail!(
+            "{unread} of {} groups could not be read; `iommu-watch doctor` tells what is missing",
+            groups.len()
+        );
     }
     if groups.is_empty() && global.groups.is_empty() && global.devices.is_empty() {
-        eprintln!("iommu-watch: this kernel has no IOMMU groups: is an IOMMU there and switched on (intel_iommu=on)?");
+        eprintln!(
+            "iommu-watch: this kernel has no IOMMU groups: is an IOMMU there and switched on (intel_iommu=on)?"
+        );
         return Ok(FAILED);
     }
     let wrong = live.watcher.violations().any(|violation| violation.severity > Severity::Info);
@@ -57,8 +62,16 @@ fn as_text(live: &Live, groups: &[GroupState], output: &Output, quiet: bool) -> 
     }
     lines.extend(live.watcher.violations().map(|found| text::violation(found, &context, output.style())));
     let open = live.watcher.violations().count();
-    lines.push(format!("{} groups read, {open} violations", groups.len()));
+    lines.push(format!("{} groups read, {open} violations of {}", groups.len(), judged(live).join(", ")));
+    if !quiet {
+        lines.push("The other checks need events: run `iommu-watch daemon`, or `watch`.".into());
+    }
     lines.join("\n") + "\n"
+}
+
+/// The checks that the state alone decides.
+fn judged(live: &Live) -> Vec<&'static str> {
+    live.watcher.checks().filter(|(_, state)| state.judges()).map(|(check, _)| check.name).collect()
 }
 
 fn as_json(live: &Live, groups: &[GroupState]) -> serde_json::Value {
@@ -69,6 +82,7 @@ fn as_json(live: &Live, groups: &[GroupState]) -> serde_json::Value {
         "host": context.host,
         "kernel": context.kernel,
         "groups": groups.iter().map(|group| json::group(group, &context)).collect::<Vec<_>>(),
+        "judged": judged(live),
         "violations": live.watcher.violations().map(|found| json::violation(found, &context)).collect::<Vec<_>>(),
     })
 }

@@ -30,7 +30,8 @@ struct Findings {
 
 pub fn run(global: &Global) -> Result<u8> {
     // The probes are let go at once: this only asks.
-    let attached = probes::attach(global.log_level(), |_| true).map(|probes| (probes.coverage.clone(), probes.timing));
+    let attached =
+        probes::attach(global.log_level(), |_| true).map(|probes| (probes.coverage.clone(), probes.timing));
     let findings = Findings {
         identity: host::identity(),
         lockdown: host::lockdown(),
@@ -41,7 +42,10 @@ pub fn run(global: &Global) -> Result<u8> {
         Some(Format::Json) => output::put(&(findings.json(global).to_string() + "\n"))?,
         _ => output::put(&findings.text(global))?,
     }
-    findings.attached.map(|(coverage, _)| verdict(&states(&coverage, &findings.inventory, global))).map_err(Into::into)
+    findings
+        .attached
+        .map(|(coverage, _)| verdict(&states(&coverage, &findings.inventory, global)))
+        .map_err(Into::into)
 }
 
 type States = Vec<(&'static str, CheckState)>;
@@ -119,9 +123,15 @@ impl Findings {
             report["hooks"] = coverage
                 .iter()
                 .map(|(hook, state)| match state {
-                    HookState::Attached { backend } => json!({"hook": hook.name(), "backend": backend.name()}),
-                    HookState::Absent => json!({"hook": hook.name(), "backend": "none", "reason": "not in this kernel"}),
-                    HookState::Failed { reason } => json!({"hook": hook.name(), "backend": "none", "reason": reason}),
+                    HookState::Attached { backend } => {
+                        json!({"hook": hook.name(), "backend": backend.name()})
+                    }
+                    HookState::Absent => {
+                        json!({"hook": hook.name(), "backend": "none", "reason": "not in this kernel"})
+                    }
+                    HookState::Failed { reason } => {
+                        json!({"hook": hook.name(), "backend": "none", "reason": reason})
+                    }
                 })
                 .collect();
             report["checks"] = states(coverage, &self.inventory, global)
@@ -139,7 +149,9 @@ impl Findings {
         drivers.sort_unstable();
         drivers.dedup();
         match (groups, drivers.is_empty()) {
-            (0, _) => "no groups: this kernel translates for no device (is an IOMMU there and switched on?)".into(),
+            (0, _) => {
+                "no groups: this kernel translates for no device (is an IOMMU there and switched on?)".into()
+            }
             (_, true) => format!("{groups} groups"),
             (_, false) => format!("{} ({groups} groups)", drivers.join(", ")),
         }

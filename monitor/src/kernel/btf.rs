@@ -109,7 +109,8 @@ pub struct Btf {
 impl Btf {
     /// Indexes BTF bytes, which may come from a file of any origin.
     pub fn parse(bytes: Vec<u8>) -> Result<Btf, Error> {
-        let half = |at: usize| -> Option<u16> { Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)) };
+        let half =
+            |at: usize| -> Option<u16> { Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)) };
         let word = |at: usize| read_word(&bytes, at);
         if half(0) != Some(MAGIC) {
             return Err(Error::Malformed("no magic, or the wrong byte order"));

@@ -12,9 +12,13 @@ const CAP_BPF: u64 = 1 << 39;
 /// Why nothing can be attached on this host, and what to do.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    #[error("this needs the capabilities CAP_BPF and CAP_PERFMON; run it as root, or grant them to its systemd unit (AmbientCapabilities=)")]
+    #[error(
+        "this needs the capabilities CAP_BPF and CAP_PERFMON; run it as root, or grant them to its systemd unit (AmbientCapabilities=)"
+    )]
     Capabilities,
-    #[error("kernel lockdown is `confidentiality`: iommu-watch can't read this kernel; boot with lockdown=integrity or none")]
+    #[error(
+        "kernel lockdown is `confidentiality`: iommu-watch can't read this kernel; boot with lockdown=integrity or none"
+    )]
     Lockdown,
 }
 
@@ -55,8 +59,9 @@ fn parse_lockdown(text: &str) -> Lockdown {
 
 /// Whether this process has the capabilities to load tracing programs.
 pub fn capable() -> bool {
-    effective_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default())
-        .is_some_and(|caps| caps & CAP_SYS_ADMIN != 0 || caps & (CAP_BPF | CAP_PERFMON) == CAP_BPF | CAP_PERFMON)
+    effective_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default()).is_some_and(|caps| {
+        caps & CAP_SYS_ADMIN != 0 || caps & (CAP_BPF | CAP_PERFMON) == CAP_BPF | CAP_PERFMON
+    })
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
@@ -93,7 +98,10 @@ pub fn own_process() -> io::Result<Process> {
 pub fn drop_privileges() -> io::Result<()> {
     let kept = capabilities(None)?.permitted & CapabilitySet::SYSLOG;
     set_no_new_privs(true)?;
-    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?;
+    set_capabilities(
+        None,
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
+    )?;
     Ok(())
 }
 

@@ -7,7 +7,10 @@ use super::btf::{Btf, Error, Parameter};
 /// Resolves every offset that the programs read. What the kernel does not have is [`ABSENT`].
 pub fn layout(btf: &Btf) -> Result<Layout, Error> {
     let offset = |name: &str, path: &str| -> Result<u32, Error> {
-        Ok(btf.member(name, path)?.filter(|member| member.bits.is_none()).map_or(ABSENT, |member| member.offset))
+        Ok(btf
+            .member(name, path)?
+            .filter(|member| member.bits.is_none())
+            .map_or(ABSENT, |member| member.offset))
     };
     let first = |name: &str, paths: &[&str]| -> Result<u32, Error> {
         for path in paths {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::{
-    Btf as LoaderBtf, Ebpf, Endianness, EbpfError, EbpfLoader, VerifierLogLevel,
+    Btf as LoaderBtf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint},
 };
 use monitor_ebpf::wire::{ABSENT, Arguments, Hook};
@@ -29,7 +29,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/io
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("this iommu-watch was built without its eBPF object; build it with `cargo xtask build-ebpf`, then build iommu-watch again")]
+    #[error(
+        "this iommu-watch was built without its eBPF object; build it with `cargo xtask build-ebpf`, then build iommu-watch again"
+    )]
     NoObject,
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -197,7 +199,9 @@ impl<'a> Programs<'a> {
         &'p mut T: TryFrom<&'p mut Program, Error = ProgramError>,
     {
         let program = self.by_suffix.get_mut(suffix);
-        program.ok_or_else(|| ProgramError::InvalidName { name: suffix.to_owned() }).and_then(|p| (&mut **p).try_into())
+        program
+            .ok_or_else(|| ProgramError::InvalidName { name: suffix.to_owned() })
+            .and_then(|p| (&mut **p).try_into())
     }
 }
 
@@ -218,8 +222,10 @@ fn attach_row(mut programs: Programs, btf: &LoaderBtf, types: &Btf, row: &Row) -
         match attempt(&mut programs, btf, target, ends) {
             Ok(()) => return HookState::Attached { backend },
             // The first refusal tells most: it is of the means that this kernel should have.
-            Err(error) => refusal =
-                refusal.or_else(|| Some(format!("{} on `{target}` refused: {}", backend.name(), reason(&error)))),
+            Err(error) => {
+                refusal = refusal
+                    .or_else(|| Some(format!("{} on `{target}` refused: {}", backend.name(), reason(&error))))
+            }
         }
     }
     HookState::Failed { reason: refusal.unwrap_or_default() }

@@ -51,8 +51,8 @@ impl Ring {
         })
     }
 
-    /// The next record, decoded; `None` when the ring is empty.
-    pub fn next(&mut self) -> Option<Result<Event, Malformed>> {
+    /// Takes the next record out, decoded; `None` when the ring is empty.
+    pub fn take(&mut self) -> Option<Result<Event, Malformed>> {
         let item = self.ring.next()?;
         Some(event::decode(&item))
     }

@@ -6,9 +6,17 @@ use std::{fs, io, path::Path};
 
 use monitor_ebpf::wire::Hook;
 
-/// The hooks that a snapshot needs, and no others.
-pub fn is_snapshot(hook: Hook) -> bool {
-    matches!(hook, Hook::SnapshotGroup | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma)
+/// What one look at the state needs, and no more: the snapshot, and who goes away while we look.
+pub fn is_needed(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::SnapshotGroup
+            | Hook::SnapshotIntel
+            | Hook::SnapshotAmd
+            | Hook::SnapshotDma
+            | Hook::DeviceAdd
+            | Hook::DeviceRemove
+    )
 }
 
 /// The ids of all groups under `root` (`/sys/kernel/iommu_groups`); none if the kernel has no IOMMU.

@@ -30,7 +30,6 @@ impl Stacks {
         let map = StackTraceMap::try_from(map).map_err(|error| Error::Map("STACKS", error))?;
         Ok(Stacks { map, symbols: OnceLock::new() })
     }
-
 }
 
 impl report::Stacks for Stacks {
@@ -42,8 +41,7 @@ impl report::Stacks for Stacks {
     fn frames(&self, id: u32) -> Option<Vec<String>> {
         let symbols = self.symbols.get_or_init(|| Symbols::read().unwrap_or_default());
         let trace = self.map.get(&id, 0).ok()?;
-        let frames: Vec<String> =
-            trace
+        let frames: Vec<String> = trace
             .frames()
             .iter()
             .filter_map(|frame| symbols.name(frame.ip))
@@ -74,7 +72,8 @@ impl Symbols {
         let mut line = String::new();
         while lines.read_line(&mut line)? != 0 {
             let mut words = line.split_ascii_whitespace();
-            if let (Some(address), Some("t" | "T" | "w" | "W"), Some(name)) = (words.next(), words.next(), words.next())
+            if let (Some(address), Some("t" | "T" | "w" | "W"), Some(name)) =
+                (words.next(), words.next(), words.next())
                 && let Ok(address @ 1..) = u64::from_str_radix(address, 16)
                 && let Ok(start) = u32::try_from(symbols.names.len())
             {

@@ -51,7 +51,8 @@ impl Sysfs {
                 })
                 .collect();
             devices.sort_by(|a, b| a.name.cmp(&b.name));
-            let default_domain = fs::read_to_string(path.join("type")).ok().map(|text| text.trim().to_owned());
+            let default_domain =
+                fs::read_to_string(path.join("type")).ok().map(|text| text.trim().to_owned());
             groups.push(GroupEntry { id, default_domain, devices });
         }
         groups.sort_by_key(|group| group.id);

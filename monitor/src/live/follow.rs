@@ -46,14 +46,7 @@ pub async fn follow(
             }
             () = &mut stop => true,
         };
-        loop {
-            let mut live = lock(live);
-            let (reports, more) = live.drain()?;
-            sink(&mut live, &reports)?;
-            drop(live);
-            if !more {
-                break;
-            }
+        while take_batch(live, &mut sink)? {
             // In a storm others have their turn between two batches.
             tokio::task::yield_now().await;
         }
@@ -61,6 +54,17 @@ pub async fn follow(
             return Ok(());
         }
     }
+}
+
+/// One batch from the ring to the sink; says whether there is more.
+fn take_batch(
+    live: &Mutex<Live>,
+    sink: &mut impl FnMut(&mut Live, &[Report]) -> io::Result<()>,
+) -> Result<bool, Error> {
+    let mut live = lock(live);
+    let (reports, more) = live.drain()?;
+    sink(&mut live, &reports)?;
+    Ok(more)
 }
 
 /// Ends when the process is asked to stop: SIGTERM or SIGINT.

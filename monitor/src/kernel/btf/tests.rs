@@ -88,7 +88,12 @@ fn a_member_is_found_through_structs_typedefs_and_anonymous_unions() {
     let array = types.aggregate(kind::STRUCT, "xarray", false, &[("xa_lock", int, 0), ("xa_head", int, 64)]);
     let alias = types.add("xarray_t", kind::TYPEDEF, 0, array);
     let hidden = types.aggregate(kind::UNION, "", false, &[("cookie", int, 0), ("mm", int, 0)]);
-    types.aggregate(kind::STRUCT, "group", false, &[("id", int, 0), ("pasids", alias, 128), ("", hidden, 256)]);
+    types.aggregate(
+        kind::STRUCT,
+        "group",
+        false,
+        &[("id", int, 0), ("pasids", alias, 128), ("", hidden, 256)],
+    );
     let btf = types.parse();
     assert_eq!(offset(&btf, "group", "pasids.xa_head"), Some(16 + 8));
     assert_eq!(offset(&btf, "group", "mm"), Some(32));
@@ -100,7 +105,12 @@ fn a_bitfield_has_a_shift_and_a_width() {
     let mut types = Builder::new();
     let int = types.int();
     let bit = |width: u32, bit: u32| width << 24 | bit;
-    types.aggregate(kind::STRUCT, "pci_dev", true, &[("devfn", int, bit(0, 0)), ("ats_enabled", int, bit(1, 43))]);
+    types.aggregate(
+        kind::STRUCT,
+        "pci_dev",
+        true,
+        &[("devfn", int, bit(0, 0)), ("ats_enabled", int, bit(1, 43))],
+    );
     let btf = types.parse();
     let member = btf.member("pci_dev", "ats_enabled").expect("unambiguous").expect("there");
     assert_eq!((member.offset, member.bits), (5, Some((3, 1))));
@@ -124,7 +134,12 @@ fn what_the_kernel_does_not_have_is_not_found() {
 fn two_structs_of_one_name_are_told_apart_or_refused() {
     let mut types = Builder::new();
     let int = types.int();
-    types.aggregate(kind::STRUCT, "smmu", false, &[("dev", int, 0), ("v2_only", int, 32), ("features", int, 64)]);
+    types.aggregate(
+        kind::STRUCT,
+        "smmu",
+        false,
+        &[("dev", int, 0), ("v2_only", int, 32), ("features", int, 64)],
+    );
     types.aggregate(kind::STRUCT, "smmu", false, &[("dev", int, 0), ("features", int, 128)]);
     let btf = types.parse();
     assert_eq!(offset(&btf, "smmu", "dev"), Some(0), "the same in both");

@@ -4,7 +4,7 @@ mod follow;
 
 pub use follow::{follow, lock, stop_requested};
 
-use std::io;
+use std::{io, time::Duration};
 
 use monitor_ebpf::wire::{Hook, Phase};
 
@@ -55,7 +55,9 @@ pub struct Live {
     stale: bool,
     /// Something was lost since the groups that are unknown were last asked.
     lossy: bool,
-    /// When groups that are unknown are asked next, and how long was waited for that.
+    /// The groups that were unknown when they were last asked, when they are asked again, and how long is
+    /// waited for that.
+    asked: Vec<u32>,
     ask_at: u64,
     ask_after: u64,
     pub watcher: Watcher,
@@ -79,6 +81,7 @@ impl Live {
             counted: Counts::default(),
             stale: false,
             lossy: false,
+            asked: Vec::new(),
             ask_at: 0,
             ask_after: ASK_AGAIN,
             watcher: Watcher::new(options),
@@ -98,6 +101,7 @@ impl Live {
         for _ in 0..BATCH {
             let Some(event) = self.ring.take() else {
                 reports.extend(self.settle()?);
+                reports.extend(self.ask_unknown(clock::monotonic_ns())?);
                 return Ok((reports, false));
             };
             let event = event?;
@@ -147,23 +151,24 @@ impl Live {
         &self.stacks
     }
 
+    /// Asks groups whose state isn't known: at once when there is a new one, else ever more rarely.
     fn ask_unknown(&mut self, now: u64) -> Result<Vec<Report>, Error> {
         let unknown = self.watcher.unknown_groups();
-        if unknown.is_empty() {
+        if unknown.iter().any(|group| !self.asked.contains(group)) {
             self.ask_after = ASK_AGAIN;
-            self.ask_at = 0;
-            return Ok(Vec::new());
-        }
-        if now < self.ask_at {
+        } else if unknown.is_empty() || now < self.ask_at {
+            self.asked.retain(|group| unknown.contains(group));
             return Ok(Vec::new());
         }
         self.ask_at = now + self.ask_after;
         self.ask_after = (self.ask_after * 2).min(ASK_AGAIN_LONGEST);
+        self.asked.clone_from(&unknown);
         let reason = if std::mem::take(&mut self.lossy) { Resync::Loss } else { Resync::Start };
         self.resync(&unknown, reason)
     }
 
-    /// Asks the kernel for the state of these groups and takes in the answers.
+    /// Asks the kernel for the state of these groups. The answers are in the ring; so that they fit, it is
+    /// emptied now and then.
     fn resync(&mut self, groups: &[u32], reason: Resync) -> Result<Vec<Report>, Error> {
         self.watcher.resync(reason);
         let mut reports = Vec::new();
@@ -175,6 +180,15 @@ impl Live {
             reports.extend(self.drain()?.0);
         }
         Ok(reports)
+    }
+
+    /// `Err` with the time to wait, while calls that began before we watched may still be under way.
+    pub fn ready(&self) -> Result<(), Duration> {
+        let from = self.watcher.host().trusted_from().unwrap_or(u64::MAX);
+        match from.checked_sub(clock::monotonic_ns()) {
+            None | Some(0) => Ok(()),
+            Some(wait) => Err(Duration::from_nanos(wait)),
+        }
     }
 
     fn refresh_inventory(&mut self) -> Result<Vec<Report>, Error> {

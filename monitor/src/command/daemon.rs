@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Result;
@@ -34,7 +34,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     host::drop_privileges()?;
     if !global.quiet {
         eprintln!(
-            "iommu-watch: {attached} of {there} hooks attached in {timing}, {} groups, ready after {:.2} s; http://{}",
+            "iommu-watch: {attached} of {there} hooks attached in {timing}, {} groups, watching after {:.2} s; http://{}",
             live.watcher.host().groups().count(),
             started.elapsed().as_secs_f64(),
             listener.local_addr()?,
@@ -68,8 +68,8 @@ struct Pages {
 
 impl web::Source for Pages {
     fn ready(&self) -> Result<(), String> {
-        // Served only once the hooks are attached and every group was asked for its state.
-        Ok(())
+        let wait = |left: Duration| format!("{} ms more: calls from before may still be under way", left.as_millis());
+        live::lock(&self.live).ready().map_err(wait)
     }
 
     fn metrics(&self) -> Result<String, String> {

@@ -59,6 +59,11 @@ impl Host {
         self.trusted_from = Some(mono_ns.saturating_add(GRACE_NS));
     }
 
+    /// From when on calls are judged; `None`: nothing was watched yet.
+    pub fn trusted_from(&self) -> Option<u64> {
+        self.trusted_from
+    }
+
     /// Whether a call that begins at this time can meet no call that we don't know of. The first event is
     /// the start, if nobody said so.
     pub(super) fn trusts(&mut self, mono_ns: u64) -> bool {

@@ -1,6 +1,6 @@
 //! The violations that are open: each is raised once, folds its consequences in, and resolves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::event::Key;
 use crate::inventory::Inventory;
@@ -85,7 +85,10 @@ struct Pending {
 #[derive(Default)]
 pub(crate) struct Book {
     open: BTreeMap<Fingerprint, Open>,
+    /// Those that are about the state of a group.
     groups: HashMap<Key, Vec<Fingerprint>>,
+    /// Those that are about something that happened, by the end of their hold time.
+    holds: BTreeSet<(u64, Fingerprint)>,
     pending: Vec<Pending>,
     totals: BTreeMap<(&'static str, Severity), u64>,
     suppressed: u64,
@@ -114,8 +117,7 @@ impl Book {
     /// a violation is over.
     pub fn deadline(&self) -> Option<u64> {
         let waiting = self.pending.iter().map(|pending| pending.open.last_ns);
-        let holds = self.open.values().filter(|open| open.happened()).map(|open| open.last_ns + HOLD_NS);
-        waiting.chain(holds).min()
+        waiting.chain(self.holds.first().map(|&(end, _)| end)).min()
     }
 
     /// Takes in what the checks found by one event: roots first, so that consequences find them.
@@ -182,10 +184,10 @@ impl Book {
 
     /// The hold time of what happened is over.
     pub fn expire(&mut self, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
-        let over = |open: &Open| open.happened() && open.last_ns + HOLD_NS <= mono_ns;
-        let expired: Vec<Fingerprint> =
-            self.open.iter().filter(|(_, open)| over(open)).map(|(&fingerprint, _)| fingerprint).collect();
-        for fingerprint in expired {
+        while let Some(&(end, fingerprint)) = self.holds.first()
+            && end <= mono_ns
+        {
+            self.holds.pop_first();
             self.close(fingerprint, Reason::Expired, mono_ns, outcomes);
         }
     }
@@ -238,6 +240,9 @@ impl Book {
     fn open_one(&mut self, open: Open, outcomes: &mut Vec<Outcome>) -> Option<Fingerprint> {
         let fingerprint = open.violation.fingerprint;
         if let Some(known) = self.open.get_mut(&fingerprint) {
+            if self.holds.remove(&(known.hold_end(), fingerprint)) {
+                self.holds.insert((open.hold_end(), fingerprint));
+            }
             known.last_ns = open.last_ns;
             merge(&mut known.subject, &open.subject);
             return None;
@@ -247,8 +252,10 @@ impl Book {
             return None;
         }
         *self.totals.entry((open.violation.check.name, open.violation.severity)).or_default() += 1;
-        if let Some(group) = open.subject.group() {
-            self.groups.entry(group.key).or_default().push(fingerprint);
+        match open.subject.group() {
+            _ if open.happened() => drop(self.holds.insert((open.hold_end(), fingerprint))),
+            Some(group) => self.groups.entry(group.key).or_default().push(fingerprint),
+            None => {}
         }
         outcomes.push(Outcome::Raised(Box::new(open.violation.clone())));
         self.open.insert(fingerprint, open);
@@ -256,7 +263,9 @@ impl Book {
     }
 
     fn close(&mut self, fingerprint: Fingerprint, reason: Reason, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
-        let Some(Open { violation, subject, .. }) = self.open.remove(&fingerprint) else { return };
+        let Some(open) = self.open.remove(&fingerprint) else { return };
+        self.holds.remove(&(open.hold_end(), fingerprint));
+        let Open { violation, subject, .. } = open;
         if let Some(group) = subject.group()
             && let Some(fingerprints) = self.groups.get_mut(&group.key)
         {
@@ -281,6 +290,10 @@ impl Book {
 impl Open {
     fn happened(&self) -> bool {
         matches!(self.subject, Subject::Happened { .. })
+    }
+
+    fn hold_end(&self) -> u64 {
+        self.last_ns.saturating_add(HOLD_NS)
     }
 
     fn own_standing(&self, host: &Host) -> Standing {

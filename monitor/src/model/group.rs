@@ -259,3 +259,39 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use monitor_ebpf::wire::Encoding;
+
+    use super::*;
+
+    fn array(pasids: &[u32]) -> PasidArray {
+        let entry = |&pasid| ArrayEntry { pasid, encoding: Encoding::Reserved, domain: None };
+        PasidArray { entries: pasids.iter().map(entry).collect(), complete: true }
+    }
+
+    fn group() -> Group {
+        Group { synced: true, ..Group::new(Key::new(1).expect("an address"), 7, 1) }
+    }
+
+    #[test]
+    fn without_room_for_a_pasid_the_groups_pasids_are_unknown() {
+        let mut group = group();
+        group.adopt(&array(&[1, 2]), 2, &Overlap::default());
+        assert_eq!(group.pasids().map(Iterator::count), Some(2));
+        group.adopt(&array(&[1, 2, 3]), 0, &Overlap::default());
+        assert!(group.pasids().is_none());
+        assert_eq!(group.presence(3), Presence::Unknown);
+        assert!(matches!(group.presence(2), Presence::Attached(_)));
+    }
+
+    #[test]
+    fn what_a_call_under_way_may_change_is_not_taken_over() {
+        let mut group = group();
+        group.adopt(&array(&[1]), 9, &Overlap::default());
+        group.adopt(&array(&[2]), 9, &Overlap::everything());
+        assert!(matches!(group.presence(1), Presence::Attached(_)));
+        assert!(!matches!(group.presence(2), Presence::Attached(_)));
+    }
+}

@@ -86,6 +86,16 @@ fn calls_that_fail_change_nothing() {
     }
 }
 
+/// Trap 1: index 0 is the RID's, whoever takes it away.
+#[test]
+fn index_0_is_no_pasid() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [detach(0, D1), detach(0, D1)]);
+        rig.expect_silence();
+    }
+}
+
 #[test]
 fn the_detach_of_a_pasid_from_before_we_watched_is_silent() {
     for era in Era::WITH_PASIDS {

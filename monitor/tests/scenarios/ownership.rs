@@ -118,6 +118,7 @@ fn a_group_without_a_default_domain_has_none_to_go_back_to() {
     let mut rig = Rig::unwatched(Era::Domains);
     rig.kernel.group_mut(7).default_domain = 0;
     rig.kernel.group_mut(7).domain = 0;
+    rig.kernel.faults = Faults { release_keeps_domain: true, ..Faults::default() };
     rig.bootstrap();
     rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, Call::Release { group: 7 }]);
     rig.expect_silence();
@@ -203,4 +204,14 @@ fn a_leaked_use_stands_as_long_as_the_count_has_it() {
     assert_eq!(rig.resolved(), []);
     assert_eq!(rig.kernel.groups[&7].owner_cnt, 1, "one use stays for ever");
     assert_eq!(rig.watcher.violations().count(), 1);
+}
+
+#[test]
+fn an_unbind_too_many_has_no_use_to_leak() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [Call::Attach { device: NVME, pasid: 5, domain: D1 }]);
+        rig.calls(&driver(), [Call::Unuse { device: NVME }]);
+        rig.expect_silence();
+    }
 }

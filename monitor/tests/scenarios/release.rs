@@ -248,3 +248,51 @@ fn the_domain_of_a_leftover_is_the_one_that_was_attached() {
     let violation = rig.watcher.violations().next().expect("one stands");
     assert_eq!(violation.domain.as_ref().map(|domain| domain.kind), Some("unmanaged"));
 }
+
+/// A detach that no hook showed: on return the PASID is gone, so nobody can say that it was left.
+#[test]
+fn a_pasid_that_is_gone_on_return_is_no_leftover() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [Call::Use { device: NVME }, attach(5)]);
+        let mut unuse = rig.kernel.begin(&driver(), Call::Unuse { device: NVME });
+        let shown = rig.kernel.log.len();
+        rig.kernel.call(&other(), detach(5));
+        rig.kernel.log.truncate(shown);
+        rig.kernel.act(&mut unuse);
+        rig.kernel.end(unuse);
+        // The sequence of the other task's CPU goes on as if nothing had been.
+        rig.watch();
+        rig.expect_silence();
+    }
+}
+
+/// The second claim came after the release had begun, and before it did its work.
+#[test]
+fn a_claim_that_comes_in_between_makes_it_not_the_last_release() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&vfio(), [Call::ClaimDevice { device: NVME, owner: OWNER }, attach(5)]);
+        let mut release = rig.kernel.begin(&vfio(), Call::ReleaseDevice { device: NVME });
+        rig.kernel.call(&other(), Call::ClaimDevice { device: NIC, owner: OWNER });
+        rig.kernel.act(&mut release);
+        rig.kernel.end(release);
+        rig.calls(&other(), [detach(5), Call::ReleaseDevice { device: NIC }]);
+        rig.expect_silence();
+    }
+}
+
+#[test]
+fn without_its_consequences_a_leftover_stands_until_it_is_gone() {
+    for (call, reason) in
+        [(detach(5), "cleared"), (Call::Replace { device: NVME, pasid: 5, domain: D2 }, "cleared")]
+    {
+        let mut rig = Rig::new(Era::Tagged);
+        rig.only_check(CHECK);
+        rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5), Call::Release { group: 7 }]);
+        rig.idle(1_000_000_000);
+        assert_eq!(rig.resolved(), []);
+        rig.calls(&driver(), [call]);
+        assert_eq!(rig.resolved(), [(CHECK, reason)]);
+    }
+}

@@ -3,7 +3,7 @@
 use monitor::check::Violation;
 use monitor::coverage::{Backend, Coverage, HookState};
 use monitor::event::{Event, Task};
-use monitor::watcher::{Options, Report, Watcher};
+use monitor::watcher::{Filter, Options, Report, Watcher};
 use monitor_ebpf::wire::Hook;
 
 use crate::kernel::{Call, Era, Kernel, task};
@@ -111,6 +111,13 @@ impl Rig {
         let mut rig = Rig::unwatched(era);
         rig.bootstrap();
         rig
+    }
+
+    /// All other checks are off.
+    pub fn only_check(&mut self, name: &str) {
+        let filter = Filter { checks: vec![name.into()], ..Filter::default() };
+        self.watcher = Watcher::new(Options { filter, ..options(self.kernel.era) });
+        self.bootstrap();
     }
 
     /// The watcher reads every group, and waits until no call from before can be under way.

@@ -107,6 +107,22 @@ fn an_address_that_is_used_again_is_another_device() {
     assert_eq!(rig.watcher.groups()[0].devices, [NVME, "0000:02:00.0"]);
 }
 
+/// The same, unseen, and the new device shares as the old one did: that is another violation.
+#[test]
+fn a_sharing_of_another_device_at_the_same_address_is_another_violation() {
+    let mut rig = Rig::new(Era::Handles);
+    alias(&mut rig);
+    rig.kernel.snapshot_all();
+    rig.watch();
+    rig.kernel.group_mut(7).devices[1].name = "0000:02:00.0";
+    rig.kernel.snapshot_all();
+    rig.watch();
+    assert_eq!(rig.resolved(), [("pasid-table-shared", "released")]);
+    rig.expect(&[shared(), shared()]);
+    let violation = rig.watcher.violations().next().expect("one stands");
+    assert_eq!(violation.devices, [NVME, "0000:02:00.0"]);
+}
+
 #[test]
 fn devices_without_a_table_share_none() {
     let mut rig = Rig::unwatched(Era::Handles);

@@ -141,20 +141,21 @@ fn default(default_domain: Option<crate::event::Domain>, domain: Key) -> bool {
     default_domain.is_some_and(|known| known.key == domain)
 }
 
-/// A release that lets the last claim go.
+/// A release that lets the last claim go. Where nobody had claimed the group (the drivers' uses have no
+/// owner) there is nothing to let go: the core warns of such a release, and rightly keeps the count.
 fn was_last(operation: &Operation) -> bool {
-    if !matches!(operation.hook, Hook::ReleaseGroup | Hook::ReleaseDevice) {
-        return false;
-    }
-    if operation.locked.is_some() {
-        return true;
-    }
-    let count = operation.begin.group.and_then(|group| group.ownership).map(|ownership| ownership.count);
-    let last = match operation.hook {
-        Hook::ReleaseGroup => count.is_some_and(|count| count > 0),
-        _ => count == Some(1),
+    let on_entry = match &operation.locked {
+        Some(locked) => locked.before.ownership,
+        None if operation.overlap.ownership() => None,
+        None => operation.begin.group.and_then(|group| group.ownership),
     };
-    last && !operation.overlap.ownership()
+    let Some(ownership) = on_entry.filter(|ownership| ownership.owner.is_some()) else { return false };
+    match operation.hook {
+        // A group is claimed once; both ways of the core end here.
+        Hook::ReleaseGroup => ownership.count > 0,
+        Hook::ReleaseDevice => operation.locked.is_some() || ownership.count == 1,
+        _ => false,
+    }
 }
 
 /// What the group was after the release, and whether nothing can have come in between.

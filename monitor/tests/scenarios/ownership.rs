@@ -215,3 +215,13 @@ fn an_unbind_too_many_has_no_use_to_leak() {
         rig.expect_silence();
     }
 }
+
+#[test]
+fn a_release_by_somebody_who_owns_nothing_is_no_stuck_ownership() {
+    for era in ERAS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [Call::Use { device: NVME }]);
+        rig.calls(&other(), [Call::Release { group: 7 }]);
+        rig.expect_silence();
+    }
+}

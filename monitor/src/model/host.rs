@@ -17,7 +17,7 @@ const MAX_OBJECTS: usize = 65_536;
 const MAX_CALL_NS: u64 = 30_000_000_000;
 /// A call whose begin was lost, or came before we watched, has returned after this time, in ns. Until then
 /// it may meet other calls unseen, and they are not judged.
-const GRACE_NS: u64 = 500_000_000;
+const GRACE_NS: u64 = 250_000_000;
 
 /// A group of one generation: stays distinct when the address is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -39,11 +39,11 @@ fn evidence_is_the_latest_events_and_no_more() {
         rig.calls(&driver(), [Call::Use { device: NVME }, Call::Unuse { device: NVME }]);
     }
     rig.calls(&driver(), [detach(5)]);
-    let violations = rig.reports.iter().filter_map(|report| match report {
+    let mut violations = rig.reports.iter().filter_map(|report| match report {
         Report::Violation(violation) => Some(violation),
         _ => None,
     });
-    let evidence = &violations.last().expect("one").evidence;
+    let evidence = &violations.next().expect("one").evidence;
     assert_eq!(evidence.len(), 32);
     assert_eq!(evidence.last().map(|step| step.event.pasid), Some(Some(5)));
 }

@@ -165,6 +165,21 @@ wait_for_http() {
 	done
 }
 
+# count FUNCTION...: from now on ftrace notes their calls; counted: tells how many of each
+count() {
+	echo "$*" >$tracing/set_ftrace_filter
+	echo >$tracing/trace
+	echo function >$tracing/current_tracer
+}
+counted() {
+	echo 0 >$tracing/tracing_on
+	sed -n '/^#/!s/.*: \([A-Za-z0-9_]*\) <-.*/\1/p' $tracing/trace | sort | uniq -c |
+		while read -r calls name; do echo "@ counted $name $calls"; done
+	echo nop >$tracing/current_tracer
+	echo >$tracing/set_ftrace_filter
+	echo 1 >$tracing/tracing_on
+}
+
 # watch_start [ARGUMENT]...: the daemon; returns when it is ready
 watch_start() {
 	: >$watch_log

@@ -3,6 +3,7 @@
 //! To add one: its script in `tests/guest/scenarios/NAME.sh`, and a row in [`ALL`].
 
 mod expect;
+mod harmless;
 mod imbalance;
 mod left_behind;
 mod shared_table;
@@ -65,6 +66,8 @@ const INTEL: Setting = Setting { test_modules: &["pasidcap", "saboteur", "caller
 #[rustfmt::skip]
 pub const ALL: &[Scenario] = &[
     row("doctor", &Series::ALL, Setting::PLAIN, Scenario::SHORT, doctor_sees_the_kernel),
+    row("vfio", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::vfio),
+    row("replug", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::replug),
     row("left-behind", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, left_behind::on_softiommu),
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, imbalance::on_softiommu),

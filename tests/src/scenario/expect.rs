@@ -132,7 +132,7 @@ fn healthy(transcript: &Transcript, armed: &[&str]) -> Vec<String> {
             }
         };
         if phase.name == "stop" {
-            must(phase.exit == Some(0), format!("the daemon ended with {:?}", phase.exit));
+            must(phase.exits == [0], format!("the daemon ended with {:?}", phase.exits));
             continue;
         }
         for check in armed {

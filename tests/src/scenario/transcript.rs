@@ -24,8 +24,10 @@ pub struct Phase {
     pub warned: Vec<String>,
     /// `@ counted FUNCTION NUMBER`: calls, by the kernel's own count.
     pub counted: BTreeMap<String, f64>,
-    /// `@ exit CODE`, of the program under test.
-    pub exit: Option<i32>,
+    /// `@ watched CALL NUMBER`: calls in the lines of `watch`.
+    pub watched: BTreeMap<String, f64>,
+    /// `@ exit CODE`, of each command that the script wanted it told of.
+    pub exits: Vec<i32>,
     /// The metrics at its end, by name and labels as they are written.
     pub metrics: BTreeMap<String, f64>,
     pub json: Vec<Value>,
@@ -104,7 +106,10 @@ impl Phase {
             ["counted", function, number] => {
                 self.counted.insert(function.into(), number.parse().unwrap_or(f64::NAN));
             }
-            ["exit", code] => self.exit = code.parse().ok(),
+            ["watched", call, number] => {
+                self.watched.insert(call.into(), number.parse().unwrap_or(f64::NAN));
+            }
+            ["exit", code] => self.exits.push(code.parse().unwrap_or(i32::MIN)),
             _ => {}
         }
     }
@@ -116,6 +121,11 @@ impl Phase {
 
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.json.iter().filter(move |line| line["kind"] == kind)
+    }
+
+    /// The number of the group that the script told this device to be in.
+    pub fn group_of(&self, device: &str) -> Result<u64, String> {
+        self.groups.get(device).copied().ok_or(format!("the group of {device} was not told"))
     }
 
     /// The device that the script told to be in this group.
@@ -143,7 +153,8 @@ mod tests {
         let [one, two] = ["one", "two"].map(|name| transcript.phase(name).unwrap());
         assert_eq!(one.of_kind("violation").count(), 1);
         assert_eq!(one.warned, ["f"]);
-        assert_eq!((two.json.len(), two.exit, two.counted["f"]), (0, Some(0), 3.0));
+        assert_eq!((two.json.len(), two.counted["f"]), (0, 3.0));
+        assert_eq!(two.exits, [0]);
         assert!(transcript.phase("three").is_err());
     }
 

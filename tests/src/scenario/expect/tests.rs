@@ -87,7 +87,7 @@ fn what_is_not_resolved_or_not_there_counts() {
         ("@ warned f", "", "left: missing: warning of the kernel in f"),
         ("@ phase mended\n", "@ phase mended\n@ warned g\n", "mended: too many: warning of the kernel in g"),
         ("release_group\"} 2", "release_group\"} 3", "mended: 2 calls of release_group seen, not 1"),
-        ("@ exit 0", "@ exit 2", "stop: the daemon ended with Some(2)"),
+        ("@ exit 0", "@ exit 2", "stop: the daemon ended with [2]"),
         ("\"armed\"} 1", "\"armed\"} 0", "start: pasid-left-on-release is not armed"),
         ("@ phase stop\n", "@ phase more\n@ phase stop\n", "nothing is said of phase `more`"),
         ("{knowledge=\"synced\"} 3\n", "{knowledge=\"unknown\"} 3\n", "start: a group is unknown"),

@@ -1,0 +1,103 @@
+//! What is right, again and again: nothing is raised, and the product counts what the kernel counts.
+
+use super::Report;
+use super::expect::{self, Expect};
+use super::transcript::{Phase, Transcript};
+use crate::Series;
+
+/// VFIO's calls: the product's name, the kernel's.
+const VFIO: [(&str, &str); 4] = [
+    ("claim_group", "iommu_group_claim_dma_owner"),
+    ("attach_group", "iommu_attach_group"),
+    ("detach_group", "iommu_detach_group"),
+    ("release_group", "iommu_group_release_dma_owner"),
+];
+const DRIVER: [(&str, &str); 2] = [
+    ("use_default_domain", "iommu_device_use_default_domain"),
+    ("unuse_default_domain", "iommu_device_unuse_default_domain"),
+];
+
+pub fn vfio(report: &Report) -> Result<(), String> {
+    let rows = [
+        Expect::clean(
+            "rounds",
+            &[("claim_group", 100), ("attach_group", 100), ("detach_group", 100), ("release_group", 100)],
+        ),
+        Expect::clean(
+            "opened",
+            &[("claim_group", 3), ("attach_group", 3), ("detach_group", 3), ("release_group", 3)],
+        ),
+    ];
+    expect::phases(report, armed(report.series), &rows)?;
+
+    let transcript = Transcript::read(&report.text);
+    let rounds = transcript.phase("rounds")?;
+    same_count(&transcript, rounds, &VFIO)?;
+    let group = rounds.group_of("0000:01:00.0")?;
+    let watched = &transcript.phase("stop")?.watched;
+    for (hook, _) in VFIO {
+        // The group's number as the kernel read it from its own memory, and as `watch` told it.
+        let call = format!("{hook}:{group}");
+        let ids: Vec<&String> =
+            rounds.counted.keys().filter(|key| key.starts_with(&format!("{hook}:"))).collect();
+        if ids != [&call] || rounds.counted[&call] != 100.0 {
+            return Err(format!("the kernel counted {:?}, not 100 of {call}", rounds.counted));
+        }
+        let ids: Vec<&String> = watched.keys().filter(|key| key.starts_with(&format!("{hook}:"))).collect();
+        if ids != [&call] || watched[&call] != 103.0 {
+            return Err(format!("`watch` told {watched:?}, not 103 of {call}"));
+        }
+    }
+    Ok(())
+}
+
+pub fn replug(report: &Report) -> Result<(), String> {
+    let rows = [
+        Expect::clean(
+            "replug",
+            &[
+                ("remove_device_from_group", 100),
+                ("group_release", 100),
+                ("add_device_to_group", 100),
+                ("rid_attach", 100),
+            ],
+        ),
+        Expect::clean("rebind", &[("use_default_domain", 100), ("unuse_default_domain", 100)]),
+        Expect::clean("both", &[("add_device_to_group", 3), ("group_release", 3)]),
+    ];
+    expect::phases(report, armed(report.series), &rows)?;
+
+    let transcript = Transcript::read(&report.text);
+    same_count(&transcript, transcript.phase("replug")?, &[("group_release", "iommu_group_release")])?;
+    same_count(&transcript, transcript.phase("rebind")?, &DRIVER)?;
+    let groups = |name| Ok::<_, String>(transcript.phase(name)?.metric("groups{knowledge=\"synced\"}"));
+    let (before, after) = (groups("start")?, groups("both")?);
+    if before == after { Ok(()) } else { Err(format!("{before} groups were known, and {after} in the end")) }
+}
+
+/// The product saw as many calls as ftrace.
+fn same_count(transcript: &Transcript, phase: &Phase, calls: &[(&str, &str)]) -> Result<(), String> {
+    for (hook, function) in calls {
+        let seen = transcript.calls(phase, hook);
+        let counted = phase.counted.get(*function).copied().unwrap_or(0.0);
+        if seen != counted || seen == 0.0 {
+            return Err(format!("{}: {seen} calls of {hook} seen, ftrace counted {counted}", phase.name));
+        }
+    }
+    Ok(())
+}
+
+/// The checks that judge on this kernel.
+fn armed(series: Series) -> &'static [&'static str] {
+    match series {
+        // It keeps no account of PASIDs.
+        Series::V6_1 => &["ownership-stuck", "ownership-leaked", "pasid-table-shared"],
+        Series::V6_12 | Series::V7 => &[
+            "pasid-left-on-release",
+            "ownership-stuck",
+            "ownership-leaked",
+            "attach-imbalance",
+            "pasid-table-shared",
+        ],
+    }
+}

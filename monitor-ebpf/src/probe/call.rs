@@ -175,67 +175,60 @@ pub fn point(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
     emit::emit(context, hook, Phase::Point, &subject(context, access, hook), 0, reads);
 }
 
-/// The programs of a traced function: `call!(Hook, reads, fentry, fexit, kprobe, kretprobe)` for both
-/// ends of it, `call!(Hook, reads, fentry, kprobe)` for its entry alone, and
-/// `call!(return Hook, reads, fexit, kprobe, kretprobe)` for its return alone (a kretprobe has no arguments
-/// any more, so that it needs the entry too).
+/// One program: its kind (which is its ELF section), the name that userspace knows it by, its body.
+macro_rules! program {
+    ($kind:literal, $hook:literal, $context:ident => $body:expr) => {
+        const _: () = {
+            #[unsafe(link_section = $kind)]
+            #[unsafe(export_name = concat!($hook, "_", $kind))]
+            pub fn program($context: *mut core::ffi::c_void) -> i32 {
+                $body;
+                0
+            }
+        };
+    };
+}
+pub(super) use program;
+
+/// The programs of a traced function, by the trampoline and by registers: `call!(both Hook, "name", reads)`
+/// for its entry and its return, `call!(entry …)` and `call!(exit …)` for one of them. The catalogue of
+/// hooks in userspace says the same.
 macro_rules! call {
-    (return $hook:ident, $reads:expr, $fexit:ident, $kprobe:ident, $kretprobe:ident) => {
-        #[aya_ebpf::macros::fexit]
-        pub fn $fexit(context: aya_ebpf::programs::FExitContext) -> i32 {
-            call::returned(context.as_ptr(), Hook::$hook, $reads);
-            0
-        }
-
-        #[aya_ebpf::macros::kprobe]
-        pub fn $kprobe(context: aya_ebpf::programs::ProbeContext) -> u32 {
-            call::begin(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
-            0
-        }
-
-        #[aya_ebpf::macros::kretprobe]
-        pub fn $kretprobe(context: aya_ebpf::programs::RetProbeContext) -> u32 {
-            call::end(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
-            0
-        }
+    (both $hook:ident, $name:literal, $reads:expr) => {
+        call!(named $hook, $name);
+        program!("fentry", $name, context => call::begin(context, Access::Trampoline, Hook::$hook, $reads));
+        program!("fexit", $name, context => call::end(context, Access::Trampoline, Hook::$hook, $reads));
+        call!(registers $hook, $name, $reads);
     };
-    ($hook:ident, $reads:expr, $fentry:ident, $fexit:ident, $kprobe:ident, $kretprobe:ident) => {
-        #[aya_ebpf::macros::fentry]
-        pub fn $fentry(context: aya_ebpf::programs::FEntryContext) -> i32 {
-            call::begin(context.as_ptr(), call::Access::Trampoline, Hook::$hook, $reads);
-            0
-        }
-
-        #[aya_ebpf::macros::fexit]
-        pub fn $fexit(context: aya_ebpf::programs::FExitContext) -> i32 {
-            call::end(context.as_ptr(), call::Access::Trampoline, Hook::$hook, $reads);
-            0
-        }
-
-        #[aya_ebpf::macros::kprobe]
-        pub fn $kprobe(context: aya_ebpf::programs::ProbeContext) -> u32 {
-            call::begin(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
-            0
-        }
-
-        #[aya_ebpf::macros::kretprobe]
-        pub fn $kretprobe(context: aya_ebpf::programs::RetProbeContext) -> u32 {
-            call::end(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
-            0
-        }
+    (exit $hook:ident, $name:literal, $reads:expr) => {
+        call!(named $hook, $name);
+        program!("fexit", $name, context => call::returned(context, Hook::$hook, $reads));
+        // On return the registers hold the arguments no more: the entry has to keep them.
+        call!(registers $hook, $name, $reads);
     };
-    ($hook:ident, $reads:expr, $fentry:ident, $kprobe:ident) => {
-        #[aya_ebpf::macros::fentry]
-        pub fn $fentry(context: aya_ebpf::programs::FEntryContext) -> i32 {
-            call::point(context.as_ptr(), call::Access::Trampoline, Hook::$hook, $reads);
-            0
-        }
-
-        #[aya_ebpf::macros::kprobe]
-        pub fn $kprobe(context: aya_ebpf::programs::ProbeContext) -> u32 {
-            call::point(context.as_ptr(), call::Access::Registers, Hook::$hook, $reads);
-            0
-        }
+    (entry $hook:ident, $name:literal, $reads:expr) => {
+        call!(named $hook, $name);
+        program!("fentry", $name, context => call::point(context, Access::Trampoline, Hook::$hook, $reads));
+        program!("kprobe", $name, context => call::point(context, Access::Registers, Hook::$hook, $reads));
+    };
+    (registers $hook:ident, $name:literal, $reads:expr) => {
+        program!("kprobe", $name, context => call::begin(context, Access::Registers, Hook::$hook, $reads));
+        program!("kretprobe", $name, context => call::end(context, Access::Registers, Hook::$hook, $reads));
+    };
+    (named $hook:ident, $name:literal) => {
+        const _: () = assert!(call::is_name_of(Hook::$hook, $name));
     };
 }
 pub(super) use call;
+
+/// Whether userspace will look for the programs of a hook under this name.
+pub const fn is_name_of(hook: Hook, name: &str) -> bool {
+    let (ours, theirs) = (name.as_bytes(), hook.name().as_bytes());
+    let mut same = ours.len() == theirs.len();
+    let mut at = 0;
+    while same && at < ours.len() {
+        same = ours[at] == theirs[at];
+        at += 1;
+    }
+    same
+}

@@ -9,13 +9,13 @@ use aya_log_ebpf::warn;
 use monitor_ebpf::wire::{Hook, Phase};
 
 use super::{
-    call::{self, call},
+    call::{self, Access, call, program},
     emit::{self, Reads, Subject},
     read,
 };
 
-call!(DeviceRelease, Reads::STACK.and(Reads::ARRAY), device_release_fentry, device_release_kprobe);
-call!(GroupRelease, Reads::STACK.and(Reads::ARRAY), group_release_fentry, group_release_kprobe);
+call!(entry DeviceRelease, "device_release", Reads::STACK.and(Reads::ARRAY));
+call!(entry GroupRelease, "group_release", Reads::STACK.and(Reads::ARRAY));
 
 /// `TP_PROTO(int group_id, struct device *dev)` of `iommu:add_device_to_group` and its twin.
 ///

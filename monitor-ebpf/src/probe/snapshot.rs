@@ -6,17 +6,11 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    EbpfContext,
-    bindings::bpf_pidns_info,
-    helpers::generated::bpf_get_ns_current_pid_tgid,
-    macros::{fentry, kprobe},
-    programs::{FEntryContext, ProbeContext},
-};
+use aya_ebpf::{bindings::bpf_pidns_info, helpers::generated::bpf_get_ns_current_pid_tgid};
 use monitor_ebpf::wire::{Hook, Process};
 
 use super::{
-    call::{self, Access},
+    call::{self, Access, program},
     emit::Reads,
     read,
 };
@@ -44,22 +38,14 @@ fn look(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
 }
 
 macro_rules! look {
-    ($hook:ident, $reads:expr, $fentry:ident, $kprobe:ident) => {
-        #[fentry]
-        pub fn $fentry(context: FEntryContext) -> i32 {
-            look(context.as_ptr(), Access::Trampoline, Hook::$hook, $reads);
-            0
-        }
-
-        #[kprobe]
-        pub fn $kprobe(context: ProbeContext) -> u32 {
-            look(context.as_ptr(), Access::Registers, Hook::$hook, $reads);
-            0
-        }
+    ($hook:ident, $name:literal, $reads:expr) => {
+        const _: () = assert!(call::is_name_of(Hook::$hook, $name));
+        program!("fentry", $name, context => look(context, Access::Trampoline, Hook::$hook, $reads));
+        program!("kprobe", $name, context => look(context, Access::Registers, Hook::$hook, $reads));
     };
 }
 
-look!(SnapshotGroup, Reads::ARRAY, snapshot_group_fentry, snapshot_group_kprobe);
-look!(SnapshotIntel, Reads::ARRAY.and(Reads::VTD_TABLE), snapshot_intel_fentry, snapshot_intel_kprobe);
-look!(SnapshotAmd, Reads::ARRAY, snapshot_amd_fentry, snapshot_amd_kprobe);
-look!(SnapshotDma, Reads::ARRAY, snapshot_dma_fentry, snapshot_dma_kprobe);
+look!(SnapshotGroup, "snapshot_group", Reads::ARRAY);
+look!(SnapshotIntel, "snapshot_intel", Reads::ARRAY.and(Reads::VTD_TABLE));
+look!(SnapshotAmd, "snapshot_amd", Reads::ARRAY);
+look!(SnapshotDma, "snapshot_dma", Reads::ARRAY);

@@ -16,7 +16,7 @@ pub enum Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ends {
     Entry,
-    Return,
+    Exit,
     Both,
 }
 
@@ -30,7 +30,7 @@ pub struct Row {
     pub since: &'static str,
 }
 
-const fn call(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
+const fn both(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
     Row { hook, target: Target::Call { symbols, ends: Ends::Both }, since }
 }
 
@@ -38,8 +38,8 @@ const fn entry(hook: Hook, symbols: &'static [&'static str], since: &'static str
     Row { hook, target: Target::Call { symbols, ends: Ends::Entry }, since }
 }
 
-const fn returns(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
-    Row { hook, target: Target::Call { symbols, ends: Ends::Return }, since }
+const fn exit(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
+    Row { hook, target: Target::Call { symbols, ends: Ends::Exit }, since }
 }
 
 const fn tracepoint(hook: Hook, name: &'static str, since: &'static str) -> Row {
@@ -52,33 +52,33 @@ pub const CATALOGUE: &[Row] = &[
     tracepoint(Hook::DeviceRemove, "remove_device_from_group", ""),
     entry(Hook::DeviceRelease, &["iommu_deinit_device", "iommu_release_device"], ""),
     entry(Hook::GroupRelease, &["iommu_group_release"], ""),
-    call(Hook::RidAttach, &["__iommu_attach_device"], ""),
-    call(Hook::AttachDevice, &["iommu_attach_device"], ""),
-    call(Hook::DetachDevice, &["iommu_detach_device"], ""),
-    call(Hook::AttachGroup, &["iommu_attach_group"], ""),
-    call(Hook::DetachGroup, &["iommu_detach_group"], ""),
-    call(Hook::AttachGroupHandle, &["iommu_attach_group_handle"], "from 6.11"),
-    call(Hook::DetachGroupHandle, &["iommu_detach_group_handle"], "from 6.11"),
-    call(Hook::ReplaceGroupHandle, &["iommu_replace_group_handle"], "from 6.11"),
-    call(Hook::ReplaceGroupDomain, &["iommu_group_replace_domain"], "6.6 to 6.14"),
-    call(Hook::ClaimGroup, &["iommu_group_claim_dma_owner"], "from 5.19"),
-    call(Hook::ReleaseGroup, &["iommu_group_release_dma_owner"], "from 5.19"),
-    call(Hook::ClaimDevice, &["iommu_device_claim_dma_owner"], "from 6.2"),
-    call(Hook::ReleaseDevice, &["iommu_device_release_dma_owner"], "from 6.2"),
-    call(Hook::UseDefault, &["iommu_device_use_default_domain"], "from 5.19"),
-    call(Hook::UnuseDefault, &["iommu_device_unuse_default_domain"], "from 5.19"),
-    call(Hook::ReleaseLocked, &["__iommu_release_dma_ownership"], "from 6.2"),
-    call(Hook::PasidAttach, &["iommu_attach_device_pasid"], "from 6.2"),
-    call(Hook::PasidReplace, &["iommu_replace_device_pasid"], "from 6.15"),
-    call(Hook::PasidDetach, &["iommu_detach_device_pasid"], "from 6.2"),
-    call(Hook::SvaBind, &["iommu_sva_bind_device"], ""),
-    call(Hook::SvaUnbind, &["iommu_sva_unbind_device"], ""),
-    returns(Hook::VtdSetupFirst, &["intel_pasid_setup_first_level"], "with CONFIG_INTEL_IOMMU"),
-    returns(Hook::VtdSetupSecond, &["intel_pasid_setup_second_level"], "with CONFIG_INTEL_IOMMU"),
-    returns(Hook::VtdSetupPassThrough, &["intel_pasid_setup_pass_through"], "with CONFIG_INTEL_IOMMU"),
-    returns(Hook::VtdSetupNested, &["intel_pasid_setup_nested"], "from 6.8, with CONFIG_INTEL_IOMMU"),
-    call(Hook::VtdTearDown, &["intel_pasid_tear_down_entry"], "with CONFIG_INTEL_IOMMU"),
-    returns(Hook::VtdTableAlloc, &["intel_pasid_alloc_table"], "with CONFIG_INTEL_IOMMU"),
+    both(Hook::RidAttach, &["__iommu_attach_device"], ""),
+    exit(Hook::AttachDevice, &["iommu_attach_device"], ""),
+    exit(Hook::DetachDevice, &["iommu_detach_device"], ""),
+    exit(Hook::AttachGroup, &["iommu_attach_group"], ""),
+    exit(Hook::DetachGroup, &["iommu_detach_group"], ""),
+    exit(Hook::AttachGroupHandle, &["iommu_attach_group_handle"], "from 6.11"),
+    exit(Hook::DetachGroupHandle, &["iommu_detach_group_handle"], "from 6.11"),
+    exit(Hook::ReplaceGroupHandle, &["iommu_replace_group_handle"], "from 6.11"),
+    exit(Hook::ReplaceGroupDomain, &["iommu_group_replace_domain"], "6.6 to 6.14"),
+    both(Hook::ClaimGroup, &["iommu_group_claim_dma_owner"], "from 5.19"),
+    both(Hook::ReleaseGroup, &["iommu_group_release_dma_owner"], "from 5.19"),
+    both(Hook::ClaimDevice, &["iommu_device_claim_dma_owner"], "from 6.2"),
+    both(Hook::ReleaseDevice, &["iommu_device_release_dma_owner"], "from 6.2"),
+    both(Hook::UseDefault, &["iommu_device_use_default_domain"], "from 5.19"),
+    both(Hook::UnuseDefault, &["iommu_device_unuse_default_domain"], "from 5.19"),
+    both(Hook::ReleaseLocked, &["__iommu_release_dma_ownership"], "from 6.2"),
+    both(Hook::PasidAttach, &["iommu_attach_device_pasid"], "from 6.2"),
+    both(Hook::PasidReplace, &["iommu_replace_device_pasid"], "from 6.15"),
+    both(Hook::PasidDetach, &["iommu_detach_device_pasid"], "from 6.2"),
+    exit(Hook::SvaBind, &["iommu_sva_bind_device"], ""),
+    both(Hook::SvaUnbind, &["iommu_sva_unbind_device"], ""),
+    exit(Hook::VtdSetupFirst, &["intel_pasid_setup_first_level"], "with CONFIG_INTEL_IOMMU"),
+    exit(Hook::VtdSetupSecond, &["intel_pasid_setup_second_level"], "with CONFIG_INTEL_IOMMU"),
+    exit(Hook::VtdSetupPassThrough, &["intel_pasid_setup_pass_through"], "with CONFIG_INTEL_IOMMU"),
+    exit(Hook::VtdSetupNested, &["intel_pasid_setup_nested"], "from 6.8, with CONFIG_INTEL_IOMMU"),
+    both(Hook::VtdTearDown, &["intel_pasid_tear_down_entry"], "with CONFIG_INTEL_IOMMU"),
+    exit(Hook::VtdTableAlloc, &["intel_pasid_alloc_table"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::VtdTableFree, &["intel_pasid_free_table"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::SnapshotGroup, &["iommu_get_group_resv_regions"], ""),
     entry(Hook::SnapshotIntel, &["intel_iommu_get_resv_regions"], "with CONFIG_INTEL_IOMMU"),

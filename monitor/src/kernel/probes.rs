@@ -93,7 +93,12 @@ pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Pro
     }
     host::may_attach()?;
     let started = Instant::now();
-    let types = kernel_types()?;
+    // The loader reads the kernel's types for itself; on a slow machine that takes its time, so side by side.
+    let (types, loader) = std::thread::scope(|scope| {
+        let loader = scope.spawn(loader);
+        (kernel_types(), loader.join())
+    });
+    let (types, mut loader) = (types?, loader.unwrap_or_default());
     let symbols: Vec<&str> = CATALOGUE.iter().filter_map(|row| Some(resolve(&types, row)?.0)).collect();
     let loader_btf = LoaderBtf::parse(&types.skeleton(&symbols), Endianness::default())
         .map_err(|_| Error::Btf { source: btf::Error::Malformed("the loader can't read it") })?;
@@ -106,7 +111,7 @@ pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Pro
     });
     let types_done = Instant::now();
     let own_process = host::own_process().map_err(|source| Error::Namespace { source })?;
-    let mut ebpf = EbpfLoader::new()
+    let mut ebpf = loader
         .btf(Some(&loader_btf))
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("LAYOUT", layout.as_bytes(), true)
@@ -134,6 +139,12 @@ pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Pro
         programs: object_done.elapsed(),
     };
     Ok(Probes { ebpf, coverage, timing })
+}
+
+/// A loader that has found out what this kernel can do.
+fn loader() -> EbpfLoader<'static> {
+    aya::features();
+    EbpfLoader::new()
 }
 
 /// What would be hooked on a kernel with these types, without attaching: the symbol of each call.
@@ -248,7 +259,7 @@ fn by_fentry(programs: &mut Programs, btf: &LoaderBtf, symbol: &str, ends: Ends)
         program.load(symbol, btf)?;
         program.attach()?;
     }
-    if ends != Ends::Return {
+    if ends != Ends::Exit {
         let program: &mut FEntry = programs.get("fentry")?;
         program.load(symbol, btf)?;
         program.attach()?;

@@ -68,7 +68,9 @@ struct Pages {
 
 impl web::Source for Pages {
     fn ready(&self) -> Result<(), String> {
-        let wait = |left: Duration| format!("{} ms more: calls from before may still be under way", left.as_millis());
+        let wait = |left: Duration| {
+            format!("{} ms more: calls from before may still be under way", left.as_millis())
+        };
         live::lock(&self.live).ready().map_err(wait)
     }
 

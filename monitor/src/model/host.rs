@@ -140,8 +140,9 @@ impl Host {
         let seen = event.group.as_ref()?;
         match self.groups.get(&seen.key) {
             Some(known) if known.id == seen.id => return Some(seen.key),
-            // Its number may be what could not be read.
-            known if event.incomplete => return known.map(|known| known.key),
+            // Its number may be what could not be read: that drops nobody.
+            Some(known) if event.incomplete => return Some(known.key),
+            None if event.incomplete && self.ids.contains_key(&seen.id) => return None,
             _ => {}
         }
         // The address or the number is used again: the old group went unseen.

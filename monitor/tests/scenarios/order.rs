@@ -160,3 +160,65 @@ fn a_call_that_never_returns_makes_its_group_unknown_in_the_end() {
     rig.idle(20_000_000_000);
     assert_eq!(rig.watcher.unknown_groups(), [7]);
 }
+
+/// The begin of the attach was missed. Its return shows that it may have met the detach, before or after the
+/// detach has returned.
+#[test]
+fn a_call_whose_begin_was_missed_may_have_met_those_around_it() {
+    for era in Era::WITH_PASIDS {
+        for attach_returns_first in [false, true] {
+            let mut rig = Rig::new(era);
+            let mut detaching = rig.kernel.begin(&other(), detach(5));
+            let mut attaching = rig.kernel.begin(&driver(), attach(5));
+            rig.kernel.miss(1);
+            rig.kernel.act(&mut attaching);
+            rig.kernel.act(&mut detaching);
+            let order = if attach_returns_first { [attaching, detaching] } else { [detaching, attaching] };
+            for running in order {
+                rig.kernel.end(running);
+            }
+            rig.watch();
+            rig.expect_silence();
+        }
+    }
+}
+
+/// No hook could read the array: only the calls tell, and these two could have come in either order.
+#[test]
+fn a_pasid_that_two_calls_fought_over_is_in_doubt() {
+    let mut rig = Rig::new(Era::Handles);
+    let mut detaching = rig.kernel.begin(&other(), detach(5));
+    let mut attaching = rig.kernel.begin(&driver(), attach(5));
+    rig.kernel.act(&mut attaching);
+    rig.kernel.act(&mut detaching);
+    rig.kernel.end(detaching);
+    rig.kernel.end(attaching);
+    assert_eq!(rig.kernel.call(&driver(), attach(5)), 0);
+    rig.kernel.log.iter_mut().for_each(|event| event.array = None);
+    rig.watch();
+    rig.expect_silence();
+}
+
+#[test]
+fn while_calls_overlap_who_owns_the_group_is_unknown() {
+    let mut rig = Rig::new(Era::Handles);
+    let mut binding = rig.kernel.begin(&other(), Call::Use { device: NIC });
+    rig.calls(&driver(), [Call::Use { device: NVME }]);
+    assert_eq!(rig.watcher.groups()[0].owner_cnt, None);
+    rig.kernel.act(&mut binding);
+    rig.kernel.end(binding);
+    rig.watch();
+    assert_eq!(rig.watcher.groups()[0].owner_cnt, Some(2));
+}
+
+/// A replace that no hook showed. The array and the model disagree, and one of them is wrong.
+#[test]
+fn where_the_array_and_the_model_disagree_nothing_is_claimed() {
+    let mut rig = Rig::new(Era::Tagged);
+    rig.calls(&driver(), [attach(5)]);
+    rig.kernel.call(&other(), Call::Replace { device: NVME, pasid: 5, domain: D2 });
+    rig.kernel.miss(1);
+    rig.kernel.miss(0);
+    rig.calls(&driver(), [detach(5)]);
+    rig.expect_silence();
+}

@@ -150,6 +150,41 @@ fn a_sharing_is_still_known_after_a_loss() {
     rig.expect(&[shared()]);
 }
 
+#[test]
+fn a_sharing_that_was_found_before_a_loss_was_told_waits_for_the_next_reading() {
+    let mut rig = Rig::new(Era::Handles);
+    alias(&mut rig);
+    rig.kernel.snapshot_all();
+    for event in std::mem::take(&mut rig.kernel.log) {
+        rig.feed(event);
+    }
+    let now = rig.kernel.now;
+    rig.reports.extend(rig.watcher.loss(monitor::watcher::Stage::Queue, 3, now));
+    rig.idle(1);
+    assert_eq!(rig.raised(), []);
+    rig.kernel.snapshot_all();
+    rig.watch();
+    rig.expect(&[shared()]);
+}
+
+/// The removal of a device got lost, and its table is another's now.
+#[test]
+fn after_a_loss_a_table_is_known_only_if_it_is_read_again() {
+    let mut rig = Rig::new(Era::Handles);
+    let table = rig.kernel.groups[&7].devices[1].table;
+    rig.kernel.unplug(NIC);
+    let lost = rig.kernel.log.len() as u64;
+    rig.kernel.log.clear();
+    let now = rig.kernel.now;
+    rig.reports.extend(rig.watcher.ring_drops(lost, now));
+    let mut late = rig.kernel.device("0000:02:00.0");
+    late.table = table;
+    rig.kernel.plug(7, late);
+    rig.kernel.snapshot_all();
+    rig.watch();
+    rig.expect_silence();
+}
+
 fn inventory(iommu_driver: &str) -> Inventory {
     let device = DeviceEntry {
         name: NVME.into(),

@@ -112,15 +112,41 @@ fn after_a_loss_every_group_is_unknown_until_it_is_read_again() {
 
 #[test]
 fn a_call_that_was_under_way_at_a_loss_is_not_judged() {
-    let mut rig = Rig::new(Era::Handles);
-    let mut running = rig.kernel.begin(&driver(), detach(5, D1));
-    rig.watch();
-    let now = rig.kernel.now;
-    rig.reports.extend(rig.watcher.loss(Stage::Queue, 1, now));
-    rig.kernel.act(&mut running);
-    rig.kernel.end(running);
-    rig.watch();
-    rig.expect(&[]);
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(6, D1)]);
+        for (task, call) in [(driver(), detach(5, D1)), (vfio(), Call::Release { group: 7 })] {
+            let mut running = rig.kernel.begin(&task, call);
+            rig.watch();
+            let now = rig.kernel.now;
+            rig.reports.extend(rig.watcher.loss(Stage::Queue, 1, now));
+            rig.kernel.snapshot_all();
+            rig.kernel.act(&mut running);
+            rig.kernel.end(running);
+            rig.watch();
+        }
+        rig.expect(&[]);
+    }
+}
+
+#[test]
+fn a_call_that_is_under_way_since_before_a_loss_still_meets_others() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.calls(&driver(), [attach(5, D1)]);
+        let mut detaching = rig.kernel.begin(&driver(), detach(5, D1));
+        rig.watch();
+        let now = rig.kernel.now;
+        rig.reports.extend(rig.watcher.loss(Stage::Queue, 1, now));
+        rig.bootstrap();
+        let mut attaching = rig.kernel.begin(&vfio(), attach(5, D2));
+        rig.kernel.act(&mut detaching);
+        rig.kernel.act(&mut attaching);
+        assert_eq!(rig.kernel.end(attaching), 0);
+        rig.watch();
+        rig.kernel.end(detaching);
+        rig.expect(&[]);
+    }
 }
 
 /// Its own readings show the leftover; but nobody knows what else is under way.
@@ -300,4 +326,26 @@ fn a_loss_that_is_told_before_the_ring_was_found_empty_takes_findings_back() {
         rig.reports.extend(reports);
         rig.expect(&[]);
     }
+}
+
+#[test]
+fn a_torn_reading_takes_nothing_away_and_syncs_nothing() {
+    let mut rig = Rig::unwatched(Era::Handles);
+    let tear = |rig: &mut Rig| {
+        for event in &mut rig.kernel.log {
+            event.incomplete = true;
+            event.array.as_mut().expect("read").entries.clear();
+        }
+        rig.watch();
+    };
+    rig.kernel.snapshot_all();
+    tear(&mut rig);
+    assert_eq!(rig.watcher.unknown_groups(), [7]);
+    rig.bootstrap();
+    rig.calls(&driver(), [attach(5, D1)]);
+    rig.kernel.snapshot_all();
+    tear(&mut rig);
+    let pasids = rig.watcher.groups()[0].pasids.clone().expect("known");
+    assert_eq!(pasids.len(), 1);
+    assert!(pasids[0].attached_by.is_some());
 }

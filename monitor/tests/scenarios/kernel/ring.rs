@@ -61,6 +61,16 @@ impl Kernel {
         self.log.push(event);
     }
 
+    /// The program that should have made the record at this place did not run: not even the sequence of its
+    /// CPU shows it.
+    pub fn miss(&mut self, index: usize) {
+        let missed = self.log.remove(index);
+        for event in self.log.iter_mut().skip(index).filter(|event| event.cpu == missed.cpu) {
+            event.sequence -= 1;
+        }
+        *self.sequences.entry(missed.cpu).or_default() -= 1;
+    }
+
     /// The record at this place of the ring was reserved, and is filled only now: what it read of its group
     /// is of this moment.
     pub fn fill_late(&mut self, index: usize) {

@@ -12,7 +12,9 @@ use crate::event::Event;
 use crate::inventory::Inventory;
 use crate::model::{Group, Host, Names, Transition};
 
-pub use counters::{Calls, Counters, LATENCY_BOUNDS, Latency, Resync, Stage, errno_name};
+pub use counters::{
+    Calls, Counters, ERRNOS, LATENCY_BOUNDS, Latency, OTHER_ERRNO, Resync, Stage, errno_name,
+};
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report};
 
 /// What a run watches, and where.

@@ -8,7 +8,9 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use crate::check::CheckState;
 use crate::coverage::HookState;
-use crate::watcher::{Calls, GroupState, Knowledge, LATENCY_BOUNDS, Resync, Stage, Watcher};
+use crate::watcher::{
+    Calls, ERRNOS, GroupState, Knowledge, LATENCY_BOUNDS, OTHER_ERRNO, Resync, Stage, Watcher,
+};
 
 /// What is said of the program itself.
 #[derive(Clone, Debug, Default)]
@@ -280,8 +282,10 @@ fn device_info(scrape: &Scrape<'_>) -> Vec<Sample> {
     samples.collect()
 }
 
+/// Every errno of the closed set, from 0 on: the first failure would else be a new series, which no rate sees.
 fn failures(calls: &Calls) -> Vec<Sample> {
-    calls.failures.iter().map(|(errno, &count)| sample([errno], count as f64)).collect()
+    let names = ERRNOS.iter().map(|(_, name)| *name).chain([OTHER_ERRNO]);
+    names.map(|name| sample([name], calls.failures.get(name).copied().unwrap_or(0) as f64)).collect()
 }
 
 fn events_total(scrape: &Scrape<'_>) -> Vec<Sample> {

@@ -157,27 +157,33 @@ impl Counters {
     }
 }
 
-/// The name of an errno; a closed set of those that the IOMMU's calls return, else `other`.
+/// The errnos that the IOMMU's calls return, by number; every other is [`OTHER_ERRNO`].
+pub const ERRNOS: [(u32, &str); 18] = [
+    (1, "EPERM"),
+    (2, "ENOENT"),
+    (4, "EINTR"),
+    (5, "EIO"),
+    (11, "EAGAIN"),
+    (12, "ENOMEM"),
+    (14, "EFAULT"),
+    (16, "EBUSY"),
+    (17, "EEXIST"),
+    (19, "ENODEV"),
+    (22, "EINVAL"),
+    (28, "ENOSPC"),
+    (34, "ERANGE"),
+    (75, "EOVERFLOW"),
+    (95, "EOPNOTSUPP"),
+    (110, "ETIMEDOUT"),
+    (517, "EPROBE_DEFER"),
+    (524, "ENOTSUPP"),
+];
+
+/// What all other errnos are counted as: the set of names is closed.
+pub const OTHER_ERRNO: &str = "other";
+
+/// The name of an errno, as the metrics label it.
 pub fn errno_name(ret: i32) -> &'static str {
-    match ret.unsigned_abs() {
-        1 => "EPERM",
-        2 => "ENOENT",
-        4 => "EINTR",
-        5 => "EIO",
-        11 => "EAGAIN",
-        12 => "ENOMEM",
-        14 => "EFAULT",
-        16 => "EBUSY",
-        17 => "EEXIST",
-        19 => "ENODEV",
-        22 => "EINVAL",
-        28 => "ENOSPC",
-        34 => "ERANGE",
-        75 => "EOVERFLOW",
-        95 => "EOPNOTSUPP",
-        110 => "ETIMEDOUT",
-        517 => "EPROBE_DEFER",
-        524 => "ENOTSUPP",
-        _ => "other",
-    }
+    let known = ERRNOS.iter().find(|(number, _)| *number == ret.unsigned_abs());
+    known.map_or(OTHER_ERRNO, |(_, name)| name)
 }

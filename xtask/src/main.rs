@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod build;
 mod demo;
+mod docs;
 mod ebpf;
 mod fetch;
 mod log;
@@ -28,6 +29,8 @@ enum Command {
     BuildEbpf,
     /// Show a violation, from nothing: set up, build, boot, misbehave, explain
     Demo,
+    /// Write the pages and rules that come out of the checks and metrics
+    Docs(docs::Arguments),
     /// Bring QEMU and the kernels into the cache, and say what is there
     Fetch,
     /// Install what the builds need (as root on Debian), or say what is missing
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::BuildEbpf => ebpf::build().map(|_| ExitCode::SUCCESS),
         Command::Demo => demo::run(),
+        Command::Docs(arguments) => docs::run(&arguments),
         Command::Fetch => fetch::run().map(done),
         Command::Setup => setup::ensure_all().map(done),
         Command::Test(arguments) => test::run(&arguments),

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use testbed::{Scenario, Series, matrix, scenario};
 
 use crate::log::{self, Log};
-use crate::{build, ebpf, paths, setup};
+use crate::{build, docs, ebpf, paths, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -34,12 +34,13 @@ struct Step {
     run: fn(&Arguments, &Log) -> Result<Tally>,
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "setup", title: "what the machine must have", run: set_up },
     Step { name: "fmt", title: "formatting", run: fmt },
     Step { name: "ebpf", title: "the eBPF object", run: build_ebpf },
     Step { name: "clippy", title: "lints", run: clippy },
     Step { name: "unit", title: "tests on the host", run: unit_tests },
+    Step { name: "docs", title: "pages and rules that are written from the code", run: pages },
     Step { name: "licences", title: "licences and bans", run: licences },
     Step { name: "static", title: "the static release build", run: static_build },
     Step { name: "vm", title: "scenarios on real kernels", run: scenarios },
@@ -224,6 +225,10 @@ fn tell(verdict: &matrix::Verdict) {
             println!("           {}", log.display());
         }
     }
+}
+
+fn pages(_: &Arguments, log: &Log) -> Result<Tally> {
+    log.run(&mut docs::command(true)).map(Tally::of)
 }
 
 /// Rules are files with `groups:`, their tests files with `rule_files:`.

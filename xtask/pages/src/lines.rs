@@ -1,0 +1,116 @@
+//! The page on the JSON lines: each kind with its fields, as the schema tells them, and a sample, as the
+//! tests of the product have it.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::Page;
+use crate::schema::Schema;
+
+const SCHEMA: &str = "docs/schema.json";
+/// What the watcher wrote in a test: the golden file that its JSON is held against.
+const SAMPLES: &str = "monitor/tests/golden/story.jsonl";
+
+/// What every line has; told once.
+const COMMON: [&str; 6] = ["v", "kind", "ts", "mono_ns", "host", "kernel"];
+/// Parts that several kinds have, each with its own table.
+const PARTS: [&str; 5] = ["domain", "actor", "attachment", "step", "value"];
+
+pub fn page(root: &Path) -> Result<Page> {
+    let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("can't read {path}"));
+    let schema = Schema::new(serde_json::from_str(&read(SCHEMA)?).with_context(|| SCHEMA.to_owned())?);
+    let samples = read(SAMPLES)?;
+    let samples: Vec<Value> = samples
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .with_context(|| SAMPLES.to_owned())?;
+    for (number, sample) in samples.iter().enumerate() {
+        let kind = sample["kind"].as_str().unwrap_or_default();
+        let faults = schema.faults(sample, schema.definition(kind), kind);
+        if !faults.is_empty() {
+            bail!("{SAMPLES}, line {}, against {SCHEMA}: {}", number + 1, faults.join("; "));
+        }
+    }
+    Ok(Page { path: "docs/json.md".into(), text: text(&schema, &samples)? })
+}
+
+fn text(schema: &Schema, samples: &[Value]) -> Result<String> {
+    let mut text = String::from(
+        "# The JSON lines\n\n`iommu-watch daemon` writes one JSON object a line to stdout; so does `watch --format \
+         json`, with the events as\nwell. [schema.json](schema.json) is their JSON Schema. More fields may be added; \
+         one that changes its meaning or\ngoes raises `v`. The samples are from the golden files of the tests, and \
+         broken into lines here.\n\n## What every line has\n",
+    );
+    let first = schema.definition(schema.kinds().first().copied().unwrap_or_default());
+    text.push_str(&fields(schema, first, |name| COMMON.contains(&name)));
+    for kind in schema.kinds() {
+        let definition = schema.definition(kind);
+        let _ = write!(text, "\n## {kind}\n{}\n\n", words(definition));
+        text.push_str(&fields(schema, definition, |name| !COMMON.contains(&name)));
+        let Some(sample) = samples.iter().find(|sample| sample["kind"] == kind) else {
+            bail!("{SAMPLES} has no line of kind `{kind}`");
+        };
+        let _ = write!(text, "\n```json\n{}\n```\n", serde_json::to_string_pretty(sample)?);
+    }
+    text.push_str("\n## Parts\n");
+    for part in PARTS {
+        let _ = write!(text, "\n### {part}\n{}\n\n", words(schema.definition(part)));
+        text.push_str(&fields(schema, schema.definition(part), |_| true));
+    }
+    let _ = write!(text, "\n---\nWritten by `cargo xtask docs` from `{SCHEMA}` and `{SAMPLES}`.\n");
+    Ok(text)
+}
+
+/// The fields of an object as a table.
+fn fields(schema: &Schema, definition: &Value, wanted: impl Fn(&str) -> bool) -> String {
+    let mut text = String::from("| field | is | |\n|---|---|---|\n");
+    // In the order of `required`, which names them all: a map of serde_json is sorted.
+    let names = definition["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    for name in names.filter(|name| wanted(name)) {
+        let field = &definition["properties"][name];
+        let meaning = match words(field) {
+            "" => words(schema.resolve(field)),
+            meaning => meaning,
+        };
+        let _ = writeln!(text, "| `{name}` | {} | {meaning} |", shape(schema, field));
+    }
+    text
+}
+
+fn words(schema: &Value) -> &str {
+    schema["description"].as_str().unwrap_or_default()
+}
+
+/// What a field is, in a word or two.
+fn shape(schema: &Schema, field: &Value) -> String {
+    if let Some(part) = PARTS.iter().find(|part| field["$ref"] == format!("#/$defs/{part}")) {
+        return format!("[{part}](#{part})");
+    }
+    let field = schema.resolve(field);
+    if let Some(all) = field["oneOf"].as_array() {
+        return all.iter().map(|one| shape(schema, one)).collect::<Vec<_>>().join(" or ");
+    }
+    if let Some(all) = field["enum"].as_array() {
+        return all.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
+    }
+    if !field["const"].is_null() {
+        return format!("`{}`", field["const"]);
+    }
+    let types: Vec<&str> = match &field["type"] {
+        Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+        name => name.as_str().into_iter().collect(),
+    };
+    let types: Vec<String> = types
+        .into_iter()
+        .map(|name| match name {
+            "array" => format!("list of {}", shape(schema, &field["items"])),
+            name => name.to_owned(),
+        })
+        .collect();
+    if types.is_empty() { "any".into() } else { types.join(" or ") }
+}

@@ -26,7 +26,7 @@ pub fn run(global: &Global) -> Result<u8> {
     if global.output.is_some() && global.format != Some(Format::Prom) {
         bail!("--output is for --format prom; for text and JSON redirect stdout");
     }
-    let probes = probes::attach(global.log_level(), snapshot::is_needed)?;
+    let probes = probes::attach(&global.plan(snapshot::is_needed))?;
     let (mut live, _) = Live::start(probes, global.options())?;
     host::drop_privileges()?;
     // What was asked for at the start and did not fit the ring is asked for once more.

@@ -27,7 +27,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // First what fails at once, then what takes its time. Who asks meanwhile waits in the queue.
     let listener = runtime.block_on(web::bind(arguments.listen))?;
-    let probes = probes::attach(global.log_level(), |_| true)?;
+    let probes = probes::attach(&global.plan(|_| true))?;
     let (attached, there) = doctor::count(&probes.coverage);
     let timing = probes.timing;
     let (live, first) = Live::start(probes, global.options())?;

@@ -31,7 +31,7 @@ struct Findings {
 pub fn run(global: &Global) -> Result<u8> {
     // The probes are let go at once: this only asks.
     let attached =
-        probes::attach(global.log_level(), |_| true).map(|probes| (probes.coverage.clone(), probes.timing));
+        probes::attach(&global.plan(|_| true)).map(|probes| (probes.coverage.clone(), probes.timing));
     let findings = Findings {
         identity: host::identity(),
         lockdown: host::lockdown(),

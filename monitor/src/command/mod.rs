@@ -11,10 +11,14 @@ mod watch;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use monitor_ebpf::wire::Hook;
 
 use crate::{
     check as registry,
-    kernel::host,
+    kernel::{
+        host,
+        probes::{Means, Plan},
+    },
     watcher::{Filter, Options},
 };
 
@@ -77,6 +81,9 @@ struct Global {
     /// Colour the text
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     color: Color,
+    /// Attach by kprobes and raw tracepoints only, for a kernel whose trampolines (fentry) can't be used
+    #[arg(long, global = true)]
+    no_trampolines: bool,
     /// Say more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -102,13 +109,15 @@ impl Global {
         }
     }
 
-    /// The level of the eBPF programs' own diagnostics.
-    fn log_level(&self) -> aya_log::Level {
-        match self.verbose {
+    /// What to attach for a command that wants these hooks.
+    fn plan(&self, wanted: fn(Hook) -> bool) -> Plan {
+        let log_level = match self.verbose {
             0 => aya_log::Level::Warn,
             1 => aya_log::Level::Info,
             _ => aya_log::Level::Debug,
-        }
+        };
+        let means = if self.no_trampolines { Means::NoTrampolines } else { Means::Best };
+        Plan { wanted, means, log_level }
     }
 }
 

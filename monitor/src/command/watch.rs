@@ -17,7 +17,7 @@ use super::{
 
 pub fn run(global: &Global, arguments: &WatchArguments) -> Result<u8> {
     let options = Options { events: true, ..global.options() };
-    let probes = probes::attach(global.log_level(), |_| true)?;
+    let probes = probes::attach(&global.plan(|_| true))?;
     let (live, first) = Live::start(probes, options)?;
     host::drop_privileges()?;
     if !global.quiet {

@@ -74,21 +74,37 @@ impl fmt::Display for Timing {
     }
 }
 
-/// Whether this binary carries an eBPF object.
-pub fn has_object() -> bool {
-    !OBJECT.is_empty()
-}
-
 /// What the running kernel's BTF says, for those who only ask.
 pub fn kernel_types() -> Result<Btf, Error> {
     let bytes = std::fs::read(btf::VMLINUX).map_err(|source| Error::NoBtf { source })?;
     Btf::parse(bytes).map_err(|source| Error::Btf { source })
 }
 
-/// Attaches the hooks that are wanted and that this kernel has. `log_level` is that of the programs' own
-/// diagnostics.
-pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Probes, Error> {
-    if !has_object() {
+/// What to attach, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub wanted: fn(Hook) -> bool,
+    pub means: Means,
+    /// Of the programs' own diagnostics.
+    pub log_level: aya_log::Level,
+}
+
+/// By what means hooks may be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// The best that works: the whole ladder.
+    Best,
+    /// Its lower rungs only, for a kernel whose trampolines can't be used.
+    NoTrampolines,
+}
+
+/// Attaches the hooks that are wanted and that this kernel has.
+pub fn attach(plan: &Plan) -> Result<Probes, Error> {
+    attach_object(OBJECT, plan)
+}
+
+fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
+    if object.is_empty() {
         return Err(Error::NoObject);
     }
     host::may_attach()?;
@@ -117,13 +133,13 @@ pub fn attach(log_level: aya_log::Level, wanted: fn(Hook) -> bool) -> Result<Pro
         .override_global("LAYOUT", layout.as_bytes(), true)
         .override_global("ARGUMENTS", arguments.as_slice().as_bytes(), true)
         .override_global("OWN_PROCESS", own_process.as_bytes(), true)
-        .override_global(aya_log::LEVEL, &(log_level as u8), false)
-        .load(OBJECT)
+        .override_global(aya_log::LEVEL, &(plan.log_level as u8), false)
+        .load(object)
         .map_err(|error| Error::Load(Box::new(error)))?;
     let object_done = Instant::now();
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
-    for (hook, state) in attach_all(&mut ebpf, &loader_btf, &types, wanted) {
+    for (hook, state) in attach_all(&mut ebpf, &loader_btf, &types, plan) {
         coverage.set(hook, state);
     }
     if !Hook::ALL.iter().any(|&hook| coverage.attached(hook)) {
@@ -159,17 +175,12 @@ pub fn resolve(types: &Btf, row: &Row) -> Option<(&'static str, Vec<btf::Paramet
 
 /// Verifying and attaching a hook takes milliseconds, on an emulated machine a tenth of a second: the
 /// rows are dealt out to the CPUs.
-fn attach_all(
-    ebpf: &mut Ebpf,
-    btf: &LoaderBtf,
-    types: &Btf,
-    wanted: fn(Hook) -> bool,
-) -> Vec<(Hook, HookState)> {
+fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf, plan: &Plan) -> Vec<(Hook, HookState)> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
     let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
     let mut shares: Vec<Vec<(&Row, Programs)>> = Vec::new();
     shares.resize_with(workers, Vec::new);
-    for (index, row) in CATALOGUE.iter().filter(|row| wanted(row.hook)).enumerate() {
+    for (index, row) in CATALOGUE.iter().filter(|row| (plan.wanted)(row.hook)).enumerate() {
         let own = Programs::take(&mut programs, row.hook.name());
         shares[index % workers].push((row, own));
     }
@@ -180,7 +191,7 @@ fn attach_all(
                 scope.spawn(move || {
                     share
                         .into_iter()
-                        .map(|(row, own)| (row.hook, attach_row(own, btf, types, row)))
+                        .map(|(row, own)| (row.hook, attach_row(own, btf, types, row, plan.means)))
                         .collect::<Vec<_>>()
                 })
             })
@@ -218,7 +229,7 @@ impl<'a> Programs<'a> {
 
 type Attempt = fn(&mut Programs, &LoaderBtf, &str, Ends) -> Result<(), ProgramError>;
 
-fn attach_row(mut programs: Programs, btf: &LoaderBtf, types: &Btf, row: &Row) -> HookState {
+fn attach_row(mut programs: Programs, btf: &LoaderBtf, types: &Btf, row: &Row, means: Means) -> HookState {
     let (target, ends, ladder): (_, _, [(Backend, Attempt); 2]) = match row.target {
         Target::Call { ends, .. } => match resolve(types, row) {
             Some((symbol, _)) => (symbol, ends, [(Backend::Fentry, by_fentry), (Backend::Kprobe, by_kprobe)]),
@@ -229,7 +240,8 @@ fn attach_row(mut programs: Programs, btf: &LoaderBtf, types: &Btf, row: &Row) -
         }
     };
     let mut refusal = None;
-    for (backend, attempt) in ladder {
+    let rungs = if means == Means::Best { &ladder[..] } else { &ladder[1..] };
+    for &(backend, attempt) in rungs {
         match attempt(&mut programs, btf, target, ends) {
             Ok(()) => return HookState::Attached { backend },
             // The first refusal tells most: it is of the means that this kernel should have.
@@ -289,4 +301,16 @@ fn by_raw_tp(programs: &mut Programs, _: &LoaderBtf, name: &str, _: Ends) -> Res
     let program: &mut RawTracePoint = programs.get("raw")?;
     program.load()?;
     program.attach(name).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_its_object_it_says_how_to_build_it() {
+        let plan = Plan { wanted: |_| true, means: Means::Best, log_level: aya_log::Level::Warn };
+        let error = attach_object(&[], &plan).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|text| text.contains("cargo xtask build-ebpf")));
+    }
 }

@@ -150,11 +150,10 @@ fn was_last(operation: &Operation) -> bool {
         return true;
     }
     let count = operation.begin.group.and_then(|group| group.ownership).map(|ownership| ownership.count);
-    let last = match operation.hook {
+    match operation.hook {
         Hook::ReleaseGroup => count.is_some_and(|count| count > 0),
         _ => count == Some(1),
-    };
-    last && !operation.overlap.ownership()
+    }
 }
 
 /// What the group was after the release, and whether nothing can have come in between.

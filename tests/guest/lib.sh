@@ -215,6 +215,19 @@ told() {
 	echo "@ exit $?"
 }
 
+# refused COMMAND...: tells what it said on stderr, how much on stdout, and its exit code
+refused() {
+	timeout 60 "$@" >/tmp/refused.output 2>/tmp/refused.errors
+	echo "@ exit $?"
+	sed 's/^/@ said /' /tmp/refused.errors
+	echo "@ output $(wc -c </tmp/refused.output)"
+}
+
+# page NAME KIND: a page of JSON of the daemon, as an object of that kind
+page() {
+	echo "{\"kind\":\"$2\",\"is\":$(wget -q -O - $watch_url/$1)}"
+}
+
 # Lines of the daemon's log that were not told yet.
 tell_log() {
 	tail -c +$((log_told + 1)) $watch_log | grep -v '"kind":"state"'

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::{PerCpuArray, RingBuf, StackTrace},
 };
-use monitor_ebpf::wire::{ABSENT, Hook, Inventory, Operation, Phase, known};
+use monitor_ebpf::wire::{ABSENT, Hook, Inventory, Operation, Phase, count, known};
 
 use super::{
     array,
@@ -22,13 +22,9 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
 
-/// By CPU: 0 the records tried, 1 those the ring had no room for, 2 the calls whose end will be missed.
+/// What each CPU counts, by the indexes of [`count`].
 #[map]
-static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(3, 0);
-
-const TRIED: u32 = 0;
-const NO_ROOM: u32 = 1;
-const NO_CALL: u32 = 2;
+static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(count::LEN, 0);
 
 /// What a call is about, as its arguments say; 0 where it takes no such thing.
 #[derive(Clone, Copy, Default)]
@@ -74,7 +70,7 @@ impl Reads {
 
 /// Adds one to a counter of this CPU and returns what it was.
 #[inline(always)]
-fn count(index: u32) -> u64 {
+fn add_one(index: u32) -> u64 {
     match COUNTS.get_ptr_mut(index) {
         // SAFETY: a per-CPU slot. A program that preempts this one may count the same number twice: a
         // repeated sequence is no gap, so it hides no loss.
@@ -89,7 +85,7 @@ fn count(index: u32) -> u64 {
 
 /// A call began and could not be remembered: its end will be missing.
 pub fn count_lost_call() {
-    count(NO_CALL);
+    add_one(count::NO_CALL);
 }
 
 /// Reports one moment of a call.
@@ -101,10 +97,10 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
     } else {
         -1
     };
-    let sequence = count(TRIED);
+    let sequence = add_one(count::TRIED);
     if reads.has(Reads::ARRAY) {
         let Some(mut slot) = EVENTS.reserve::<Inventory>(0) else {
-            count(NO_ROOM);
+            add_one(count::NO_ROOM);
             return;
         };
         let record = slot.as_mut_ptr();
@@ -122,7 +118,7 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
         slot.submit(0);
     } else {
         let Some(mut slot) = EVENTS.reserve::<Operation>(0) else {
-            count(NO_ROOM);
+            add_one(count::NO_ROOM);
             return;
         };
         let record = slot.as_mut_ptr();

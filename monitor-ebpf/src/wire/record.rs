@@ -45,6 +45,18 @@ pub mod known {
     pub const FAULT: u32 = 1 << 31;
 }
 
+/// The counters of each CPU, by index in their map.
+pub mod count {
+    /// Records that were to be made.
+    pub const TRIED: u32 = 0;
+    /// Records for which the ring had no room.
+    pub const NO_ROOM: u32 = 1;
+    /// Calls that began and could not be remembered, so that their end is missing.
+    pub const NO_CALL: u32 = 2;
+    /// How many counters there are.
+    pub const LEN: u32 = 3;
+}
+
 /// When in a call the record was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -160,7 +172,7 @@ pub struct Operation {
     /// The `struct iommu_sva` of a bond.
     pub handle: u64,
     pub mm: u64,
-    /// What the function returned (`Phase::End`), sign-extended from its C type.
+    /// What the function returned (`Phase::End`), as it stood in the register: of an `int` only the low half counts.
     pub ret: i64,
     pub pasid: u32,
     pub reserved: u32,

@@ -146,7 +146,6 @@ fn default(default_domain: Option<crate::event::Domain>, domain: Key) -> bool {
 fn was_last(operation: &Operation) -> bool {
     let on_entry = match &operation.locked {
         Some(locked) => locked.before.ownership,
-        None if operation.overlap.ownership() => None,
         None => operation.begin.group.and_then(|group| group.ownership),
     };
     let Some(ownership) = on_entry.filter(|ownership| ownership.owner.is_some()) else { return false };

@@ -61,12 +61,27 @@ fn as_text(live: &Live, groups: &[GroupState], output: &Output, quiet: bool) -> 
         lines.extend(groups.iter().map(text::group));
     }
     lines.extend(live.watcher.violations().map(|found| text::violation(found, &context, output.style())));
-    let open = live.watcher.violations().count();
-    lines.push(format!("{} groups read, {open} violations of {}", groups.len(), judged(live).join(", ")));
     if !quiet {
-        lines.push("The other checks need events: run `iommu-watch daemon`, or `watch`.".into());
+        lines.push(summary(live, groups.len()));
     }
-    lines.join("\n") + "\n"
+    lines.iter().fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// What was looked at, what was found, and what this look can't find.
+fn summary(live: &Live, groups: usize) -> String {
+    let found = match live.watcher.violations().count() {
+        1 => "1 violation".to_owned(),
+        count => format!("{count} violations"),
+    };
+    match judged(live).as_slice() {
+        [] => format!(
+            "{groups} groups read; none of the checks can be judged by one look: run `iommu-watch daemon`"
+        ),
+        judged => format!(
+            "{groups} groups read, {found} of {}\nThe other checks need events: run `iommu-watch daemon`, or `watch`.",
+            judged.join(", ")
+        ),
+    }
 }
 
 /// The checks that the state alone decides.

@@ -177,10 +177,21 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("iommu-watch: {}", one_line(&format!("{error:#}")));
+            eprintln!("iommu-watch: {}", one_line(&explain(&error)));
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The error with its causes, each said once: many a message holds its cause already.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Help and version as they are; what is wrong in one line.
@@ -199,4 +210,25 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let inner = anyhow::anyhow!("No such file");
+        assert_eq!(
+            explain(&inner.context("/sys/x: No such file; mount it")),
+            "/sys/x: No such file; mount it"
+        );
+        let inner = anyhow::anyhow!("No such file");
+        assert_eq!(explain(&inner.context("--output /x")), "--output /x: No such file");
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

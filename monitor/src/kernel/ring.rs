@@ -6,6 +6,7 @@ use std::{
 };
 
 use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use monitor_ebpf::wire::count;
 
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -69,6 +70,6 @@ impl Ring {
             let values = self.counts.get(&index, 0).map_err(|error| Error::Map("COUNTS", error))?;
             Ok(values.iter().sum())
         };
-        Ok(Counts { tried: sum(0)?, no_room: sum(1)?, no_call: sum(2)? })
+        Ok(Counts { tried: sum(count::TRIED)?, no_room: sum(count::NO_ROOM)?, no_call: sum(count::NO_CALL)? })
     }
 }

@@ -113,7 +113,8 @@ impl Counters {
     }
 
     pub(super) fn count(&mut self, event: &Event) {
-        if event.phase != Phase::End {
+        // A call counts once, when it has returned; of some only the return is seen, of others only the entry.
+        if event.phase != Phase::Begin {
             *self.events.entry(event.hook).or_default() += 1;
         }
         let Some(ret) = event.ret else { return };

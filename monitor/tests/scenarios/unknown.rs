@@ -2,6 +2,7 @@
 
 use monitor::check::CheckState;
 use monitor::coverage::{Coverage, HookState};
+use monitor::event::PasidArray;
 use monitor::watcher::{Filter, Knowledge, Options, Report, Stage, Watcher};
 use monitor_ebpf::wire::Hook;
 
@@ -113,9 +114,9 @@ fn after_a_loss_every_group_is_unknown_until_it_is_read_again() {
 #[test]
 fn a_call_that_was_under_way_at_a_loss_is_not_judged() {
     for era in Era::WITH_PASIDS {
-        let mut rig = Rig::new(era);
-        rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(6, D1)]);
         for (task, call) in [(driver(), detach(5, D1)), (vfio(), Call::Release { group: 7 })] {
+            let mut rig = Rig::new(era);
+            rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(6, D1)]);
             let mut running = rig.kernel.begin(&task, call);
             rig.watch();
             let now = rig.kernel.now;
@@ -123,9 +124,8 @@ fn a_call_that_was_under_way_at_a_loss_is_not_judged() {
             rig.kernel.snapshot_all();
             rig.kernel.act(&mut running);
             rig.kernel.end(running);
-            rig.watch();
+            rig.expect(&[]);
         }
-        rig.expect(&[]);
     }
 }
 
@@ -217,11 +217,16 @@ fn a_pasid_beyond_the_room_of_a_record_is_unknown_and_not_absent() {
             rig.kernel.call(&driver(), attach(pasid, D1));
         }
         rig.kernel.log.clear();
-        rig.kernel.snapshot_all();
-        rig.watch();
+        rig.bootstrap();
         assert_eq!(rig.watcher.groups()[0].pasids, None);
         for pasid in (1..=40).rev() {
-            rig.calls(&driver(), [detach(pasid, D1)]);
+            rig.kernel.call(&driver(), detach(pasid, D1));
+            // One of the walks fails, and shows nothing.
+            for event in rig.kernel.log.iter_mut().filter(|_| pasid == 37) {
+                event.incomplete = true;
+                *event.array.as_mut().expect("read") = PasidArray { entries: Vec::new(), complete: true };
+            }
+            rig.watch();
         }
         rig.expect_silence();
     }

@@ -1,2 +1,10 @@
-# What can be seen on this kernel.
-iommu-watch doctor
+# What can be seen on this kernel, and what is checked.
+. /guest/lib.sh
+phase text
+told iommu-watch doctor
+phase json
+told iommu-watch doctor --format json
+phase checks
+told iommu-watch checks
+phase explained
+told iommu-watch checks pasid-left-on-release

@@ -42,6 +42,6 @@ kill $watcher
 wait $watcher
 watch_stop
 
-tail -n +$((seen + 1)) /tmp/events | grep '"phase":"begin"' |
+tail -n +$((seen + 1)) /tmp/events | grep '"phase":"end"' |
 	sed -n 's/.*"name":"\([a-z]*_group\)".*"group":\([0-9]*\).*/\1:\2/p' | sort | uniq -c |
 	while read -r times event; do echo "@ watched $event $times"; done

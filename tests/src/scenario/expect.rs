@@ -122,6 +122,12 @@ pub fn phases(report: &Report, armed: &[&str], rows: &[Expect]) -> Result<(), St
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
+/// Holds one phase against its row.
+pub fn one(row: &Expect, phase: &Phase, transcript: &Transcript) -> Result<(), String> {
+    let wrong = row.hold_against(phase, transcript);
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
 /// What holds for a daemon that misses nothing.
 fn healthy(transcript: &Transcript, armed: &[&str]) -> Vec<String> {
     let mut wrong = Vec::new();

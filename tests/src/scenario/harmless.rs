@@ -88,7 +88,7 @@ fn same_count(transcript: &Transcript, phase: &Phase, calls: &[(&str, &str)]) ->
 }
 
 /// The checks that judge on this kernel.
-fn armed(series: Series) -> &'static [&'static str] {
+pub fn armed(series: Series) -> &'static [&'static str] {
     match series {
         // It keeps no account of PASIDs.
         Series::V6_1 => &["ownership-stuck", "ownership-leaked", "pasid-table-shared"],

@@ -28,6 +28,12 @@ pub struct Phase {
     pub watched: BTreeMap<String, f64>,
     /// `@ exit CODE`, of each command that the script wanted it told of.
     pub exits: Vec<i32>,
+    /// `@ said LINE`: on the standard error of a command that was refused.
+    pub said: Vec<String>,
+    /// `@ output BYTES`: how much that command wrote to its standard output.
+    pub output: Option<u64>,
+    /// `@ left FILE`: what should not be there.
+    pub left: Vec<String>,
     /// The metrics at its end, by name and labels as they are written.
     pub metrics: BTreeMap<String, f64>,
     pub json: Vec<Value>,
@@ -110,6 +116,9 @@ impl Phase {
                 self.watched.insert(call.into(), number.parse().unwrap_or(f64::NAN));
             }
             ["exit", code] => self.exits.push(code.parse().unwrap_or(i32::MIN)),
+            ["output", bytes] => self.output = bytes.parse().ok(),
+            ["left", file] => self.left.push(file.into()),
+            ["said", ..] => self.said.push(words[1..].join(" ")),
             _ => {}
         }
     }

@@ -1,0 +1,28 @@
+# The commands on a guest in which nothing is wrong.
+. /guest/lib.sh
+modprobe -a vfio-pci vfio_iommu_type1
+dev=0000:01:00.0
+bind $dev vfio-pci
+groups $dev
+
+phase check
+told iommu-watch check
+phase check-json
+told iommu-watch check --format json
+phase check-prom
+told iommu-watch check --format prom --output /tmp/check.prom
+grep '^iommu_watch_groups' /tmp/check.prom
+ls /tmp/check.prom*
+phase check-quiet
+told iommu-watch -q
+
+# Rounds as long as it watches.
+while [ ! -e watched ]; do
+	vfio $(group $dev) 1
+	usleep 200000
+done &
+phase watch
+told iommu-watch watch --for 2 >lines
+tail -n 12 lines
+touch watched
+wait

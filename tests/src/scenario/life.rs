@@ -1,0 +1,163 @@
+//! `doctor`, `commands`, `life`, `one-shot`: each command by itself.
+
+use serde_json::Value;
+
+use super::Report;
+use super::expect::{self, Expect, Violation};
+use super::transcript::{Phase, Transcript};
+use super::{harmless, refusals};
+use crate::Series;
+
+/// All checks are armed, but on the kernel whose core has no PASIDs.
+pub fn doctor(report: &Report) -> Result<(), String> {
+    report.exits_with(&[0])?;
+    let transcript = Transcript::read(&report.text);
+    let code = if report.series == Series::V6_1 { 1 } else { 0 };
+    for (phase, code) in [("text", code), ("json", code), ("checks", 0), ("explained", 0)] {
+        ends_with(transcript.phase(phase)?, &[code])?;
+    }
+    let json = transcript.phase("json")?.of_kind("doctor").next().ok_or("there is no JSON")?;
+    let states = json["checks"].as_array().ok_or("there are no checks")?;
+    let armed = harmless::armed(report.series);
+    for state in states {
+        let check = state["check"].as_str().unwrap_or_default();
+        let reason = state["reason"].as_str().unwrap_or_default();
+        let right = match armed.contains(&check) {
+            true => state["state"] == "armed",
+            false => state["state"] == "unavailable" && reason.contains("keeps no account of PASIDs"),
+        };
+        if !right {
+            return Err(format!("doctor says {state}"));
+        }
+        report.says(&match armed.contains(&check) {
+            true => format!("  {check:<26}armed\n"),
+            false => format!("  {check:<26}unavailable: {reason}\n"),
+        })?;
+    }
+    let hooks = json["hooks"].as_array().ok_or("there are no hooks")?;
+    let lost: Vec<_> = hooks
+        .iter()
+        .filter(|hook| hook["backend"] == "none" && hook["reason"] != "not in this kernel")
+        .collect();
+    if lost.is_empty() { Ok(()) } else { Err(format!("hooks that could not be attached: {lost:?}")) }
+}
+
+/// Nothing is wrong, and every command says so.
+pub fn commands(report: &Report) -> Result<(), String> {
+    report.exits_with(&[0])?;
+    let transcript = Transcript::read(&report.text);
+    for phase in ["check", "check-json", "check-prom", "check-quiet", "watch"] {
+        ends_with(transcript.phase(phase)?, &[0])?;
+    }
+    let check = one_shot_json(transcript.phase("check-json")?)?;
+    if check["violations"] != Value::Array(Vec::new()) {
+        return Err(format!("violations: {}", check["violations"]));
+    }
+    let groups = check["groups"].as_array().ok_or("there are no groups")?;
+    let group = transcript.phase("check-json")?.group_of("0000:01:00.0")?;
+    let known = groups.iter().find(|known| known["group"] == group).ok_or("a group is missing")?;
+    if known["devices"] != serde_json::json!(["0000:01:00.0"]) || known["knowledge"] != "synced" {
+        return Err(format!("the group of the NVMe is not what it is: {known}"));
+    }
+    let scraped = transcript.phase("check-prom")?.metric("groups{knowledge=\"synced\"}");
+    if scraped != groups.len() as f64 {
+        return Err(format!("{} groups in JSON, {scraped} in the metrics", groups.len()));
+    }
+    // The draft of the file is gone.
+    report.says("\n/tmp/check.prom\n")?;
+    if report.text.contains("/tmp/check.prom.") {
+        return Err("a draft of the metrics is left".into());
+    }
+    report.says(" < release_group ")
+}
+
+/// The daemon's pages, what it shows of a group that is claimed and let go, and its end.
+pub fn life(report: &Report) -> Result<(), String> {
+    let stop = match report.series {
+        Series::V6_1 => Expect::clean("stop", &[]),
+        Series::V6_12 | Series::V7 => Expect::clean("stop", &[]).raises(Violation {
+            check: "pasid-left-on-release",
+            group_of: Some("softdev.0"),
+            devices: &["softdev.0"],
+            pasids: &[5],
+            attached_by: Some("tenant"),
+            triggered_by: Some("owner"),
+            implied: &["ownership-stuck"],
+        }),
+    };
+    let rows = [
+        Expect::clean("pages", &[]),
+        Expect::clean("port", &[]),
+        Expect::clean("claimed", &[("claim_group", 1), ("attach_group", 1), ("rid_attach", 2)]),
+        Expect::clean("let-go", &[("release_group", 1), ("detach_group", 1), ("rid_attach", 2)]),
+        stop,
+    ];
+    expect::phases(report, harmless::armed(report.series), &rows)?;
+
+    let transcript = Transcript::read(&report.text);
+    // Six pages that there are, and one that isn't.
+    ends_with(transcript.phase("pages")?, &[0, 0, 0, 0, 0, 0, 1])?;
+    refusals::one(transcript.phase("port")?, &["--web.listen-address", "in use"])?;
+    for (phase, ownership, count, domain) in
+        [("claimed", "user", 1, "unmanaged"), ("let-go", "free", 0, "dma")]
+    {
+        let group = softdev(transcript.phase(phase)?)?;
+        let kind = group["domain"]["kind"].as_str().unwrap_or_default();
+        if group["ownership"] != ownership || group["owner_cnt"] != count || !kind.starts_with(domain) {
+            return Err(format!("{phase}: the group shows as {group}"));
+        }
+    }
+    Ok(())
+}
+
+/// What was there before anybody watched.
+pub fn one_shot(report: &Report) -> Result<(), String> {
+    const CHECK: &str = "pasid-table-shared";
+
+    let shared = Violation {
+        check: CHECK,
+        group_of: None,
+        devices: &["0000:01:00.0", "0000:02:00.0"],
+        pasids: &[],
+        attached_by: None,
+        triggered_by: None,
+        implied: &[],
+    };
+    report.exits_with(&[0])?;
+    let transcript = Transcript::read(&report.text);
+    for (phase, code) in [("clean", 0), ("shared", 1), ("shared-json", 1), ("filtered", 0)] {
+        ends_with(transcript.phase(phase)?, &[code])?;
+    }
+    let json = one_shot_json(transcript.phase("shared-json")?)?;
+    let found: Vec<&Value> = json["violations"].as_array().into_iter().flatten().collect();
+    if found.len() != 1 || found[0]["check"] != CHECK {
+        return Err(format!("`check` found {found:?}"));
+    }
+    // The daemon that comes later says the same, first of all.
+    let start = transcript.phase("start")?;
+    let row = Expect::clean("start", &[]).raises(shared);
+    expect::one(&row, start, &transcript)
+}
+
+fn one_shot_json(phase: &Phase) -> Result<&Value, String> {
+    phase.of_kind("check").next().ok_or_else(|| format!("{}: there is no JSON", phase.name))
+}
+
+/// The group of softdev.0 on /api/v1/groups.
+fn softdev(phase: &Phase) -> Result<&Value, String> {
+    let number = phase.group_of("softdev.0")?;
+    let page = phase.of_kind("groups").next().ok_or("there is no page of groups")?;
+    let groups = page["is"].as_array().ok_or("the page of groups is no list")?;
+    groups
+        .iter()
+        .find(|group| group["group"] == number)
+        .ok_or_else(|| format!("group {number} is not on the page"))
+}
+
+fn ends_with(phase: &Phase, codes: &[i32]) -> Result<(), String> {
+    if phase.exits == codes {
+        Ok(())
+    } else {
+        Err(format!("{}: the exit codes were {:?}, not {codes:?}", phase.name, phase.exits))
+    }
+}

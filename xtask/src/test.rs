@@ -6,6 +6,8 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use testbed::cache::Cache;
+use testbed::promtool::Promtool;
 use testbed::{Scenario, Series, matrix, scenario};
 
 use crate::log::{self, Log};
@@ -242,13 +244,14 @@ fn rules(_: &Arguments, log: &Log) -> Result<Tally> {
     if rules.is_empty() {
         return Ok(Tally::skipped("there are no rules"));
     }
-    if !setup::runs(Command::new("promtool").arg("--version")) {
-        return Ok(Tally::skipped("promtool is not installed"));
-    }
+    let promtool = match setup::runs(Command::new("promtool").arg("--version")) {
+        true => "promtool".into(),
+        false => Promtool::fetch(&Cache::open()?)?.binary,
+    };
     let mut tally = Tally::default();
     for (what, files) in [("check", rules), ("test", tests)] {
         for file in files {
-            let mut promtool = Command::new("promtool");
+            let mut promtool = Command::new(&promtool);
             tally.add(log.run(promtool.args([what, "rules"]).arg(file)).map(Tally::of)?);
         }
     }

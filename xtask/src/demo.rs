@@ -10,6 +10,8 @@ use crate::{build, ebpf, paths, setup};
 
 /// The check that the workload breaks.
 const CHECK: &str = "pasid-left-on-release";
+/// What its tenant leaves behind.
+const PASIDS: [u32; 1] = [42];
 /// The modules that the workload is made of.
 const MODULES: [&str; 3] = ["pasidcap", "softiommu", "caller"];
 /// TCG on a busy machine is slow.
@@ -54,12 +56,13 @@ fn title(number: &str, what: &str) {
     eprintln!("demo [{number}]: {what}");
 }
 
-/// A JSON line of the daemon, not a word in a text.
+/// An element of the daemon's list of violations, not a word in a text.
 fn shows_violation(output: &str) -> bool {
     output
         .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line.trim()).ok())
-        .any(|line| line["kind"] == "violation" && line["check"] == CHECK)
+        .filter_map(|line| serde_json::from_str::<Vec<serde_json::Value>>(line.trim()).ok())
+        .flatten()
+        .any(|violation| violation["check"] == CHECK && violation["pasid"] == serde_json::json!(PASIDS))
 }
 
 #[cfg(test)]
@@ -68,9 +71,9 @@ mod tests {
 
     #[test]
     fn only_a_violation_of_that_check_counts() {
-        assert!(shows_violation("x\n{\"kind\":\"violation\",\"check\":\"pasid-left-on-release\"}\n"));
-        assert!(!shows_violation("{\"kind\":\"resolved\",\"check\":\"pasid-left-on-release\"}\n"));
-        assert!(!shows_violation("{\"kind\":\"violation\",\"check\":\"ownership-stuck\"}\n"));
-        assert!(!shows_violation("pasid-left-on-release\n"));
+        assert!(shows_violation("x\n[{\"check\":\"pasid-left-on-release\",\"pasid\":[42]}]\n"));
+        assert!(!shows_violation("[{\"check\":\"pasid-left-on-release\",\"pasid\":[41]}]\n"));
+        assert!(!shows_violation("[{\"check\":\"ownership-stuck\",\"pasid\":[42]}]\n"));
+        assert!(!shows_violation("[]\npasid-left-on-release [42]\n"));
     }
 }

@@ -59,8 +59,8 @@ static SPEC: Spec = Spec {
          names the driver.",
         "Look at triggered_by: that is who let the group go.",
         "A PASID goes when its user goes: end the process that holds the bond, or unbind the driver. If \
-         ownership-stuck or ownership-leaked is implied, the group can't be claimed again before a reboot or the \
-         device's removal.",
+         ownership-stuck is implied, the group has to be released once more after that; if ownership-leaked is, it \
+         can't be claimed again before a reboot or the device's removal.",
         "Report it to the driver's maintainer with the violation's JSON: it names the kernel rule that was broken.",
     ],
 };

@@ -1,6 +1,7 @@
 //! The page on the JSON lines: each kind with its fields, as the schema tells them, and a sample, as the
 //! tests of the product have it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::Page;
 use crate::schema::Schema;
+use crate::text::WIDTH;
 
 const SCHEMA: &str = "docs/schema.json";
 /// What the watcher wrote in a test: the golden file that its JSON is held against.
@@ -23,23 +25,21 @@ const PARTS: [&str; 5] = ["domain", "actor", "attachment", "step", "value"];
 pub fn page(root: &Path) -> Result<Page> {
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("can't read {path}"));
     let schema = Schema::new(serde_json::from_str(&read(SCHEMA)?).with_context(|| SCHEMA.to_owned())?);
-    let samples = read(SAMPLES)?;
-    let samples: Vec<Value> = samples
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .with_context(|| SAMPLES.to_owned())?;
-    for (number, sample) in samples.iter().enumerate() {
-        let kind = sample["kind"].as_str().unwrap_or_default();
-        let faults = schema.faults(sample, schema.definition(kind), kind);
+    let lines = read(SAMPLES)?;
+    let mut samples = BTreeMap::new();
+    for (number, line) in lines.lines().enumerate() {
+        let value: Value = serde_json::from_str(line).with_context(|| SAMPLES.to_owned())?;
+        let kind = value["kind"].as_str().unwrap_or_default();
+        let faults = schema.faults(&value, schema.definition(kind), kind);
         if !faults.is_empty() {
             bail!("{SAMPLES}, line {}, against {SCHEMA}: {}", number + 1, faults.join("; "));
         }
+        samples.entry(kind.to_owned()).or_insert(line);
     }
     Ok(Page { path: "docs/json.md".into(), text: text(&schema, &samples)? })
 }
 
-fn text(schema: &Schema, samples: &[Value]) -> Result<String> {
+fn text(schema: &Schema, samples: &BTreeMap<String, &str>) -> Result<String> {
     let mut text = String::from(
         "# The JSON lines\n\n`iommu-watch daemon` writes one JSON object a line to stdout; so does `watch --format \
          json`, with the events as\nwell. [schema.json](schema.json) is their JSON Schema. More fields may be added; \
@@ -52,10 +52,10 @@ fn text(schema: &Schema, samples: &[Value]) -> Result<String> {
         let definition = schema.definition(kind);
         let _ = write!(text, "\n## {kind}\n{}\n\n", words(definition));
         text.push_str(&fields(schema, definition, |name| !COMMON.contains(&name)));
-        let Some(sample) = samples.iter().find(|sample| sample["kind"] == kind) else {
+        let Some(sample) = samples.get(kind) else {
             bail!("{SAMPLES} has no line of kind `{kind}`");
         };
-        let _ = write!(text, "\n```json\n{}\n```\n", serde_json::to_string_pretty(sample)?);
+        let _ = write!(text, "\n```json\n{}\n```\n", broken(sample, 0, 0));
     }
     text.push_str("\n## Parts\n");
     for part in PARTS {
@@ -64,6 +64,43 @@ fn text(schema: &Schema, samples: &[Value]) -> Result<String> {
     }
     let _ = write!(text, "\n---\nWritten by `cargo xtask docs` from `{SCHEMA}` and `{SAMPLES}`.\n");
     Ok(text)
+}
+
+/// Compact JSON, broken where it is too long for the rest of its line; its fields stay in their order.
+fn broken(json: &str, indent: usize, column: usize) -> String {
+    let inner = json.get(1..json.len().saturating_sub(1)).unwrap_or_default();
+    let fits = column > 0 && column + json.len() <= WIDTH;
+    if fits || !json.starts_with(['{', '[']) || inner.is_empty() {
+        return json.to_owned();
+    }
+    let margin = indent + 2;
+    let parts = parts(inner).into_iter().map(|part| {
+        let (name, value) = match json.starts_with('{').then(|| part.split_once(':')).flatten() {
+            Some((name, value)) => (format!("{name}: "), value),
+            None => (String::new(), part),
+        };
+        format!("{:margin$}{name}{}", "", broken(value, margin, margin + name.len()))
+    });
+    let (open, close) = (&json[..1], &json[json.len() - 1..]);
+    format!("{open}\n{}\n{:indent$}{close}", parts.collect::<Vec<_>>().join(",\n"), "")
+}
+
+/// The members of an object or an array: what is between the commas of its own level.
+fn parts(inner: &str) -> Vec<&str> {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    let split = inner.split(|c: char| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '{' | '[' if !quoted => depth += 1,
+            '}' | ']' if !quoted => depth = depth.saturating_sub(1),
+            ',' => return !quoted && depth == 0,
+            _ => {}
+        }
+        false
+    });
+    split.collect()
 }
 
 /// The fields of an object as a table.
@@ -113,4 +150,22 @@ fn shape(schema: &Schema, field: &Value) -> String {
         })
         .collect();
     if types.is_empty() { "any".into() } else { types.join(" or ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn breaking_a_line_changes_nothing_but_its_blanks() {
+        let long = "x, {\\\"} [".repeat(20);
+        let line = format!(r#"{{"b":1,"a":["{long}",{{"c":[],"d":null}}],"e":{{}}}}"#);
+        let text = broken(&line, 0, 0);
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            serde_json::from_str::<Value>(&line).unwrap(),
+            "{text}"
+        );
+        assert!(text.starts_with("{\n  \"b\": 1,\n  \"a\": [\n"), "{text}");
+    }
 }

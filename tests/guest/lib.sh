@@ -182,6 +182,8 @@ counted() {
 
 # watch_start [ARGUMENT]...: the daemon; returns when it is ready
 watch_start() {
+	[ -z "$current" ] || end_phase
+	current=
 	: >$watch_log
 	iommu-watch daemon "$@" >>$watch_log 2>$watch_errors &
 	watch_pid=$!

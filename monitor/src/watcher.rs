@@ -4,8 +4,6 @@
 mod counters;
 mod report;
 
-use std::collections::HashMap;
-
 use crate::check::{self, Book, Case, CheckState, Finding, Outcome, REGISTRY, Scope, Severity, Violation};
 use crate::coverage::Coverage;
 use crate::event::Event;
@@ -61,13 +59,8 @@ pub struct Watcher {
     inventory: Option<Inventory>,
     states: Vec<CheckState>,
     counters: Counters,
-    /// The sequence number that the next event of each CPU has.
-    sequences: HashMap<u32, u64>,
     mono_ns: u64,
 }
-
-/// More CPUs than any kernel has (CONFIG_NR_CPUS): a hostile recording can name no more.
-const MAX_CPUS: usize = 8192;
 
 impl Watcher {
     pub fn new(options: Options) -> Watcher {
@@ -79,7 +72,6 @@ impl Watcher {
             inventory: None,
             states: Vec::new(),
             counters: Counters::default(),
-            sequences: HashMap::new(),
             mono_ns: 0,
         };
         watcher.states = watcher.check_states();
@@ -100,7 +92,6 @@ impl Watcher {
     pub fn feed(&mut self, event: Event) -> Vec<Report> {
         let mut reports = Vec::new();
         let mono_ns = event.mono_ns;
-        self.check_sequence(&event, &mut reports);
         self.counters.count(&event);
         if self.options.events && self.passes_event(&event) {
             reports.push(Report::Event(Box::new(EventLine::new(&event, &mut self.names))));
@@ -123,8 +114,7 @@ impl Watcher {
         self.restate(mono_ns)
     }
 
-    /// Events were lost: nothing is known any more until it is read again. What leaves a gap in the
-    /// sequence of a CPU is seen by itself and needn't be told.
+    /// Events were lost: nothing is known any more until it is read again.
     pub fn loss(&mut self, stage: Stage, count: u64, mono_ns: u64) -> Vec<Report> {
         let mut reports = Vec::new();
         if count > 0 {
@@ -135,15 +125,11 @@ impl Watcher {
     }
 
     /// What the kernel side counted as dropped in all, since its start: to be told after a batch of events
-    /// and before the tick. What was seen as a gap already is not counted again.
+    /// and before the tick. (A gap in a CPU's sequence is no proof: where the kernel preempts a program
+    /// between counting and reserving, records change places.)
     pub fn ring_drops(&mut self, total: u64, mono_ns: u64) -> Vec<Report> {
-        let mut reports = Vec::new();
-        let before = self.counters.lost(Stage::Ring);
-        let count = self.counters.ring_drops(total).saturating_sub(before);
-        if count > 0 {
-            self.lose(Stage::Ring, count, mono_ns, &mut reports);
-        }
-        reports
+        let count = total.saturating_sub(self.counters.lost(Stage::Ring));
+        self.loss(Stage::Ring, count, mono_ns)
     }
 
     /// Groups are about to be read again, or for the first time.
@@ -315,23 +301,6 @@ impl Watcher {
         reports.push(Report::State(Box::new(state)));
     }
 
-    fn check_sequence(&mut self, event: &Event, reports: &mut Vec<Report>) {
-        let known = self.sequences.len();
-        let next = match self.sequences.get_mut(&event.cpu) {
-            Some(next) => next,
-            None if known < MAX_CPUS => self.sequences.entry(event.cpu).or_insert(event.sequence),
-            None => return,
-        };
-        let missing = event.sequence.saturating_sub(*next);
-        *next = (*next).max(event.sequence.saturating_add(1));
-        if missing > 0 {
-            let before = self.counters.lost(Stage::Ring);
-            let count = self.counters.gap(missing).saturating_sub(before);
-            self.lose(Stage::Ring, count, event.mono_ns, reports);
-        }
-    }
-
-    /// Tells the loss, unless it was told before, and forgets what is not known any more.
     fn lose(&mut self, stage: Stage, count: u64, mono_ns: u64, reports: &mut Vec<Report>) {
         if count > 0 {
             reports.push(Report::Loss(Loss { mono_ns, stage, count, total: self.counters.lost(stage) }));

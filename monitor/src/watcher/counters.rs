@@ -89,8 +89,6 @@ pub struct Latency {
 pub struct Counters {
     events: BTreeMap<Hook, u64>,
     lost: BTreeMap<Stage, u64>,
-    /// Records that a CPU's sequence lacks: they are among the ring's drops.
-    gaps: u64,
     resyncs: BTreeMap<Resync, u64>,
     pub claims: Calls,
     pub attaches: Calls,
@@ -99,7 +97,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Calls seen on a hook: a call is counted when it begins.
+    /// Calls seen on a hook.
     pub fn events(&self, hook: Hook) -> u64 {
         self.events.get(&hook).copied().unwrap_or_default()
     }
@@ -129,19 +127,6 @@ impl Counters {
     pub(super) fn lose(&mut self, stage: Stage, count: u64) {
         let lost = self.lost.entry(stage).or_default();
         *lost = lost.saturating_add(count);
-    }
-
-    /// Records are missing in a CPU's sequence; gives back what the ring lost in all.
-    pub(super) fn gap(&mut self, missing: u64) -> u64 {
-        self.gaps = self.gaps.saturating_add(missing);
-        self.ring_drops(self.gaps)
-    }
-
-    /// The kernel side has dropped so many in all; gives back what the ring lost in all.
-    pub(super) fn ring_drops(&mut self, total: u64) -> u64 {
-        let lost = self.lost.entry(Stage::Ring).or_default();
-        *lost = (*lost).max(total);
-        *lost
     }
 
     pub(super) fn resync(&mut self, reason: Resync) {

@@ -1,5 +1,7 @@
 //! The rig: a reference kernel, a watcher that reads its ring, and what was raised.
 
+use std::collections::BTreeMap;
+
 use monitor::check::Violation;
 use monitor::coverage::{Backend, Coverage, HookState};
 use monitor::event::{Event, Task};
@@ -53,6 +55,10 @@ pub struct Rig {
     pub kernel: Kernel,
     pub watcher: Watcher,
     pub reports: Vec<Report>,
+    /// The sequence that each CPU's next event should have.
+    next: BTreeMap<u32, u64>,
+    /// What the kernel side counted as dropped.
+    pub dropped: u64,
 }
 
 /// Every hook that a kernel of this era has is attached.
@@ -131,7 +137,13 @@ impl Rig {
     pub fn unwatched(era: Era) -> Rig {
         let mut kernel = Kernel::new(era);
         kernel.group(7, &[NVME, NIC]);
-        Rig { kernel, watcher: Watcher::new(options(era)), reports: Vec::new() }
+        Rig {
+            kernel,
+            watcher: Watcher::new(options(era)),
+            reports: Vec::new(),
+            next: BTreeMap::new(),
+            dropped: 0,
+        }
     }
 
     pub fn call(&mut self, task: &Task, call: Call) -> i32 {
@@ -152,10 +164,15 @@ impl Rig {
         for event in std::mem::take(&mut self.kernel.log) {
             self.feed(event);
         }
+        self.reports.extend(self.watcher.ring_drops(self.dropped, self.kernel.now));
         self.reports.extend(self.watcher.tick(self.kernel.now));
     }
 
+    /// What a CPU's sequence lacks is what its ring had no room for, and the kernel side counted that.
     pub fn feed(&mut self, event: Event) {
+        let next = self.next.entry(event.cpu).or_insert(event.sequence);
+        self.dropped += event.sequence.saturating_sub(*next);
+        *next = (*next).max(event.sequence + 1);
         self.reports.extend(self.watcher.feed(event));
     }
 

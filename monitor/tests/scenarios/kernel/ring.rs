@@ -1,6 +1,7 @@
 //! The ring: what the hooks report, with the group as it is read back.
 
 use monitor::event::{ArrayEntry, Device, Event, Group, Key, Ownership, PasidArray, Task};
+use monitor::kernel::catalogue::{CATALOGUE, Ends, Target};
 use monitor_ebpf::wire::{Hook, Phase};
 
 use super::{Call, Dev, Grp, Kernel, Running, domain, task};
@@ -12,6 +13,9 @@ impl Kernel {
     }
 
     pub(super) fn report(&mut self, running: &Running, phase: Phase, ret: Option<i32>) {
+        if phase == Phase::Begin && seen_by_its_return(running.hook) {
+            return;
+        }
         let mut event = self.event(running.hook, phase, running.group, &running.task);
         let name = match running.call {
             Call::ClaimDevice { device, .. }
@@ -206,4 +210,11 @@ pub(super) fn seen(device: &Dev) -> Device {
         max_pasids: Some(device.max_pasids),
         table: None,
     }
+}
+
+/// Hooks that listen to the return alone, as the catalogue of hooks has it.
+fn seen_by_its_return(hook: Hook) -> bool {
+    CATALOGUE
+        .iter()
+        .any(|row| row.hook == hook && matches!(row.target, Target::Call { ends: Ends::Exit, .. }))
 }

@@ -254,7 +254,7 @@ settle() {
 
 # metric NAME{LABELS}: its value, 0 where there is no such line
 metric() {
-	scrape | awk -v name="iommu_watch_$1" '$1 == name { value = $2 } END { print value + 0 }'
+	wget -q -O - $watch_url/metrics | awk -v name="iommu_watch_$1" '$1 == name { value = $2 } END { print value + 0 }'
 }
 
 # groups DEVICE...: tells the number of each device's group

@@ -62,6 +62,9 @@ const WITH_PASIDS: [Series; 2] = [Series::V6_12, Series::V7];
 /// Beside VT-d a software IOMMU whose faults are switches.
 const SOFTIOMMU: Setting = Setting { test_modules: &["softiommu", "caller"], ..Setting::PLAIN };
 
+/// The same, with groups that nobody has used yet.
+const ALONE: Setting = Setting { alone: true, ..SOFTIOMMU };
+
 /// PASIDs on the NVMes behind VT-d, and faults in its driver.
 const INTEL: Setting = Setting { test_modules: &["pasidcap", "saboteur", "caller"], ..Setting::PLAIN };
 
@@ -77,6 +80,7 @@ pub const ALL: &[Scenario] = &[
     row("lockdown", &Series::ALL, LOCKED_DOWN, Scenario::SHORT, refusals::locked_down),
     row("life", &Series::ALL, SOFTIOMMU, Scenario::LONG, life::life),
     row("left-behind", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, left_behind::on_softiommu),
+    row("left-behind-kprobe", &WITH_PASIDS, ALONE, Scenario::LONG, left_behind::by_kprobe),
     row("imbalance", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, imbalance::on_softiommu),
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),

@@ -6,7 +6,8 @@ one=softdev.0 pair=softdev.2 driven=softdev.1
 for dev in $one $pair $driven; do
 	c alloc $dev d-$dev
 done
-watch_start
+watch_start $watch_arguments
+echo "@ kprobes $(metric 'hook_attached{hook="pasid_attach",backend="kprobe"}')"
 
 phase group-clean
 let_go $one claim-group release-group

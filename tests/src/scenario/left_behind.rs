@@ -21,6 +21,12 @@ pub fn on_softiommu(report: &Report) -> Result<(), String> {
     expect::phases(report, &ARMED, &rows(one, pair, driven))
 }
 
+/// The same, where every function is reached by a kprobe.
+pub fn by_kprobe(report: &Report) -> Result<(), String> {
+    report.says("@ kprobes 1\n")?;
+    on_softiommu(report)
+}
+
 pub fn on_intel(report: &Report) -> Result<(), String> {
     let nvme = Place { device: "0000:01:00.0", devices: &["0000:01:00.0"] };
     expect::phases(report, &ARMED, &rows(nvme, nvme, nvme))

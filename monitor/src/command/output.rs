@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::{
     check::Severity,
-    kernel::clock,
+    kernel::{self, clock},
     report::{Clock, Context, Stacks, json, text},
     watcher::{Options, Report},
 };
@@ -56,6 +56,12 @@ pub fn put(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
+}
+
+impl Stacks for kernel::stacks::Stacks {
+    fn frames(&self, id: u32) -> Option<Vec<String>> {
+        kernel::stacks::Stacks::frames(self, id)
+    }
 }
 
 /// Whether a report changes the exit code.

@@ -9,7 +9,6 @@ use std::{
 use aya::maps::{MapData, StackTraceMap};
 
 use super::{probes::Probes, ring::Error};
-use crate::report;
 
 /// Frames of one stack that are shown.
 const DEPTH: usize = 24;
@@ -30,15 +29,13 @@ impl Stacks {
         let map = StackTraceMap::try_from(map).map_err(|error| Error::Map("STACKS", error))?;
         Ok(Stacks { map, symbols: OnceLock::new() })
     }
-}
 
-impl report::Stacks for Stacks {
-    /// As `function+0xoffset`. `None` if the stack is gone or the kernel does not tell its symbols
-    /// (kptr_restrict).
+    /// The frames of a stack, innermost first, as `function+0xoffset`. `None` if the stack is gone or the
+    /// kernel does not tell its symbols (kptr_restrict).
     ///
     /// The first call reads the kernel's symbols, which takes a while: ask only when there is something
     /// to report.
-    fn frames(&self, id: u32) -> Option<Vec<String>> {
+    pub fn frames(&self, id: u32) -> Option<Vec<String>> {
         let symbols = self.symbols.get_or_init(|| Symbols::read().unwrap_or_default());
         let trace = self.map.get(&id, 0).ok()?;
         let frames: Vec<String> = trace

@@ -7,13 +7,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
 use super::{Error, Live};
 use crate::watcher::Report;
 
-/// How often what no record tells is looked after.
-const TICK: Duration = Duration::from_millis(200);
+/// How often what no record tells is looked after, while records come and for a while after.
+const BUSY: Duration = Duration::from_millis(200);
+const BUSY_FOR: Duration = Duration::from_secs(3);
+/// The same on a host where nothing happens, which is to cost next to nothing.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// The live kernel, for one at a time. Who panics while he holds it leaves it as it is.
 pub fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
@@ -27,8 +33,8 @@ pub async fn follow(
     mut sink: impl FnMut(&mut Live, &[Report]) -> io::Result<()>,
 ) -> Result<(), Error> {
     let ring = lock(live).wakeups()?;
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut busy_until = Instant::now() + BUSY_FOR;
+    let mut next_tick = Instant::now() + BUSY;
     tokio::pin!(stop);
     loop {
         let stopped = tokio::select! {
@@ -36,12 +42,17 @@ pub async fn follow(
                 let mut ready = ready?;
                 // Cleared first: what arrives while we drain wakes us again.
                 ready.clear_ready();
+                let now = Instant::now();
+                busy_until = now + BUSY_FOR;
+                next_tick = next_tick.min(now + BUSY);
                 false
             }
-            _ = ticks.tick() => {
+            () = tokio::time::sleep_until(next_tick) => {
                 let mut live = lock(live);
                 let reports = live.tick()?;
                 sink(&mut live, &reports)?;
+                let now = Instant::now();
+                next_tick = now + if now < busy_until { BUSY } else { IDLE };
                 false
             }
             () = &mut stop => true,

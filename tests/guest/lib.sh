@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Helpers for the scripts that run in a guest of the testbed (busybox sh): ". lib.sh".
 #
-# What a script does is told on the output, a line each: "caller: COMMAND -> RESULT".
+# What a script does is told on the output, a line each: "caller: COMMAND -> RESULT". Lines that begin with "@"
+# are for the judge (tests/src/scenario/transcript.rs lists them).
 
 PATH=$PATH:/guest
 modules=${modules:-/testmod}

@@ -101,3 +101,25 @@ pub fn armed(series: Series) -> &'static [&'static str] {
         ],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(seen: u32, counted: u32) -> Result<(), String> {
+        let text = format!(
+            "@ phase x\niommu_watch_events_total{{event=\"group_release\"}} {seen}\n\
+             @ counted iommu_group_release {counted}\n"
+        );
+        let transcript = Transcript::read(&text);
+        same_count(&transcript, transcript.phase("x").unwrap(), &[("group_release", "iommu_group_release")])
+    }
+
+    #[test]
+    fn the_product_counts_what_the_kernel_counts_and_not_nothing() {
+        judged(100, 100).unwrap();
+        judged(99, 100).unwrap_err();
+        judged(100, 99).unwrap_err();
+        judged(0, 0).unwrap_err();
+    }
+}

@@ -161,3 +161,28 @@ fn ends_with(phase: &Phase, codes: &[i32]) -> Result<(), String> {
         Err(format!("{}: the exit codes were {:?}, not {codes:?}", phase.name, phase.exits))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `doctor` says of `check`, on a kernel that keeps account of PASIDs.
+    fn doctor_says(state: &str, text: &str, backend: &str) -> Result<(), String> {
+        let reason = if backend == "none" { "refused" } else { "" };
+        let text = format!(
+            "@ phase text\n  ownership-stuck           {text}\n@ exit 0\n\
+             @ phase json\n{{\"kind\":\"doctor\",\"checks\":[{{\"check\":\"ownership-stuck\",\"state\":\"{state}\"}}],\
+             \"hooks\":[{{\"hook\":\"x\",\"backend\":\"{backend}\",\"reason\":\"{reason}\"}}]}}\n@ exit 0\n\
+             @ phase checks\n@ exit 0\n@ phase explained\n@ exit 0\n"
+        );
+        doctor(&Report { series: Series::V7, exit: 0, text })
+    }
+
+    #[test]
+    fn doctor_says_the_same_in_text_and_json_and_misses_no_hook() {
+        doctor_says("armed", "armed", "fentry").unwrap();
+        doctor_says("degraded", "armed", "fentry").unwrap_err();
+        doctor_says("armed", "degraded", "fentry").unwrap_err();
+        doctor_says("armed", "armed", "none").unwrap_err();
+    }
+}

@@ -13,16 +13,11 @@ phase check-prom
 told iommu-watch check --format prom --output /tmp/check.prom
 grep '^iommu_watch_groups' /tmp/check.prom
 ls /tmp/check.prom*
-phase check-quiet
-told iommu-watch -q
 
-# Rounds as long as it watches.
-while [ ! -e watched ]; do
-	vfio $(group $dev) 1
-	usleep 200000
-done &
 phase watch
-told iommu-watch watch --for 2 >lines
+iommu-watch watch --for 2 >lines 2>errors &
+watcher=$!
+until grep -q watching errors; do usleep 100000; done
+vfio $(group $dev) 2
+told wait $watcher
 tail -n 12 lines
-touch watched
-wait

@@ -56,6 +56,9 @@ pub fn one(phase: &Phase, words: &[&str]) -> Result<(), String> {
     if let Some(word) = words.iter().find(|word| !line.contains(**word)) {
         return Err(format!("`{word}` is not in: {line}"));
     }
+    if line.matches("(os error").count() > 1 {
+        return Err(format!("the cause is told twice: {line}"));
+    }
     if phase.exits != [2] {
         return Err(format!("the exit code was {:?}", phase.exits));
     }
@@ -84,6 +87,7 @@ mod tests {
             "@ exit 2\n@ output 0\n",
             "@ exit 2\n@ said why: what to do\n@ said more\n@ output 0\n",
             "@ exit 2\n@ said why\n@ output 0\n",
+            "@ exit 2\n@ said why: what to do: (os error 2): (os error 2)\n@ output 0\n",
             "@ exit 1\n@ said why: what to do\n@ output 0\n",
             "@ exit 2\n@ said why: what to do\n@ output 7\n",
             "@ exit 2\n@ said why: what to do\n",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Entry, Versions};
 use crate::error::At;
 use crate::{Error, Result, process, progress};
 
@@ -169,6 +169,20 @@ impl Mirror {
             self.security.iter().flat_map(|uri| SECURITY_SUITES.iter().map(move |suite| (uri, suite)));
         archive.chain(security).map(|(uri, suite)| format!("deb {signed_by}{uri} {suite} main\n")).collect()
     }
+}
+
+/// One package, unpacked under `root` of a cache entry of this name; fetched where it isn't there yet.
+pub fn package(cache: &Cache, name: &str, package: &str, size: &str) -> Result<Entry> {
+    cache.entry(name, |dir, _| {
+        let apt = Apt::open(cache)?;
+        progress::step(format!("fetching {name} ({size})"), || {
+            let debs = apt.download(&[package.into()], dir)?;
+            unpack(&debs, &dir.join("root"))?;
+            let deb = debs.into_iter().next().ok_or(Error::NoPackage { package: package.into() })?;
+            fs::remove_file(&deb.path).at(&deb.path)?;
+            Ok(Versions { release: deb.version.clone(), packages: [(deb.name, deb.version)].into() })
+        })
+    })
 }
 
 /// Unpacks `debs` into `root`, without installing them.

@@ -1,13 +1,11 @@
 //! The guest's userland: Debian's static busybox.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::apt::{self, Apt};
-use crate::cache::{Cache, Versions};
-use crate::error::At;
-use crate::{Error, Result, process, progress};
+use crate::apt;
+use crate::cache::Cache;
+use crate::{Error, Result, process};
 
 const PACKAGE: &str = "busybox-static";
 
@@ -21,16 +19,7 @@ pub struct Busybox {
 impl Busybox {
     /// busybox from the cache, fetched where it isn't there yet.
     pub fn fetch(cache: &Cache) -> Result<Self> {
-        let entry = cache.entry("busybox", |dir, _| {
-            let apt = Apt::open(cache)?;
-            progress::step("fetching busybox (1 MB)", || {
-                let debs = apt.download(&[PACKAGE.into()], dir)?;
-                apt::unpack(&debs, &dir.join("root"))?;
-                let deb = debs.into_iter().next().ok_or(Error::NoPackage { package: PACKAGE.into() })?;
-                fs::remove_file(&deb.path).at(&deb.path)?;
-                Ok(Versions { release: deb.version.clone(), packages: [(deb.name, deb.version)].into() })
-            })
-        })?;
+        let entry = apt::package(cache, "busybox", PACKAGE, "1 MB")?;
         let root = entry.dir.join("root");
         let binary = ["usr/bin/busybox", "bin/busybox"]
             .iter()

@@ -1,12 +1,22 @@
-//! Wire record → typed event. Pure: no I/O, no clock, no kernel.
+//! What a record of the wire says, typed. Pure: no I/O, no clock, no kernel.
 //!
 //! An [`Event`] is one moment of one call: who made it, what it was about, what the kernel's own
 //! structures held at that moment, and, at the end of the call, what came of it.
 
+mod decode;
+mod text;
+
 use std::fmt;
 
-use monitor_ebpf::wire::{self, Encoding, Hook, Phase, known};
-use zerocopy::FromBytes;
+use monitor_ebpf::wire::{Encoding, Hook, NAME_LEN, Phase};
+
+pub use decode::{Malformed, decode};
+pub use text::Text;
+
+/// The name of a task.
+pub type Comm = Text<16>;
+/// The name of a device.
+pub type Name = Text<NAME_LEN>;
 
 /// Identity of a kernel object, stable while the object lives and reused after. It never prints as an
 /// address: that would undo KASLR.
@@ -105,15 +115,89 @@ pub struct Ownership {
 }
 
 /// A `struct device` as an event saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
     pub key: Key,
     /// `kobj.name`; for a PCI device its address, `0000:01:00.0`.
-    pub name: String,
+    pub name: Name,
     /// `dev->iommu->max_pasids` (from 6.2); `None` if it could not be read.
     pub max_pasids: Option<u32>,
     /// The root of its hardware PASID table, where the hook knows the driver; `Some(None)`: it has none.
     pub table: Option<Option<Key>>,
+    /// What a snapshot reads of it.
+    pub state: Option<DeviceState>,
+}
+
+/// What a snapshot reads of a device beside its tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceState {
+    /// A driver is bound to it (`device::driver`), or is about to be.
+    pub bound: bool,
+    /// Its attach to the default domain is put off until its first DMA (`dev_iommu::attach_deferred`).
+    pub deferred: bool,
+    /// A reset keeps it on the blocking domain (`group_device::blocked`, from 7.0).
+    pub blocked: bool,
+    /// The IOMMU that translates for it (`dev_iommu::iommu_dev`).
+    pub iommu: Option<Key>,
+    /// `pci_dev::ats_enabled`, `pri_enabled`, `pasid_enabled`; `None`: no PCI device, or built without.
+    pub ats: Option<bool>,
+    pub pri: Option<bool>,
+    pub pasid: Option<bool>,
+}
+
+/// By whose format a hardware PASID table is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableKind {
+    /// Intel VT-d, scalable mode: PASID directory and tables.
+    Vtd,
+    /// AMD IOMMU: GCR3 table.
+    Amd,
+    /// Arm SMMUv3: context descriptor table.
+    SmmuV3,
+}
+
+impl TableKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            TableKind::Vtd => "vt-d",
+            TableKind::Amd => "amd",
+            TableKind::SmmuV3 => "smmuv3",
+        }
+    }
+}
+
+/// The entries that are present in a device's hardware PASID table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableReading {
+    pub kind: TableKind,
+    /// The driver hangs the table off the domain: every device of a domain shares it, by design.
+    pub per_domain: bool,
+    /// In ascending order of PASID. Entry 0 is the RID's own.
+    pub entries: Vec<TableEntry>,
+    /// The whole table was walked. If not, an entry that is not in `entries` is unknown, not absent.
+    pub complete: bool,
+}
+
+/// One present entry of a hardware PASID table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableEntry {
+    pub pasid: u32,
+    /// How it translates, as the hardware has it: VT-d PGTT (1 first level, 2 second level, 3 nested, 4 pass-through).
+    pub kind: u32,
+    /// What its translations are cached under: VT-d DID, AMD domain id, SMMUv3 ASID.
+    pub tag: u32,
+}
+
+impl TableReading {
+    /// The entries of PASIDs proper: entry 0 is the RID's.
+    pub fn pasids(&self) -> impl Iterator<Item = &TableEntry> {
+        self.entries.iter().filter(|entry| entry.pasid != 0)
+    }
+
+    pub fn get(&self, pasid: u32) -> Option<&TableEntry> {
+        let index = self.entries.binary_search_by_key(&pasid, |entry| entry.pasid).ok()?;
+        self.entries.get(index)
+    }
 }
 
 /// One entry of `pasid_array`.
@@ -123,6 +207,15 @@ pub struct ArrayEntry {
     pub encoding: Encoding,
     /// `None` where the encoding names none.
     pub domain: Option<Domain>,
+    /// The process whose memory the domain translates has exited (`mm_struct::mm_users` is 0).
+    pub mm_exited: bool,
+}
+
+/// What stands in `pasid_array` at one PASID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    Empty,
+    Taken(ArrayEntry),
 }
 
 /// A group's `pasid_array` at the moment of the event; index 0 is the RID's own handle and no PASID.
@@ -142,11 +235,11 @@ impl PasidArray {
 }
 
 /// The task that made the call; in interrupt context the one that was interrupted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Task {
     pub tid: u32,
     pub tgid: u32,
-    pub comm: String,
+    pub comm: Comm,
 }
 
 /// One moment of one call in the kernel.
@@ -179,173 +272,10 @@ pub struct Event {
     pub ret: Option<i32>,
     /// The group's `pasid_array` at this moment, where the hook reads it and the kernel has it.
     pub array: Option<PasidArray>,
+    /// The entry of `pasid_array` at `pasid`, of a call on a PASID, where the kernel has the array.
+    pub slot: Option<Slot>,
+    /// The device's hardware PASID table at this moment, where a snapshot knows the driver.
+    pub table: Option<Box<TableReading>>,
     /// A read from kernel memory failed: what is missing here is unknown, not absent.
     pub incomplete: bool,
-}
-
-/// Why bytes are no record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    #[error("a record of {0} bytes is neither an operation nor an inventory")]
-    Size(usize),
-    #[error("no hook has number {0}")]
-    Hook(u16),
-    #[error("no phase has number {0}")]
-    Phase(u8),
-    #[error("a pasid_array of {0} entries does not fit a record")]
-    Array(u32),
-}
-
-/// What the C function behind a hook returns.
-enum Returns {
-    Nothing,
-    /// 0 or a negative errno.
-    Errno,
-    /// A pointer, or a negative errno as one (`ERR_PTR`).
-    Pointer,
-}
-
-fn returns(hook: Hook) -> Returns {
-    match hook {
-        Hook::RidAttach
-        | Hook::AttachDevice
-        | Hook::AttachGroup
-        | Hook::AttachGroupHandle
-        | Hook::ReplaceGroupHandle
-        | Hook::ReplaceGroupDomain
-        | Hook::ClaimGroup
-        | Hook::ClaimDevice
-        | Hook::UseDefault
-        | Hook::PasidAttach
-        | Hook::PasidReplace
-        | Hook::VtdSetupFirst
-        | Hook::VtdSetupSecond
-        | Hook::VtdSetupPassThrough
-        | Hook::VtdSetupNested
-        | Hook::VtdTableAlloc => Returns::Errno,
-        Hook::SvaBind => Returns::Pointer,
-        Hook::DeviceAdd
-        | Hook::DeviceRemove
-        | Hook::DeviceRelease
-        | Hook::GroupRelease
-        | Hook::DetachDevice
-        | Hook::DetachGroup
-        | Hook::DetachGroupHandle
-        | Hook::ReleaseGroup
-        | Hook::ReleaseDevice
-        | Hook::UnuseDefault
-        | Hook::ReleaseLocked
-        | Hook::PasidDetach
-        | Hook::SvaUnbind
-        | Hook::VtdTearDown
-        | Hook::VtdTableFree
-        | Hook::SnapshotGroup
-        | Hook::SnapshotIntel
-        | Hook::SnapshotAmd
-        | Hook::SnapshotDma => Returns::Nothing,
-    }
-}
-
-/// The greatest errno that the kernel folds into a pointer (include/linux/err.h).
-const MAX_ERRNO: i64 = 4095;
-
-/// Decodes one record from the ring or a recording. The bytes are hostile until this has passed them.
-pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
-    if bytes.len() == size_of::<wire::Inventory>() {
-        let record = wire::Inventory::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;
-        let mut event = operation(&record.operation)?;
-        if record.operation.header.known & known::ARRAY != 0 {
-            event.array = Some(array(&record.array)?);
-        }
-        Ok(event)
-    } else {
-        let record = wire::Operation::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;
-        operation(&record)
-    }
-}
-
-fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
-    let header = &record.header;
-    let hook = Hook::from_number(header.hook).ok_or(Malformed::Hook(header.hook))?;
-    let phase = Phase::from_number(header.phase).ok_or(Malformed::Phase(header.phase))?;
-    let has = |bit: u32| header.known & bit != 0;
-    let (ret, returned) = match (phase, returns(hook)) {
-        (Phase::End, Returns::Errno) => (Some(record.ret as i32), None),
-        (Phase::End, Returns::Pointer) if (-MAX_ERRNO..=0).contains(&record.ret) => {
-            (Some(record.ret as i32), None)
-        }
-        (Phase::End, Returns::Pointer) => (Some(0), Key::new(record.ret as u64)),
-        _ => (None, None),
-    };
-    Ok(Event {
-        mono_ns: header.time_ns,
-        cpu: header.cpu,
-        sequence: header.sequence,
-        task: Task { tid: header.task.tid, tgid: header.task.tgid, comm: text(&header.task.comm) },
-        stack: u32::try_from(header.stack).ok(),
-        hook,
-        phase,
-        group: has(known::GROUP).then(|| group(&record.group, header.known)).flatten(),
-        device: has(known::DEVICE).then(|| device(&record.device, header.known)).flatten(),
-        domain: has(known::DOMAIN).then(|| domain(&record.domain)).flatten(),
-        old: has(known::OLD).then(|| domain(&record.old)).flatten(),
-        pasid: has(known::PASID).then_some(record.pasid),
-        owner: has(known::CLAIMANT).then(|| Key::new(record.owner)).flatten(),
-        bond: returned.or_else(|| has(known::HANDLE).then(|| Key::new(record.handle)).flatten()),
-        mm: has(known::MM).then(|| Key::new(record.mm)).flatten(),
-        ret,
-        array: None,
-        incomplete: has(known::FAULT),
-    })
-}
-
-fn group(record: &wire::Group, bits: u32) -> Option<Group> {
-    Some(Group {
-        key: Key::new(record.key)?,
-        id: record.id,
-        ownership: (bits & known::OWNER != 0)
-            .then(|| Ownership { owner: Key::new(record.owner), count: record.owner_cnt }),
-        domain: domain(&record.domain),
-        default_domain: domain(&record.default_domain),
-        blocking_domain: domain(&record.blocking_domain),
-        recovery_cnt: record.recovery_cnt,
-    })
-}
-
-fn device(record: &wire::Device, bits: u32) -> Option<Device> {
-    Some(Device {
-        key: Key::new(record.key)?,
-        name: text(&record.name),
-        max_pasids: (bits & known::MAX_PASIDS != 0).then_some(record.max_pasids),
-        table: (bits & known::TABLE != 0).then(|| Key::new(record.table)),
-    })
-}
-
-fn domain(record: &wire::Domain) -> Option<Domain> {
-    let kind = if record.kind_known != 0 { DomainKind::from_type(record.kind) } else { DomainKind::Unknown };
-    Some(Domain { key: Key::new(record.key)?, kind })
-}
-
-fn array(record: &wire::PasidArray) -> Result<PasidArray, Malformed> {
-    let entries = record.entries.get(..record.len as usize).ok_or(Malformed::Array(record.len))?;
-    let mut entries: Vec<ArrayEntry> = entries
-        .iter()
-        .map(|entry| ArrayEntry {
-            pasid: entry.pasid,
-            encoding: Encoding::from_number(entry.encoding),
-            domain: domain(&entry.domain),
-        })
-        .collect();
-    entries.sort_by_key(|entry| entry.pasid);
-    Ok(PasidArray { entries, complete: record.complete != 0 })
-}
-
-/// Text up to its NUL; what is not UTF-8 or not printable is replaced, since names come from outside
-/// and go to terminals and logs.
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end])
-        .chars()
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect()
 }

@@ -7,6 +7,7 @@ pub mod check;
 pub mod command;
 pub mod coverage;
 pub mod event;
+pub mod input;
 pub mod inventory;
 pub mod kernel;
 pub mod live;

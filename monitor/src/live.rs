@@ -10,16 +10,17 @@ use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::{
     event::{Event, Malformed},
+    input::{Input, Lost, Resync, Stage},
     kernel::{
         clock,
         diagnostics::Diagnostics,
         probes::{self, Probes},
         ring::{self, Counts, Ring, Wakeups},
-        snapshot,
+        snapshot::{self, Answer},
         stacks::Stacks,
         sysfs::Sysfs,
     },
-    watcher::{Options, Report, Resync, Stage, Watcher},
+    watcher::{Options, Report, Watcher},
 };
 
 /// Records taken at one go: more of them wait while something else has its turn.
@@ -87,7 +88,7 @@ impl Live {
             watcher: Watcher::new(options),
             _probes: probes,
         };
-        let mut reports = live.watcher.start(clock::monotonic_ns());
+        let mut reports = live.tell(Input::Start);
         reports.extend(live.refresh_inventory()?);
         let groups = snapshot::groups(&live.sysfs.groups()).map_err(|source| live.sysfs_error(source))?;
         reports.extend(live.resync(&groups, Resync::Start)?);
@@ -111,7 +112,7 @@ impl Live {
                 // What is found by this event is told with the names of now.
                 reports.extend(self.refresh_inventory()?);
             }
-            reports.extend(self.watcher.feed(event));
+            reports.extend(self.tell(Input::Event(event)));
         }
         Ok((reports, true))
     }
@@ -131,14 +132,24 @@ impl Live {
 
     /// The ring is empty, and the kernel side says what did not get into it: now violations can be raised.
     fn settle(&mut self) -> Result<Vec<Report>, Error> {
-        let now = clock::monotonic_ns();
         let counts = self.ring.counts()?;
         let before = std::mem::replace(&mut self.counted, counts);
-        let mut reports = self.watcher.ring_drops(counts.no_room, now);
-        reports.extend(self.watcher.loss(Stage::Kernel, counts.no_call - before.no_call, now));
-        self.lossy |= counts != Counts { tried: counts.tried, ..before };
-        reports.extend(self.watcher.tick(now));
+        let mut reports = Vec::new();
+        for (stage, count) in
+            [(Stage::Ring, counts.no_room - before.no_room), (Stage::Kernel, counts.no_call - before.no_call)]
+        {
+            if count > 0 {
+                self.lossy = true;
+                reports.extend(self.tell(Input::Lost(Lost { stage, count, groups: None })));
+            }
+        }
+        reports.extend(self.tell(Input::Settled));
         Ok(reports)
+    }
+
+    /// All that the watcher is told goes through here.
+    fn tell(&mut self, input: Input) -> Vec<Report> {
+        self.watcher.take(input, clock::monotonic_ns())
     }
 
     /// Wakes whoever waits when there is something to drain.
@@ -170,12 +181,15 @@ impl Live {
     /// Asks the kernel for the state of these groups. The answers are in the ring; so that they fit, it is
     /// emptied now and then.
     fn resync(&mut self, groups: &[u32], reason: Resync) -> Result<Vec<Report>, Error> {
-        self.watcher.resync(reason);
-        let mut reports = Vec::new();
+        let mut reports = self.tell(Input::Resync(reason));
         for asked in groups.chunks(ASKED) {
             for &group in asked {
                 // A group that can't be read stays unknown, which is shown and asked again.
-                let _ = snapshot::request(&self.sysfs.groups(), group);
+                if let Ok(Answer::Gone) = snapshot::request(&self.sysfs.groups(), group) {
+                    // What it reported before it went is in the ring still.
+                    reports.extend(self.drain()?.0);
+                    reports.extend(self.tell(Input::Gone(group)));
+                }
             }
             reports.extend(self.drain()?.0);
         }
@@ -193,7 +207,7 @@ impl Live {
 
     fn refresh_inventory(&mut self) -> Result<Vec<Report>, Error> {
         let inventory = self.sysfs.inventory().map_err(|source| self.sysfs_error(source))?;
-        Ok(self.watcher.inventory(inventory, clock::monotonic_ns()))
+        Ok(self.tell(Input::Inventory(inventory)))
     }
 
     fn sysfs_error(&self, source: io::Error) -> Error {

@@ -7,12 +7,11 @@ mod report;
 use crate::check::{self, Book, Case, CheckState, Finding, Outcome, REGISTRY, Scope, Severity, Violation};
 use crate::coverage::Coverage;
 use crate::event::Event;
+use crate::input::{Input, Lost};
 use crate::inventory::Inventory;
 use crate::model::{Group, Host, Names, Transition};
 
-pub use counters::{
-    Calls, Counters, ERRNOS, LATENCY_BOUNDS, Latency, OTHER_ERRNO, Resync, Stage, errno_name,
-};
+pub use counters::{Calls, Counters, ERRNOS, LATENCY_BOUNDS, Latency, OTHER_ERRNO, errno_name};
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report};
 
 /// What a run watches, and where.
@@ -78,18 +77,39 @@ impl Watcher {
         watcher
     }
 
-    /// Every hook that can listen does so from this time on. Gives back what there is to say before the first
-    /// event: the state of every check.
-    pub fn start(&mut self, mono_ns: u64) -> Vec<Report> {
+    /// Takes in one thing, at a time in CLOCK_MONOTONIC ns, and gives back what there is to say of it. (An
+    /// event has its own time.) Violations come out of [`Input::Settled`] alone: tell it after every batch
+    /// of events, and by [`Watcher::deadline`].
+    pub fn take(&mut self, input: Input, mono_ns: u64) -> Vec<Report> {
+        match input {
+            Input::Start => self.start(mono_ns),
+            Input::Event(event) => self.feed(event),
+            Input::Inventory(inventory) => {
+                self.inventory = Some(inventory);
+                self.restate(mono_ns)
+            }
+            Input::Coverage(coverage) => {
+                self.options.coverage = coverage;
+                self.restate(mono_ns)
+            }
+            Input::Lost(lost) => self.lose(&lost, mono_ns),
+            Input::Resync(reason) => {
+                self.counters.resync(reason);
+                Vec::new()
+            }
+            Input::Gone(group) => self.gone(group, mono_ns),
+            Input::Settled => self.settle(mono_ns),
+        }
+    }
+
+    fn start(&mut self, mono_ns: u64) -> Vec<Report> {
         self.host.watched_from(mono_ns);
         self.mono_ns = self.mono_ns.max(mono_ns);
         let changes = REGISTRY.iter().zip(&self.states);
         changes.map(|(check, state)| Report::check(mono_ns, check.spec(), state)).collect()
     }
 
-    /// Takes in one event, in the order of the ring. What the checks find by it is told by the next
-    /// [`Watcher::tick`].
-    pub fn feed(&mut self, event: Event) -> Vec<Report> {
+    fn feed(&mut self, event: Event) -> Vec<Report> {
         let mut reports = Vec::new();
         let mono_ns = event.mono_ns;
         self.counters.count(&event);
@@ -102,45 +122,14 @@ impl Watcher {
         reports
     }
 
-    /// What sysfs says, anew.
-    pub fn inventory(&mut self, inventory: Inventory, mono_ns: u64) -> Vec<Report> {
-        self.inventory = Some(inventory);
-        self.restate(mono_ns)
-    }
-
-    /// The hooks' state has changed.
-    pub fn coverage(&mut self, coverage: Coverage, mono_ns: u64) -> Vec<Report> {
-        self.options.coverage = coverage;
-        self.restate(mono_ns)
-    }
-
-    /// Events were lost: nothing is known any more until it is read again.
-    pub fn loss(&mut self, stage: Stage, count: u64, mono_ns: u64) -> Vec<Report> {
-        let mut reports = Vec::new();
-        if count > 0 {
-            self.counters.lose(stage, count);
-            self.lose(stage, count, mono_ns, &mut reports);
-        }
+    fn gone(&mut self, group: u32, mono_ns: u64) -> Vec<Report> {
+        let (mut reports, mut transitions) = (Vec::new(), Vec::new());
+        self.host.gone(group, &mut transitions);
+        self.follow(transitions, mono_ns, &mut reports);
         reports
     }
 
-    /// What the kernel side counted as dropped in all, since its start: to be told after a batch of events
-    /// and before the tick. (A gap in a CPU's sequence is no proof: where the kernel preempts a program
-    /// between counting and reserving, records change places.)
-    pub fn ring_drops(&mut self, total: u64, mono_ns: u64) -> Vec<Report> {
-        let count = total.saturating_sub(self.counters.lost(Stage::Ring));
-        self.loss(Stage::Ring, count, mono_ns)
-    }
-
-    /// Groups are about to be read again, or for the first time.
-    pub fn resync(&mut self, reason: Resync) {
-        self.counters.resync(reason);
-    }
-
-    /// The ring was found empty at this time, and every loss up to it was told: whatever could explain what
-    /// the checks found has been seen. So it is here, and not by [`Watcher::feed`], that violations are raised.
-    /// Call it after every batch of events, and by [`Watcher::deadline`].
-    pub fn tick(&mut self, mono_ns: u64) -> Vec<Report> {
+    fn settle(&mut self, mono_ns: u64) -> Vec<Report> {
         let mut reports = Vec::new();
         let mut transitions = Vec::new();
         self.host.tick(mono_ns, &mut transitions);
@@ -152,7 +141,7 @@ impl Watcher {
         reports
     }
 
-    /// When the next tick has something to do, in CLOCK_MONOTONIC ns.
+    /// When the next [`Input::Settled`] has something to do, in CLOCK_MONOTONIC ns.
     pub fn deadline(&self) -> Option<u64> {
         self.book.deadline()
     }
@@ -301,14 +290,32 @@ impl Watcher {
         reports.push(Report::State(Box::new(state)));
     }
 
-    fn lose(&mut self, stage: Stage, count: u64, mono_ns: u64, reports: &mut Vec<Report>) {
-        if count > 0 {
-            reports.push(Report::Loss(Loss { mono_ns, stage, count, total: self.counters.lost(stage) }));
+    fn lose(&mut self, lost: &Lost, mono_ns: u64) -> Vec<Report> {
+        let mut reports = Vec::new();
+        if lost.count == 0 {
+            return reports;
         }
-        self.book.withdraw_all();
+        self.counters.lose(lost.stage, lost.count);
+        let mut groups: Option<Vec<u32>> = lost
+            .groups
+            .as_ref()
+            .map(|keys| keys.iter().filter_map(|&key| Some(self.host.group_by_key(key)?.id)).collect());
+        groups.iter_mut().for_each(|ids| ids.sort_unstable());
+        let total = self.counters.lost(lost.stage);
+        reports.push(Report::Loss(Loss { mono_ns, stage: lost.stage, count: lost.count, total, groups }));
+        match &lost.groups {
+            None => self.book.withdraw_all(),
+            Some(keys) => {
+                for group in keys.iter().filter_map(|&key| self.host.group_by_key(key)) {
+                    self.book.withdraw(group.reference());
+                }
+                self.book.withdraw_pairs();
+            }
+        }
         let mut transitions = Vec::new();
-        self.host.mark_unknown(mono_ns, &mut transitions);
-        self.follow(transitions, mono_ns, reports);
+        self.host.mark_unknown(lost.groups.as_deref(), mono_ns, &mut transitions);
+        self.follow(transitions, mono_ns, &mut reports);
+        reports
     }
 
     fn check_states(&self) -> Vec<CheckState> {
@@ -328,7 +335,7 @@ impl Watcher {
     }
 
     fn passes_event(&self, event: &Event) -> bool {
-        let device: Vec<String> = event.device.iter().map(|device| device.name.clone()).collect();
+        let device: Vec<String> = event.device.iter().map(|device| device.name.to_string()).collect();
         self.options.filter.passes(event.group.map(|group| group.id), &device)
     }
 

@@ -14,6 +14,8 @@ const CHUNK_SHIFT: u32 = 6;
 const CHUNK_MASK: u32 = 63;
 /// PASIDs have 20 bits (PCIe 6.0, 10.5): no index lies beyond.
 const INDEX_BITS: u32 = 20;
+/// Levels of nodes that this takes.
+const LEVELS: u32 = INDEX_BITS.div_ceil(CHUNK_SHIFT);
 /// `XA_ZERO_ENTRY`: `xa_mk_internal(257)`.
 const ZERO_ENTRY: u64 = (257 << 2) | 2;
 /// Internal entries up to this are special values, above it they point to nodes (`xa_is_node`).
@@ -60,7 +62,7 @@ pub fn walk(out: *mut PasidArray, head: u64) {
 unsafe extern "C" fn step(_iteration: u32, context: *mut c_void) -> i64 {
     // SAFETY: bpf_loop passes the `Walk` that `walk` gave it.
     let walk = unsafe { &mut *context.cast::<Walk>() };
-    let shift = u32::from(read::member::<u8>(walk.node, layout!(xa_node_shift))) & 31;
+    let shift = shift(walk.node);
     let slot = walk.index >> shift & CHUNK_MASK;
     let entry = read::member::<u64>(walk.node.wrapping_add(u64::from(slot * 8)), layout!(xa_node_slots));
     if is_node(entry) {
@@ -75,8 +77,9 @@ unsafe extern "C" fn step(_iteration: u32, context: *mut c_void) -> i64 {
     walk.index = ((walk.index >> shift) + 1) << shift;
     if slot == CHUNK_MASK {
         // The end of this node: the next index is found from the root again.
-        let root_shift = u32::from(read::member::<u8>(walk.root, layout!(xa_node_shift))) & 31;
-        if walk.index >> INDEX_BITS != 0 || u64::from(walk.index) >> (root_shift + CHUNK_SHIFT) != 0 {
+        if walk.index >> INDEX_BITS != 0
+            || u64::from(walk.index) >> (self::shift(walk.root) + CHUNK_SHIFT) != 0
+        {
             walk.done = 1;
             return 1;
         }
@@ -85,12 +88,54 @@ unsafe extern "C" fn step(_iteration: u32, context: *mut c_void) -> i64 {
     0
 }
 
+/// The entry at one index of the array whose `xa_head` is `head` (`xa_load`).
+#[inline(always)]
+pub fn slot(head: u64, index: u32) -> ArrayEntry {
+    // A lone entry in the head is that of index 0.
+    let mut entry = if is_node(head) || index == 0 { head } else { 0 };
+    if is_node(head) && u64::from(index) >> (shift(node(head)) + CHUNK_SHIFT) != 0 {
+        entry = 0;
+    }
+    for _ in 0..LEVELS {
+        if is_node(entry) {
+            let slot = index >> shift(node(entry)) & CHUNK_MASK;
+            let address = node(entry).wrapping_add(u64::from(slot * 8));
+            entry = read::member(address, layout!(xa_node_slots));
+        }
+    }
+    decode(index, entry)
+}
+
+/// What a node's slots are apart, as a power of two.
+#[inline(always)]
+fn shift(node: u64) -> u32 {
+    u32::from(read::member::<u8>(node, layout!(xa_node_shift))) & 31
+}
+
 /// Appends an entry; `false` if there is no room.
 #[inline(always)]
 fn keep(out: *mut PasidArray, pasid: u32, entry: u64) -> bool {
+    // SAFETY: `out` is the live record; the index is held against the capacity right before use.
+    unsafe {
+        let len = (*out).len as usize;
+        if len >= ARRAY_CAPACITY {
+            return false;
+        }
+        (&raw mut (*out).entries).cast::<ArrayEntry>().add(len).write(decode(pasid, entry));
+        (*out).len = len as u32 + 1;
+    }
+    true
+}
+
+/// What an entry says.
+#[inline(always)]
+fn decode(pasid: u32, entry: u64) -> ArrayEntry {
     let tagged = layout!(array_tagged) != 0;
     let by_handle = layout!(handle_domain) != ABSENT;
-    let (encoding, domain) = if entry == ZERO_ENTRY {
+    let internal = entry & 3 == 2 && entry != ZERO_ENTRY;
+    let (encoding, domain) = if entry == 0 || internal {
+        (Encoding::Empty, 0)
+    } else if entry == ZERO_ENTRY {
         (Encoding::Reserved, 0)
     } else if tagged {
         match entry & 3 {
@@ -103,18 +148,5 @@ fn keep(out: *mut PasidArray, pasid: u32, entry: u64) -> bool {
     } else {
         (Encoding::Domain, entry)
     };
-    // SAFETY: `out` is the live record; the index is held against the capacity right before use.
-    unsafe {
-        let len = (*out).len as usize;
-        if len >= ARRAY_CAPACITY {
-            return false;
-        }
-        (&raw mut (*out).entries).cast::<ArrayEntry>().add(len).write(ArrayEntry {
-            domain: read::domain(domain),
-            pasid,
-            encoding: encoding as u32,
-        });
-        (*out).len = len as u32 + 1;
-    }
-    true
+    ArrayEntry { domain: read::domain(domain), pasid, encoding: encoding as u16, flags: 0 }
 }

@@ -54,6 +54,8 @@ impl Reads {
     pub const ARRAY: Reads = Reads(2);
     /// The device's VT-d PASID table.
     pub const VTD_TABLE: Reads = Reads(4);
+    /// The entry of the group's `pasid_array` at the call's PASID.
+    pub const SLOT: Reads = Reads(8);
 
     pub const fn and(self, other: Reads) -> Reads {
         Reads(self.0 | other.0)
@@ -127,6 +129,11 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
         unsafe {
             fill(&mut *record, subject, ret, reads);
             begin(&mut *record, hook, phase, sequence, stack);
+            if reads.has(Reads::SLOT) && layout!(group_pasid_head) != ABSENT {
+                let head = read::member((*record).group.key, layout!(group_pasid_head));
+                (*record).slot = array::slot(head, subject.pasid);
+                (*record).header.known |= known::SLOT;
+            }
         }
         slot.submit(0);
     }

@@ -7,8 +7,8 @@ use super::{
     emit::Reads,
 };
 
-call!(both PasidAttach, "pasid_attach", Reads::STACK.and(Reads::ARRAY));
-call!(both PasidReplace, "pasid_replace", Reads::STACK.and(Reads::ARRAY));
-call!(both PasidDetach, "pasid_detach", Reads::STACK.and(Reads::ARRAY));
-call!(exit SvaBind, "sva_bind", Reads::STACK.and(Reads::ARRAY));
-call!(both SvaUnbind, "sva_unbind", Reads::STACK.and(Reads::ARRAY));
+call!(both PasidAttach, "pasid_attach", Reads::STACK.and(Reads::SLOT));
+call!(both PasidReplace, "pasid_replace", Reads::STACK.and(Reads::SLOT));
+call!(both PasidDetach, "pasid_detach", Reads::STACK.and(Reads::SLOT));
+call!(exit SvaBind, "sva_bind", Reads::STACK);
+call!(both SvaUnbind, "sva_unbind", Reads::STACK);

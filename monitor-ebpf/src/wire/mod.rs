@@ -12,8 +12,8 @@ pub use hook::Hook;
 pub use layout::{ABSENT, Arguments, Layout, NO_ARGUMENT, Process};
 pub use record::{
     ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,
-    PasidArray, Phase, Task, count, known,
+    PasidArray, Phase, Task, count, entry, known,
 };
 
 /// Version of the wire format: a recording or a pinned ring of another version is not read as this one.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;

@@ -41,6 +41,8 @@ pub mod known {
     pub const RECOVERY: u32 = 1 << 11;
     /// `array` of an [`super::Inventory`].
     pub const ARRAY: u32 = 1 << 12;
+    /// `slot`.
+    pub const SLOT: u32 = 1 << 13;
     /// A read from kernel memory failed: what depends on it is missing, and that is not the kernel's saying.
     pub const FAULT: u32 = 1 << 31;
 }
@@ -174,13 +176,15 @@ pub struct Operation {
     pub mm: u64,
     /// What the function returned (`Phase::End`), as it stood in the register: of an `int` only the low half counts.
     pub ret: i64,
+    /// The entry of `pasid_array` at `pasid`, of a call on a PASID; [`Encoding::Empty`]: there is none.
+    pub slot: ArrayEntry,
     pub pasid: u32,
     pub reserved: u32,
 }
 
 /// How an entry of `pasid_array` names its domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u32)]
+#[repr(u16)]
 pub enum Encoding {
     /// The entry points to the domain.
     Domain = 0,
@@ -190,28 +194,39 @@ pub enum Encoding {
     Reserved = 2,
     /// An entry whose tag this version does not know. It names no domain.
     Other = 3,
+    /// Nothing is there.
+    Empty = 4,
 }
 
 impl Encoding {
-    pub const fn from_number(number: u32) -> Encoding {
+    pub const fn from_number(number: u16) -> Encoding {
         match number {
             0 => Encoding::Domain,
             1 => Encoding::Handle,
             2 => Encoding::Reserved,
+            4 => Encoding::Empty,
             _ => Encoding::Other,
         }
     }
 }
 
 /// One entry of `pasid_array`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct ArrayEntry {
     pub domain: Domain,
     pub pasid: u32,
     /// An [`Encoding`] by number.
-    pub encoding: u32,
+    pub encoding: u16,
+    /// Bits of [`entry`].
+    pub flags: u16,
+}
+
+/// What else is known of an entry of `pasid_array`.
+pub mod entry {
+    /// Its domain is of an `mm_struct` that has no user any more: the process has exited.
+    pub const MM_EXITED: u16 = 1 << 0;
 }
 
 /// A group's `pasid_array`, index 0 (the RID's own handle) included.
@@ -242,7 +257,7 @@ const _: () = {
     assert!(size_of::<Domain>() == 16);
     assert!(size_of::<Group>() == 8 + 8 + 3 * 16 + 4 * 4);
     assert!(size_of::<Device>() == 8 + 8 + NAME_LEN + 8);
-    assert!(size_of::<Operation>() == 56 + 80 + 56 + 2 * 16 + 4 * 8 + 8);
+    assert!(size_of::<Operation>() == 56 + 80 + 56 + 2 * 16 + 4 * 8 + 24 + 8);
     assert!(size_of::<ArrayEntry>() == 24);
     assert!(size_of::<Inventory>() == size_of::<Operation>() + 8 + ARRAY_CAPACITY * 24);
 };

@@ -93,8 +93,8 @@ impl Check for AttachImbalance {
             subject: Subject::Happened { group: *reference },
             proved: true,
             mono_ns: end.mono_ns,
-            device: operation.begin.device.as_ref().map(|device| device.name.clone()),
-            confidence: confidence(&operation.begin, pasid),
+            device: operation.begin.device.map(|device| device.name),
+            confidence: confidence(&operation.begin),
             pasids: vec![(pasid, attachment)],
             domain: named,
             summary,
@@ -133,10 +133,6 @@ fn fault(operation: &Operation, end: &Event) -> Option<Fault> {
 }
 
 /// Whether the kernel's array said so, or only the calls that were seen.
-fn confidence(begin: &Event, pasid: u32) -> Confidence {
-    let tells = begin
-        .array
-        .as_ref()
-        .is_some_and(|array| array.complete || array.entries.iter().any(|entry| entry.pasid == pasid));
-    if tells { Confidence::ReadBack } else { Confidence::Observed }
+fn confidence(begin: &Event) -> Confidence {
+    if begin.slot.is_some() { Confidence::ReadBack } else { Confidence::Observed }
 }

@@ -148,6 +148,11 @@ impl Book {
         self.pending.retain(|pending| pending.open.subject.group() != Some(group));
     }
 
+    /// Something went unseen that could explain what was found of devices of several groups.
+    pub fn withdraw_pairs(&mut self) {
+        self.pending.retain(|pending| pending.open.subject.group().is_some());
+    }
+
     /// Something was lost that could explain what was found.
     pub fn withdraw_all(&mut self) {
         self.pending.clear();

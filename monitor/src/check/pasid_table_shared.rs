@@ -60,8 +60,8 @@ impl Check for PasidTableShared {
             case.host.devices().filter(|other| other.key != *key && other.table == Some(Some(table)));
         for other in sharers {
             let mut devices = [device, other];
-            devices.sort_by(|a, b| a.name.cmp(&b.name));
-            let names = devices.map(|device| device.name.clone());
+            devices.sort_by_key(|a| a.name);
+            let names = devices.map(|device| device.name.to_string());
             case.findings.push(Finding {
                 check: &SPEC,
                 severity: SPEC.severity(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::event::{Domain, Key, Ownership};
+use crate::event::{Domain, Key, Name, Ownership};
 use crate::inventory::Inventory;
 use crate::model::{Actor, Attachment, DomainName, Evidence, Group, GroupRef, Host, Names};
 
@@ -18,7 +18,7 @@ pub struct Finding {
     pub proved: bool,
     pub mono_ns: u64,
     /// The device that it is about, where it is about one of the group's.
-    pub device: Option<String>,
+    pub device: Option<Name>,
     /// The PASIDs that it is about, with what is known of their attachment.
     pub pasids: Vec<(u32, Attachment)>,
     pub domain: Option<Domain>,
@@ -207,7 +207,7 @@ impl Violation {
             devices,
             domain: finding.domain.map(|domain| names.domain(domain)),
             summary: finding.summary.clone(),
-            triggered_by: finding.triggered_by.clone(),
+            triggered_by: finding.triggered_by,
             implied: Vec::new(),
             evidence: group.map_or(Vec::new(), |group| steps(group, names)),
             read: finding.read.clone(),
@@ -232,7 +232,7 @@ fn devices(
     let mut names = match (subject, group) {
         (Subject::Shared { devices, .. }, _) => {
             let known = devices.iter().filter_map(|(key, _)| host.device(*key));
-            known.map(|device| device.name.clone()).collect()
+            known.map(|device| device.name.to_string()).collect()
         }
         (_, Some(group)) => {
             let mut names = host.names(group);

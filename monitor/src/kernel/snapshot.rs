@@ -34,11 +34,20 @@ pub fn groups(root: &Path) -> io::Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// Asks for the state of one group. A group that is gone meanwhile is no error.
-pub fn request(root: &Path, group: u32) -> io::Result<()> {
+/// What came of asking for a group's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel walked through it; what it found is in the ring.
+    Asked,
+    /// There is no such group (any more).
+    Gone,
+}
+
+/// Asks for the state of one group.
+pub fn request(root: &Path, group: u32) -> io::Result<Answer> {
     match fs::read(root.join(group.to_string()).join("reserved_regions")) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(_) => Ok(Answer::Asked),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Answer::Gone),
         Err(error) => Err(error),
     }
 }

@@ -6,7 +6,7 @@
 
 use monitor_ebpf::wire::{Hook, Phase};
 
-use crate::event::{Event, Key};
+use crate::event::{Event, Key, Slot};
 
 use super::group::{Actor, Attachment, Group, Presence};
 use super::host::{Host, MAX_PASIDS, forget};
@@ -108,7 +108,7 @@ impl Host {
         }
         group.in_flight.begin(Operation {
             hook: event.hook,
-            synced: group.synced && trusted,
+            synced: group.synced && trusted && group.trusted_from <= event.mono_ns,
             presence,
             overlap: Overlap::default(),
             locked: None,
@@ -248,20 +248,16 @@ fn shows_table(event: &Event) -> bool {
 /// knows otherwise. Where the two disagree one of them is wrong, and nothing is known.
 fn presence(group: &Group, event: &Event, pasid: u32) -> Presence {
     let model = if group.synced { group.presence(pasid) } else { Presence::Unknown };
-    let Some(array) = &event.array else { return model };
-    let entry = array.entries.iter().find(|entry| entry.pasid == pasid);
-    match (entry, model) {
-        (Some(entry), Presence::Attached(known)) => match (entry.domain, known.domain) {
+    match (event.slot, model) {
+        (None, model) => model,
+        (Some(Slot::Taken(entry)), Presence::Attached(known)) => match (entry.domain, known.domain) {
             (Some(read), Some(had)) if read.key != had.key => Presence::Unknown,
             (read, had) => Presence::Attached(Attachment { domain: read.or(had), ..known }),
         },
-        (Some(entry), Presence::Unknown) => {
+        (Some(Slot::Taken(entry)), Presence::Unknown) => {
             Presence::Attached(Attachment { domain: entry.domain, attached_by: None })
         }
-        (None, Presence::Absent | Presence::Unknown) if array.complete && !event.incomplete => {
-            Presence::Absent
-        }
-        (None, model) if !array.complete => model,
+        (Some(Slot::Empty), Presence::Absent | Presence::Unknown) if !event.incomplete => Presence::Absent,
         _ => Presence::Unknown,
     }
 }
@@ -281,6 +277,12 @@ fn adopt(group: &mut Group, event: &Event, room: usize) {
             group.default_domain = seen.default_domain.or(group.default_domain.filter(|_| event.incomplete));
             group.recovery_cnt = seen.recovery_cnt;
         }
+    }
+    if let (Some(pasid), Some(slot)) = (event.pasid.filter(|&pasid| pasid != 0), event.slot)
+        && !event.incomplete
+        && !changing.pasid(pasid)
+    {
+        group.adopt_slot(pasid, slot, room);
     }
     if let Some(array) = &event.array {
         let torn = event.incomplete && array.complete;

@@ -1,13 +1,13 @@
 //! A device behind an IOMMU, as events showed it.
 
-use crate::event::{self, Domain, Key};
+use crate::event::{self, Domain, Key, Name};
 
 /// A live `struct device`. Its address is used again after a hot-unplug: then it is another
 /// generation, and nothing of the old one holds for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     pub key: Key,
-    pub name: String,
+    pub name: Name,
     /// The group that it was last seen in.
     pub group: Option<Key>,
     /// `Some(0)`: it takes no PASIDs, and the core skips it. `None`: not known.
@@ -20,10 +20,16 @@ pub struct Device {
 }
 
 impl Device {
+    /// Its state is not known any more.
+    pub(super) fn forget(&mut self) {
+        self.domain = None;
+        self.table = None;
+    }
+
     pub(super) fn new(seen: &event::Device, generation: u64) -> Device {
         Device {
             key: seen.key,
-            name: seen.name.clone(),
+            name: seen.name,
             group: None,
             max_pasids: seen.max_pasids,
             table: None,

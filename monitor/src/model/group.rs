@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use monitor_ebpf::wire::{Hook, Phase};
 
-use crate::event::{ArrayEntry, Domain, Event, Key, Ownership, PasidArray};
+use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, Slot};
 
 use super::order::{InFlight, Overlap};
 
 /// A task at a moment: who did something, and when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Actor {
     pub tid: u32,
     pub tgid: u32,
-    pub comm: Box<str>,
+    pub comm: Comm,
     /// CLOCK_MONOTONIC, ns.
     pub mono_ns: u64,
     /// Id of the kernel stack, where one was taken.
@@ -25,7 +25,7 @@ impl Actor {
         Actor {
             tid: event.task.tid,
             tgid: event.task.tgid,
-            comm: event.task.comm.as_str().into(),
+            comm: event.task.comm,
             mono_ns: event.mono_ns,
             stack: event.stack,
         }
@@ -66,7 +66,7 @@ pub struct Evidence {
     pub hook: Hook,
     pub phase: Phase,
     pub actor: Actor,
-    pub device: Option<Box<str>>,
+    pub device: Option<Name>,
     pub domain: Option<Domain>,
     pub pasid: Option<u32>,
     pub ret: Option<i32>,
@@ -103,6 +103,8 @@ pub struct Group {
     pub(super) doubtful: BTreeSet<u32>,
     pub(super) bonds: HashMap<Key, Bond>,
     pub(super) in_flight: InFlight,
+    /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
+    pub(super) trusted_from: u64,
     evidence: VecDeque<Evidence>,
 }
 
@@ -123,6 +125,7 @@ impl Group {
             doubtful: BTreeSet::new(),
             bonds: HashMap::new(),
             in_flight: InFlight::default(),
+            trusted_from: 0,
             evidence: VecDeque::new(),
         }
     }
@@ -185,7 +188,7 @@ impl Group {
             hook: event.hook,
             phase: event.phase,
             actor: Actor::of(event),
-            device: event.device.as_ref().map(|device| device.name.as_str().into()),
+            device: event.device.map(|device| device.name),
             domain: event.domain,
             pasid: event.pasid,
             ret: event.ret,
@@ -210,23 +213,8 @@ impl Group {
     pub(super) fn adopt(&mut self, array: &PasidArray, room: usize, changing: &Overlap) {
         let mut room = room;
         for entry in array.pasids().filter(|entry| !changing.pasid(entry.pasid)) {
-            self.doubtful.remove(&entry.pasid);
-            match self.pasids.get_mut(&entry.pasid) {
-                Some(known) => match (entry.domain, known.domain) {
-                    (Some(read), Some(had)) if read.key == had.key => {}
-                    (Some(read), None) => known.domain = Some(read),
-                    (Some(read), Some(_)) => *known = Attachment { domain: Some(read), attached_by: None },
-                    (None, _) => {}
-                },
-                None if room == 0 => {
-                    self.pasids_known = false;
-                    return;
-                }
-                None => {
-                    room -= 1;
-                    let attachment = Attachment { domain: entry.domain, attached_by: None };
-                    self.pasids.insert(entry.pasid, attachment);
-                }
+            if !self.adopt_entry(entry, &mut room) {
+                return;
             }
         }
         if array.complete {
@@ -235,6 +223,40 @@ impl Group {
             self.doubtful.retain(|&pasid| changing.pasid(pasid));
             self.pasids_known = true;
         }
+    }
+
+    /// Takes over what was read of one PASID.
+    pub(super) fn adopt_slot(&mut self, pasid: u32, slot: Slot, room: usize) {
+        match slot {
+            Slot::Taken(entry) => drop(self.adopt_entry(&entry, &mut { room })),
+            Slot::Empty => {
+                self.doubtful.remove(&pasid);
+                self.pasids.remove(&pasid);
+            }
+        }
+    }
+
+    /// `false`: there was no room for it, and the group's PASIDs are not all known any more.
+    fn adopt_entry(&mut self, entry: &ArrayEntry, room: &mut usize) -> bool {
+        self.doubtful.remove(&entry.pasid);
+        match self.pasids.get_mut(&entry.pasid) {
+            Some(known) => match (entry.domain, known.domain) {
+                (Some(read), Some(had)) if read.key == had.key => {}
+                (Some(read), None) => known.domain = Some(read),
+                (Some(read), Some(_)) => *known = Attachment { domain: Some(read), attached_by: None },
+                (None, _) => {}
+            },
+            None if *room == 0 => {
+                self.pasids_known = false;
+                return false;
+            }
+            None => {
+                *room -= 1;
+                let attachment = Attachment { domain: entry.domain, attached_by: None };
+                self.pasids.insert(entry.pasid, attachment);
+            }
+        }
+        true
     }
 
     pub(super) fn bind(&mut self, bond: Key, event: &Event, attached: Option<u32>, first: bool) {
@@ -267,7 +289,8 @@ mod tests {
     use super::*;
 
     fn array(pasids: &[u32]) -> PasidArray {
-        let entry = |&pasid| ArrayEntry { pasid, encoding: Encoding::Reserved, domain: None };
+        let entry =
+            |&pasid| ArrayEntry { pasid, encoding: Encoding::Reserved, domain: None, mm_exited: false };
         PasidArray { entries: pasids.iter().map(entry).collect(), complete: true }
     }
 

@@ -64,8 +64,8 @@ impl Host {
         self.trusted_from
     }
 
-    /// Whether a call that begins at this time can meet no call that we don't know of. The first event is
-    /// the start, if nobody said so.
+    /// Whether a call that begins at this time can meet no call that we don't know of, as far as all groups
+    /// are concerned. The first event is the start, if nobody said so.
     pub(super) fn trusts(&mut self, mono_ns: u64) -> bool {
         *self.trusted_from.get_or_insert(mono_ns.saturating_add(GRACE_NS)) <= mono_ns
     }
@@ -105,21 +105,41 @@ impl Host {
     /// The names of a group's members, in order.
     pub fn names(&self, group: &Group) -> Vec<String> {
         let devices = group.devices.iter().filter_map(|key| self.devices.get(key));
-        let mut names: Vec<String> = devices.map(|device| device.name.clone()).collect();
+        let mut names: Vec<String> = devices.map(|device| device.name.to_string()).collect();
         names.sort_unstable();
         names
     }
 
-    /// What was known of every group is not known any more: events were lost, up to this time.
-    pub fn mark_unknown(&mut self, mono_ns: u64, transitions: &mut Vec<Transition>) {
-        self.watched_from(mono_ns);
-        for group in self.groups.values_mut() {
+    /// What was known of these groups is not known any more: events were lost, up to this time. `None`: any
+    /// group.
+    pub fn mark_unknown(&mut self, groups: Option<&[Key]>, mono_ns: u64, transitions: &mut Vec<Transition>) {
+        let keys: Vec<Key> = match groups {
+            Some(groups) => groups.to_vec(),
+            None => {
+                self.watched_from(mono_ns);
+                self.groups.keys().copied().collect()
+            }
+        };
+        for group in keys {
+            let Some(group) = self.groups.get_mut(&group) else { continue };
+            self.pasids -= group.pasids.len();
             forget(group, transitions);
+            group.trusted_from = mono_ns.saturating_add(GRACE_NS);
+            for device in group.devices.iter() {
+                if let Some(device) = self.devices.get_mut(device) {
+                    device.forget();
+                }
+            }
         }
-        self.pasids = 0;
-        for device in self.devices.values_mut() {
-            device.domain = None;
-            device.table = None;
+        if groups.is_none() {
+            self.devices.values_mut().for_each(Device::forget);
+        }
+    }
+
+    /// The kernel has no group of this number any more.
+    pub fn gone(&mut self, id: u32, transitions: &mut Vec<Transition>) {
+        if let Some(&key) = self.ids.get(&id) {
+            self.drop_group(key, transitions);
         }
     }
 

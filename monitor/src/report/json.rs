@@ -285,6 +285,7 @@ struct EventObject<'a> {
     owned: Option<bool>,
     pasids: Option<&'a [u32]>,
     pasids_complete: Option<bool>,
+    attached: Option<bool>,
 }
 
 fn event_line(event: &EventLine) -> EventObject<'_> {
@@ -304,6 +305,7 @@ fn event_line(event: &EventLine) -> EventObject<'_> {
         owned: event.ownership.map(|ownership| ownership.owner.is_some()),
         pasids: event.pasids.as_ref().map(|(pasids, _)| pasids.as_slice()),
         pasids_complete: event.pasids.as_ref().map(|(_, complete)| *complete),
+        attached: event.attached,
     }
 }
 

@@ -8,9 +8,8 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use crate::check::CheckState;
 use crate::coverage::HookState;
-use crate::watcher::{
-    Calls, ERRNOS, GroupState, Knowledge, LATENCY_BOUNDS, OTHER_ERRNO, Resync, Stage, Watcher,
-};
+use crate::input::{Resync, Stage};
+use crate::watcher::{Calls, ERRNOS, GroupState, Knowledge, LATENCY_BOUNDS, OTHER_ERRNO, Watcher};
 
 /// What is said of the program itself.
 #[derive(Clone, Debug, Default)]

@@ -5,54 +5,7 @@ use std::collections::BTreeMap;
 use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::Event;
-
-/// Where events were lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// A program did not run: recursion, or too many returns at once.
-    Kernel,
-    /// The ring was full.
-    Ring,
-    /// Userspace did not keep up with what it read.
-    Queue,
-    /// A recording has a gap.
-    Recording,
-}
-
-impl Stage {
-    pub const ALL: [Stage; 4] = [Stage::Kernel, Stage::Ring, Stage::Queue, Stage::Recording];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Kernel => "kernel",
-            Stage::Ring => "ring",
-            Stage::Queue => "queue",
-            Stage::Recording => "recording",
-        }
-    }
-}
-
-/// Why groups are read from the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Resync {
-    Start,
-    Loss,
-    Audit,
-    Request,
-}
-
-impl Resync {
-    pub const ALL: [Resync; 4] = [Resync::Start, Resync::Loss, Resync::Audit, Resync::Request];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Resync::Start => "start",
-            Resync::Loss => "loss",
-            Resync::Audit => "audit",
-            Resync::Request => "request",
-        }
-    }
-}
+use crate::input::{Resync, Stage};
 
 /// Calls of one kind, and how they failed.
 #[derive(Clone, Debug, Default)]

@@ -3,11 +3,10 @@
 use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::check::{CheckState, Pasid, Resolved, Spec, Violation};
-use crate::event::{Event, Ownership};
+use crate::event::{Event, Name, Ownership, Slot};
+use crate::input::Stage;
 use crate::inventory::Inventory;
 use crate::model::{Actor, DomainName, Group, Host, Names};
-
-use super::counters::Stage;
 
 /// One thing to tell.
 #[derive(Clone, Debug)]
@@ -46,6 +45,8 @@ pub struct Loss {
     pub count: u64,
     /// Of this stage, since the start.
     pub total: u64,
+    /// The numbers of the groups that they were about, of those that were known; `None`: any group.
+    pub groups: Option<Vec<u32>>,
 }
 
 /// A check's state, at the start and when it changes.
@@ -166,12 +167,14 @@ pub struct EventLine {
     pub actor: Actor,
     pub cpu: u32,
     pub group: Option<u32>,
-    pub device: Option<String>,
+    pub device: Option<Name>,
     pub domain: Option<DomainName>,
     pub pasid: Option<u32>,
     pub ret: Option<i32>,
     /// The group's ownership as the event read it.
     pub ownership: Option<Ownership>,
+    /// Whether the call's PASID is in the group's array, as the event read it.
+    pub attached: Option<bool>,
     /// The PASIDs in the group's array as the event read it; the flag: all of them.
     pub pasids: Option<(Vec<u32>, bool)>,
 }
@@ -187,11 +190,12 @@ impl EventLine {
             actor: Actor::of(event),
             cpu: event.cpu,
             group: event.group.map(|group| group.id),
-            device: event.device.as_ref().map(|device| device.name.clone()),
+            device: event.device.map(|device| device.name),
             domain: event.domain.map(|domain| names.domain(domain)),
             pasid: event.pasid,
             ret: event.ret,
             ownership: event.group.and_then(|group| group.ownership),
+            attached: event.slot.filter(|_| !event.incomplete).map(|slot| slot != Slot::Empty),
             pasids,
         }
     }

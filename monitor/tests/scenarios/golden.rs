@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use monitor::check::REGISTRY;
+use monitor::input::{Input, Resync, Stage};
 use monitor::inventory::{DeviceEntry, GroupEntry, Inventory};
 use monitor::report::metrics::{Build, Metrics};
 use monitor::report::text::Style;
 use monitor::report::{Clock, Context, Stacks, explain, json, text};
-use monitor::watcher::{Options, Report, Resync, Stage, Watcher};
+use monitor::watcher::{Options, Report, Watcher};
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use crate::kernel::{Call, Era};
@@ -55,10 +56,9 @@ fn inventory() -> Inventory {
 fn story() -> Rig {
     let mut rig = Rig::unwatched(Era::Handles);
     rig.watcher = Watcher::new(Options { events: true, ..options(Era::Handles) });
-    let now = rig.kernel.now;
-    rig.reports.extend(rig.watcher.start(now));
-    rig.reports.extend(rig.watcher.inventory(inventory(), now));
-    rig.watcher.resync(Resync::Start);
+    rig.tell(Input::Start);
+    rig.tell(Input::Inventory(inventory()));
+    rig.tell(Input::Resync(Resync::Start));
     rig.bootstrap();
     rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }]);
     rig.calls(&driver(), [Call::Attach { device: NVME, pasid: 5, domain: D1 }]);
@@ -68,10 +68,8 @@ fn story() -> Rig {
     rig.calls(&other(), [Call::Detach { device: NVME, pasid: 5, domain: D2 }]);
     rig.calls(&vfio(), [Call::Release { group: 7 }]);
     rig.idle(20 * 60 * 1_000_000_000);
-    let now = rig.kernel.now;
-    let reports = rig.watcher.loss(Stage::Kernel, 12, now);
-    rig.reports.extend(reports);
-    rig.watcher.resync(Resync::Loss);
+    rig.lose(Stage::Kernel, 12);
+    rig.tell(Input::Resync(Resync::Loss));
     rig.kernel.group_mut(7).devices[1].table = rig.kernel.groups[&7].devices[0].table;
     rig.kernel.snapshot_all();
     rig.watch();

@@ -194,7 +194,7 @@ fn a_pasid_that_two_calls_fought_over_is_in_doubt() {
     rig.kernel.end(detaching);
     rig.kernel.end(attaching);
     assert_eq!(rig.kernel.call(&driver(), attach(5)), 0);
-    rig.kernel.log.iter_mut().for_each(|event| event.array = None);
+    rig.kernel.log.iter_mut().for_each(|event| event.slot = None);
     rig.watch();
     rig.expect_silence();
 }

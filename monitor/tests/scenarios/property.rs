@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use monitor::event::{Event, Task};
-use monitor::watcher::Stage;
+use monitor::input::Stage;
 use proptest::prelude::*;
 
 use crate::kernel::{Call, Era, Running, task};
@@ -85,7 +85,7 @@ impl Program {
 
     fn start(&mut self, index: usize, what: u32) {
         let Some(call) = self.next(index, what) else { return };
-        let task = self.workers[index].task.clone();
+        let task = self.workers[index].task;
         let at = self.rig.kernel.log.len();
         self.workers[index].running = Some(self.rig.kernel.begin(&task, call));
         // Some calls are seen by their return alone.
@@ -208,9 +208,7 @@ impl Program {
                 self.rig.feed(event);
             }
         }
-        let now = self.rig.kernel.now;
-        let reports = self.rig.watcher.ring_drops(self.lost, now);
-        self.rig.reports.extend(reports);
+        self.rig.dropped = self.rig.dropped.max(self.lost);
         self.rig.watch();
     }
 
@@ -241,7 +239,7 @@ impl Program {
     fn give_back(&mut self) {
         for index in 0..self.workers.len() {
             let worker = &self.workers[index];
-            let (task, device) = (worker.task.clone(), worker.device);
+            let (task, device) = (worker.task, worker.device);
             let mut calls: Vec<Call> = Vec::new();
             calls.extend(worker.pasids.iter().map(|(&pasid, &domain)| Call::Detach {
                 device,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use monitor::check::Violation;
 use monitor::coverage::{Backend, Coverage, HookState};
 use monitor::event::{Event, Task};
+use monitor::input::{Input, Lost, Stage};
 use monitor::watcher::{Filter, Options, Report, Watcher};
 use monitor_ebpf::wire::Hook;
 
@@ -164,8 +165,19 @@ impl Rig {
         for event in std::mem::take(&mut self.kernel.log) {
             self.feed(event);
         }
-        self.reports.extend(self.watcher.ring_drops(self.dropped, self.kernel.now));
-        self.reports.extend(self.watcher.tick(self.kernel.now));
+        let told = self.watcher.counters().lost(Stage::Ring);
+        self.lose(Stage::Ring, self.dropped.saturating_sub(told));
+        self.tell(Input::Settled);
+    }
+
+    /// The watcher is told of something now.
+    pub fn tell(&mut self, input: Input) {
+        self.reports.extend(self.watcher.take(input, self.kernel.now));
+    }
+
+    /// Events of any group were lost.
+    pub fn lose(&mut self, stage: Stage, count: u64) {
+        self.tell(Input::Lost(Lost { stage, count, groups: None }));
     }
 
     /// What a CPU's sequence lacks is what its ring had no room for, and the kernel side counted that.
@@ -173,14 +185,14 @@ impl Rig {
         let next = self.next.entry(event.cpu).or_insert(event.sequence);
         self.dropped += event.sequence.saturating_sub(*next);
         *next = (*next).max(event.sequence + 1);
-        self.reports.extend(self.watcher.feed(event));
+        self.tell(Input::Event(event));
     }
 
     /// Nothing happens for so long.
     pub fn idle(&mut self, ns: u64) {
         self.watch();
         self.kernel.sleep(ns);
-        self.reports.extend(self.watcher.tick(self.kernel.now));
+        self.tell(Input::Settled);
     }
 
     pub fn raised(&self) -> Vec<Raised> {

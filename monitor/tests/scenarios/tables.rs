@@ -1,6 +1,7 @@
 //! `pasid-table-shared`: two devices, one table; and what must not raise it.
 
 use monitor::check::CheckState;
+use monitor::input::{Input, Stage};
 use monitor::inventory::{DeviceEntry, GroupEntry, Inventory};
 use monitor_ebpf::wire::Hook;
 
@@ -141,8 +142,7 @@ fn a_sharing_is_still_known_after_a_loss() {
     alias(&mut rig);
     rig.kernel.snapshot_all();
     rig.watch();
-    let now = rig.kernel.now;
-    rig.reports.extend(rig.watcher.loss(monitor::watcher::Stage::Queue, 3, now));
+    rig.lose(Stage::Queue, 3);
     assert_eq!(rig.resolved(), [], "unknown is not cleared");
     rig.kernel.snapshot_all();
     rig.watch();
@@ -158,8 +158,7 @@ fn a_sharing_that_was_found_before_a_loss_was_told_waits_for_the_next_reading() 
     for event in std::mem::take(&mut rig.kernel.log) {
         rig.feed(event);
     }
-    let now = rig.kernel.now;
-    rig.reports.extend(rig.watcher.loss(monitor::watcher::Stage::Queue, 3, now));
+    rig.lose(Stage::Queue, 3);
     rig.idle(1);
     assert_eq!(rig.raised(), []);
     rig.kernel.snapshot_all();
@@ -175,8 +174,7 @@ fn after_a_loss_a_table_is_known_only_if_it_is_read_again() {
     rig.kernel.unplug(NIC);
     let lost = rig.kernel.log.len() as u64;
     rig.kernel.log.clear();
-    let now = rig.kernel.now;
-    rig.reports.extend(rig.watcher.ring_drops(lost, now));
+    rig.lose(Stage::Ring, lost);
     let mut late = rig.kernel.device("0000:02:00.0");
     late.table = table;
     rig.kernel.plug(7, late);
@@ -199,7 +197,7 @@ fn inventory(iommu_driver: &str) -> Inventory {
 fn the_check_says_where_it_cannot_look() {
     let mut rig = Rig::new(Era::Handles);
     let mut state = |inventory| {
-        rig.watcher.inventory(inventory, 0);
+        rig.watcher.take(Input::Inventory(inventory), 0);
         let mut checks = rig.watcher.checks();
         checks.find(|(spec, _)| spec.name == "pasid-table-shared").expect("listed").1.clone()
     };

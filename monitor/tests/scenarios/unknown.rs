@@ -2,8 +2,9 @@
 
 use monitor::check::CheckState;
 use monitor::coverage::{Coverage, HookState};
-use monitor::event::PasidArray;
-use monitor::watcher::{Filter, Knowledge, Options, Report, Stage, Watcher};
+use monitor::event::Slot;
+use monitor::input::Stage;
+use monitor::watcher::{Filter, Knowledge, Options, Report, Watcher};
 use monitor_ebpf::wire::Hook;
 
 use crate::kernel::{Call, EBUSY, Era};
@@ -99,8 +100,9 @@ fn a_lost_event_raises_nothing() {
 fn after_a_loss_every_group_is_unknown_until_it_is_read_again() {
     let mut rig = Rig::new(Era::Handles);
     rig.calls(&driver(), [attach(5, D1)]);
-    let now = rig.kernel.now;
-    let reports = rig.watcher.loss(Stage::Kernel, 1, now);
+    rig.reports.clear();
+    rig.lose(Stage::Kernel, 1);
+    let reports = std::mem::take(&mut rig.reports);
     assert!(matches!(&reports[0], Report::Loss(loss) if (loss.count, loss.total) == (1, 1)));
     assert!(matches!(&reports[1], Report::State(state) if state.knowledge == Knowledge::Unknown));
     assert_eq!(rig.watcher.unknown_groups(), [7]);
@@ -119,8 +121,7 @@ fn a_call_that_was_under_way_at_a_loss_is_not_judged() {
             rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(6, D1)]);
             let mut running = rig.kernel.begin(&task, call);
             rig.watch();
-            let now = rig.kernel.now;
-            rig.reports.extend(rig.watcher.loss(Stage::Queue, 1, now));
+            rig.lose(Stage::Queue, 1);
             rig.kernel.snapshot_all();
             rig.kernel.act(&mut running);
             rig.kernel.end(running);
@@ -136,8 +137,7 @@ fn a_call_that_is_under_way_since_before_a_loss_still_meets_others() {
         rig.calls(&driver(), [attach(5, D1)]);
         let mut detaching = rig.kernel.begin(&driver(), detach(5, D1));
         rig.watch();
-        let now = rig.kernel.now;
-        rig.reports.extend(rig.watcher.loss(Stage::Queue, 1, now));
+        rig.lose(Stage::Queue, 1);
         rig.bootstrap();
         let mut attaching = rig.kernel.begin(&vfio(), attach(5, D2));
         rig.kernel.act(&mut detaching);
@@ -156,8 +156,7 @@ fn right_after_a_loss_nothing_is_claimed_even_of_what_was_read() {
         for read_again in [false, true] {
             let mut rig = Rig::new(era);
             rig.calls(&driver(), [Call::Use { device: NVME }, attach(5, D1)]);
-            let now = rig.kernel.now;
-            rig.reports.extend(rig.watcher.loss(Stage::Ring, 10_000, now));
+            rig.lose(Stage::Ring, 10_000);
             if read_again {
                 rig.kernel.snapshot_all();
             }
@@ -171,26 +170,11 @@ fn right_after_a_loss_nothing_is_claimed_even_of_what_was_read() {
 fn a_leftover_after_the_groups_were_read_again_is_caught() {
     let mut rig = Rig::new(Era::Tagged);
     rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5, D1)]);
-    let now = rig.kernel.now;
-    rig.reports.extend(rig.watcher.loss(Stage::Ring, 10_000, now));
+    rig.lose(Stage::Ring, 10_000);
     rig.bootstrap();
     rig.calls(&vfio(), [Call::Release { group: 7 }]);
     let expected = raised("pasid-left-on-release", 7, &[5], "", "vfio");
     rig.expect(&[expected.implying(&["ownership-stuck"])]);
-}
-
-#[test]
-fn what_the_kernel_counted_as_dropped_is_not_counted_twice() {
-    let mut rig = Rig::new(Era::Handles);
-    rig.calls(&driver(), [attach(4, D1)]);
-    rig.kernel.call(&driver(), attach(5, D1));
-    rig.kernel.log.remove(0);
-    rig.watch();
-    assert_eq!(rig.watcher.counters().lost(Stage::Ring), 1);
-    let now = rig.kernel.now;
-    assert!(rig.watcher.ring_drops(1, now).is_empty());
-    assert!(!rig.watcher.ring_drops(3, now).is_empty());
-    assert_eq!(rig.watcher.counters().lost(Stage::Ring), 3);
 }
 
 #[test]
@@ -202,7 +186,7 @@ fn what_could_not_be_read_is_unknown_and_not_absent() {
         for event in &mut rig.kernel.log {
             // The walk of the array failed, and shows nothing of it.
             event.incomplete = true;
-            event.array.as_mut().expect("read").entries.clear();
+            event.slot = Some(Slot::Empty);
         }
         rig.watch();
         rig.expect_silence();
@@ -224,7 +208,7 @@ fn a_pasid_beyond_the_room_of_a_record_is_unknown_and_not_absent() {
             // One of the walks fails, and shows nothing.
             for event in rig.kernel.log.iter_mut().filter(|_| pasid == 37) {
                 event.incomplete = true;
-                *event.array.as_mut().expect("read") = PasidArray { entries: Vec::new(), complete: true };
+                event.slot = Some(Slot::Empty);
             }
             rig.watch();
         }
@@ -326,9 +310,7 @@ fn a_loss_that_is_told_before_the_ring_was_found_empty_takes_findings_back() {
             rig.feed(event);
         }
         assert_eq!(rig.raised(), [], "nothing is raised before the ring was found empty");
-        let now = rig.kernel.now;
-        let reports = rig.watcher.ring_drops(1, now);
-        rig.reports.extend(reports);
+        rig.lose(Stage::Ring, 1);
         rig.expect(&[]);
     }
 }

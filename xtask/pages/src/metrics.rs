@@ -135,7 +135,7 @@ pub fn names_exist(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use monitor::check::CheckState;
-    use monitor::watcher::{Resync, Stage};
+    use monitor::input::{Resync, Stage};
 
     use super::*;
 

@@ -115,7 +115,7 @@ impl Kernel {
             return 0;
         }
         let domain = 4000 + mm;
-        let task = running.task.clone();
+        let task = running.task;
         let ret = self.call(&task, Call::Attach { device, pasid, domain });
         if ret == 0 {
             let handle = self.pointer();
@@ -133,7 +133,7 @@ impl Kernel {
         if bond.users == 0 {
             let (pasid, domain) = (bond.pasid, bond.domain);
             group.bonds.remove(&mm);
-            let task = running.task.clone();
+            let task = running.task;
             self.call(&task, Call::Detach { device, pasid, domain });
         }
         0

@@ -193,7 +193,7 @@ pub struct Kernel {
 }
 
 pub fn task(tid: u32, comm: &str) -> Task {
-    Task { tid, tgid: tid, comm: comm.to_owned() }
+    Task { tid, tgid: tid, comm: comm.into() }
 }
 
 /// The kinds of domains by their address: the thousands digit tells.
@@ -290,7 +290,7 @@ impl Kernel {
 
     pub fn begin(&mut self, task: &Task, call: Call) -> Running {
         let (hook, group) = self.target(&call);
-        let mut running = Running { call, task: task.clone(), group, hook, ret: 0, acted: false, bond: None };
+        let mut running = Running { call, task: *task, group, hook, ret: 0, acted: false, bond: None };
         if let Call::Unbind { mm, .. } = running.call {
             running.bond = self.groups[&group].bonds.get(&mm).map(|bond| bond.handle);
         }

@@ -1,10 +1,10 @@
 //! The ring: what the hooks report, with the group as it is read back.
 
-use monitor::event::{ArrayEntry, Device, Event, Group, Key, Ownership, PasidArray, Task};
+use monitor::event::{ArrayEntry, Device, Event, Group, Key, Ownership, PasidArray, Slot, Task};
 use monitor::kernel::catalogue::{CATALOGUE, Ends, Target};
 use monitor_ebpf::wire::{Hook, Phase};
 
-use super::{Call, Dev, Grp, Kernel, Running, domain, task};
+use super::{Call, Dev, Entry, Grp, Kernel, Running, domain, task};
 
 impl Kernel {
     pub(super) fn locked(&mut self, running: &Running, phase: Phase) {
@@ -61,6 +61,9 @@ impl Kernel {
                 | Hook::SvaUnbind
         );
         event.ret = ret.filter(|_| !void);
+        if let Some(pasid) = event.pasid.filter(|_| self.era.has_pasids() && reads_slot(running.hook)) {
+            event.slot = Some(read_slot(&self.groups[&running.group], pasid));
+        }
         event.stack = (phase == Phase::Begin).then_some(running.task.tid);
         self.log.push(event);
     }
@@ -80,9 +83,11 @@ impl Kernel {
     pub fn fill_late(&mut self, index: usize) {
         let id = self.log[index].group.expect("a record that names a group").id;
         let group = &self.groups[&id];
-        let (view, array) = (view(id, group), self.log[index].array.is_some().then(|| read_array(group)));
-        self.log[index].group = Some(view);
-        self.log[index].array = array;
+        let view = view(id, group);
+        let event = &mut self.log[index];
+        event.group = Some(view);
+        event.array = event.array.as_ref().map(|_| read_array(group));
+        event.slot = event.slot.zip(event.pasid).map(|(_, pasid)| read_slot(group, pasid));
     }
 
     /// Somebody reads the group's `reserved_regions`: one snapshot a device, under the mutex.
@@ -161,7 +166,7 @@ impl Kernel {
             mono_ns: self.now,
             cpu,
             sequence: *sequence,
-            task: task.clone(),
+            task: *task,
             stack: None,
             hook,
             phase,
@@ -174,7 +179,9 @@ impl Kernel {
             bond: None,
             mm: None,
             ret: None,
-            array: self.era.has_pasids().then(|| read_array(group)),
+            array: (self.era.has_pasids() && reads_array(hook)).then(|| read_array(group)),
+            slot: None,
+            table: None,
             incomplete: false,
         }
     }
@@ -195,20 +202,50 @@ fn view(id: u32, group: &Grp) -> Group {
 /// The walker's view: at most as many entries as fit a record.
 fn read_array(group: &Grp) -> PasidArray {
     const CAPACITY: usize = monitor_ebpf::wire::ARRAY_CAPACITY;
-    let entries = group.array.iter().take(CAPACITY).map(|(&pasid, entry)| ArrayEntry {
-        pasid,
-        encoding: entry.encoding,
-        domain: entry.domain.and_then(domain),
-    });
+    let entries = group.array.iter().take(CAPACITY).map(|(&pasid, &entry)| array_entry(pasid, entry));
     PasidArray { entries: entries.collect(), complete: group.array.len() <= CAPACITY }
+}
+
+fn read_slot(group: &Grp, pasid: u32) -> Slot {
+    group.array.get(&pasid).map_or(Slot::Empty, |&entry| Slot::Taken(array_entry(pasid, entry)))
+}
+
+fn array_entry(pasid: u32, entry: Entry) -> ArrayEntry {
+    ArrayEntry { pasid, encoding: entry.encoding, domain: entry.domain.and_then(domain), mm_exited: false }
+}
+
+/// Hooks that read the whole array, as the programs have it.
+fn reads_array(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::ClaimGroup
+            | Hook::ReleaseGroup
+            | Hook::ClaimDevice
+            | Hook::ReleaseDevice
+            | Hook::UseDefault
+            | Hook::UnuseDefault
+            | Hook::ReleaseLocked
+            | Hook::DeviceRelease
+            | Hook::GroupRelease
+            | Hook::SnapshotGroup
+            | Hook::SnapshotIntel
+            | Hook::SnapshotAmd
+            | Hook::SnapshotDma
+    )
+}
+
+/// Hooks that read the entry of their PASID.
+fn reads_slot(hook: Hook) -> bool {
+    matches!(hook, Hook::PasidAttach | Hook::PasidReplace | Hook::PasidDetach)
 }
 
 pub(super) fn seen(device: &Dev) -> Device {
     Device {
         key: Key::new(device.key).expect("an address"),
-        name: device.name.to_owned(),
+        name: device.name.into(),
         max_pasids: Some(device.max_pasids),
         table: None,
+        state: None,
     }
 }
 

@@ -1,0 +1,177 @@
+//! Wire record → typed event.
+
+use monitor_ebpf::wire::{self, Encoding, Hook, Phase, known};
+use zerocopy::FromBytes;
+
+use super::{
+    ArrayEntry, Comm, Device, Domain, DomainKind, Event, Group, Key, Name, Ownership, PasidArray, Slot, Task,
+};
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("a record of {0} bytes is neither an operation nor an inventory")]
+    Size(usize),
+    #[error("no hook has number {0}")]
+    Hook(u16),
+    #[error("no phase has number {0}")]
+    Phase(u8),
+    #[error("a pasid_array of {0} entries does not fit a record")]
+    Array(u32),
+}
+
+/// What the C function behind a hook returns.
+enum Returns {
+    Nothing,
+    /// 0 or a negative errno.
+    Errno,
+    /// A pointer, or a negative errno as one (`ERR_PTR`).
+    Pointer,
+}
+
+fn returns(hook: Hook) -> Returns {
+    match hook {
+        Hook::RidAttach
+        | Hook::AttachDevice
+        | Hook::AttachGroup
+        | Hook::AttachGroupHandle
+        | Hook::ReplaceGroupHandle
+        | Hook::ReplaceGroupDomain
+        | Hook::ClaimGroup
+        | Hook::ClaimDevice
+        | Hook::UseDefault
+        | Hook::PasidAttach
+        | Hook::PasidReplace
+        | Hook::VtdSetupFirst
+        | Hook::VtdSetupSecond
+        | Hook::VtdSetupPassThrough
+        | Hook::VtdSetupNested
+        | Hook::VtdTableAlloc => Returns::Errno,
+        Hook::SvaBind => Returns::Pointer,
+        Hook::DeviceAdd
+        | Hook::DeviceRemove
+        | Hook::DeviceRelease
+        | Hook::GroupRelease
+        | Hook::DetachDevice
+        | Hook::DetachGroup
+        | Hook::DetachGroupHandle
+        | Hook::ReleaseGroup
+        | Hook::ReleaseDevice
+        | Hook::UnuseDefault
+        | Hook::ReleaseLocked
+        | Hook::PasidDetach
+        | Hook::SvaUnbind
+        | Hook::VtdTearDown
+        | Hook::VtdTableFree
+        | Hook::SnapshotGroup
+        | Hook::SnapshotIntel
+        | Hook::SnapshotAmd
+        | Hook::SnapshotDma => Returns::Nothing,
+    }
+}
+
+/// The greatest errno that the kernel folds into a pointer (include/linux/err.h).
+const MAX_ERRNO: i64 = 4095;
+
+/// Decodes one record from the ring or a recording. The bytes are hostile until this has passed them.
+pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
+    if bytes.len() == size_of::<wire::Inventory>() {
+        let record = wire::Inventory::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;
+        let mut event = operation(&record.operation)?;
+        if record.operation.header.known & known::ARRAY != 0 {
+            event.array = Some(array(&record.array)?);
+        }
+        Ok(event)
+    } else {
+        let record = wire::Operation::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;
+        operation(&record)
+    }
+}
+
+fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
+    let header = &record.header;
+    let hook = Hook::from_number(header.hook).ok_or(Malformed::Hook(header.hook))?;
+    let phase = Phase::from_number(header.phase).ok_or(Malformed::Phase(header.phase))?;
+    let has = |bit: u32| header.known & bit != 0;
+    let (ret, returned) = match (phase, returns(hook)) {
+        (Phase::End, Returns::Errno) => (Some(record.ret as i32), None),
+        (Phase::End, Returns::Pointer) if (-MAX_ERRNO..=0).contains(&record.ret) => {
+            (Some(record.ret as i32), None)
+        }
+        (Phase::End, Returns::Pointer) => (Some(0), Key::new(record.ret as u64)),
+        _ => (None, None),
+    };
+    Ok(Event {
+        mono_ns: header.time_ns,
+        cpu: header.cpu,
+        sequence: header.sequence,
+        task: Task { tid: header.task.tid, tgid: header.task.tgid, comm: Comm::new(&header.task.comm) },
+        stack: u32::try_from(header.stack).ok(),
+        hook,
+        phase,
+        group: has(known::GROUP).then(|| group(&record.group, header.known)).flatten(),
+        device: has(known::DEVICE).then(|| device(&record.device, header.known)).flatten(),
+        domain: has(known::DOMAIN).then(|| domain(&record.domain)).flatten(),
+        old: has(known::OLD).then(|| domain(&record.old)).flatten(),
+        pasid: has(known::PASID).then_some(record.pasid),
+        owner: has(known::CLAIMANT).then(|| Key::new(record.owner)).flatten(),
+        bond: returned.or_else(|| has(known::HANDLE).then(|| Key::new(record.handle)).flatten()),
+        mm: has(known::MM).then(|| Key::new(record.mm)).flatten(),
+        ret,
+        array: None,
+        slot: has(known::SLOT).then(|| slot(&record.slot)),
+        table: None,
+        incomplete: has(known::FAULT),
+    })
+}
+
+fn group(record: &wire::Group, bits: u32) -> Option<Group> {
+    Some(Group {
+        key: Key::new(record.key)?,
+        id: record.id,
+        ownership: (bits & known::OWNER != 0)
+            .then(|| Ownership { owner: Key::new(record.owner), count: record.owner_cnt }),
+        domain: domain(&record.domain),
+        default_domain: domain(&record.default_domain),
+        blocking_domain: domain(&record.blocking_domain),
+        recovery_cnt: record.recovery_cnt,
+    })
+}
+
+fn device(record: &wire::Device, bits: u32) -> Option<Device> {
+    Some(Device {
+        key: Key::new(record.key)?,
+        name: Name::new(&record.name),
+        max_pasids: (bits & known::MAX_PASIDS != 0).then_some(record.max_pasids),
+        table: (bits & known::TABLE != 0).then(|| Key::new(record.table)),
+        state: None,
+    })
+}
+
+fn domain(record: &wire::Domain) -> Option<Domain> {
+    let kind = if record.kind_known != 0 { DomainKind::from_type(record.kind) } else { DomainKind::Unknown };
+    Some(Domain { key: Key::new(record.key)?, kind })
+}
+
+fn array(record: &wire::PasidArray) -> Result<PasidArray, Malformed> {
+    let entries = record.entries.get(..record.len as usize).ok_or(Malformed::Array(record.len))?;
+    let mut entries: Vec<ArrayEntry> = entries.iter().map(array_entry).collect();
+    entries.sort_by_key(|entry| entry.pasid);
+    Ok(PasidArray { entries, complete: record.complete != 0 })
+}
+
+fn array_entry(record: &wire::ArrayEntry) -> ArrayEntry {
+    ArrayEntry {
+        pasid: record.pasid,
+        encoding: Encoding::from_number(record.encoding),
+        domain: domain(&record.domain),
+        mm_exited: record.flags & wire::entry::MM_EXITED != 0,
+    }
+}
+
+fn slot(record: &wire::ArrayEntry) -> Slot {
+    match Encoding::from_number(record.encoding) {
+        Encoding::Empty => Slot::Empty,
+        _ => Slot::Taken(array_entry(record)),
+    }
+}

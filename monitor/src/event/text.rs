@@ -1,0 +1,106 @@
+//! Short text from the kernel, in place: an event is a few of these and numbers, and costs no allocation.
+
+use std::{fmt, ops::Deref};
+
+/// Text of at most `N` bytes. It comes from outside and goes to terminals and logs: what is not UTF-8
+/// or not printable was replaced by `?`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<const N: usize> {
+    bytes: [u8; N],
+    len: u8,
+}
+
+impl<const N: usize> Text<N> {
+    /// The bytes up to their NUL, or as many as fit.
+    pub fn new(from: &[u8]) -> Text<N> {
+        let from = &from[..from.len().min(N).min(usize::from(u8::MAX))];
+        let len = from.iter().position(|&byte| byte == 0).unwrap_or(from.len());
+        let mut bytes = [0; N];
+        bytes[..len].copy_from_slice(&from[..len]);
+        if !bytes[..len].iter().all(|byte| (b' '..=b'~').contains(byte)) {
+            replace_unprintable(&mut bytes[..len]);
+        }
+        Text { bytes, len: len as u8 }
+    }
+
+    pub fn as_str(&self) -> &str {
+        // It is UTF-8 since it was made.
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+/// Leaves as many bytes as there were.
+fn replace_unprintable(bytes: &mut [u8]) {
+    let mut at = 0;
+    while at < bytes.len() {
+        let (valid, bad) = match std::str::from_utf8(&bytes[at..]) {
+            Ok(rest) => (rest.len(), 0),
+            Err(error) => (error.valid_up_to(), error.error_len().unwrap_or(bytes.len())),
+        };
+        let end = at + valid;
+        let unprintable: Vec<(usize, usize)> = std::str::from_utf8(&bytes[at..end])
+            .unwrap_or_default()
+            .char_indices()
+            .filter(|(_, c)| c.is_control())
+            .map(|(index, c)| (at + index, c.len_utf8()))
+            .collect();
+        for (index, len) in unprintable {
+            bytes[index..index + len].fill(b'?');
+        }
+        let next = end.saturating_add(bad).min(bytes.len());
+        bytes[end..next].fill(b'?');
+        at = next.max(end);
+        if bad == 0 {
+            return;
+        }
+    }
+}
+
+impl<const N: usize> Deref for Text<N> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl<const N: usize> From<&str> for Text<N> {
+    /// As much of it as fits.
+    fn from(text: &str) -> Text<N> {
+        Text::new(text.as_bytes())
+    }
+}
+
+impl<const N: usize> fmt::Display for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_at_its_nul_or_where_the_room_does() {
+        assert_eq!(&*Text::<16>::new(b"nvme\0junk"), "nvme");
+        assert_eq!(&*Text::<4>::new(b"nvme-pci"), "nvme");
+        assert_eq!(&*Text::<4>::new(b""), "");
+    }
+
+    #[test]
+    fn what_can_not_be_printed_is_replaced() {
+        assert_eq!(&*Text::<16>::new(b"a\x1b[2Jb"), "a?[2Jb");
+        assert_eq!(&*Text::<16>::new(b"\xffa\xc3\x28"), "?a?(");
+        assert_eq!(&*Text::<16>::new("größe".as_bytes()), "größe");
+        // Cut in the middle of a character.
+        assert_eq!(&*Text::<3>::new("grö".as_bytes()), "gr?");
+        assert_eq!(&*Text::<16>::new("a\u{85}b".as_bytes()), "a??b");
+    }
+}

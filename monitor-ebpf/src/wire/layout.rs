@@ -9,6 +9,21 @@ pub const ABSENT: u32 = u32::MAX;
 /// An argument that the running kernel's function does not take.
 pub const NO_ARGUMENT: u8 = u8::MAX;
 
+/// A flag: one bit of a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
+#[repr(C)]
+pub struct Bit {
+    /// Of its byte; [`ABSENT`]: the kernel has no such flag.
+    pub offset: u32,
+    /// Within the byte.
+    pub shift: u32,
+}
+
+impl Bit {
+    pub const ABSENT: Bit = Bit { offset: ABSENT, shift: 0 };
+}
+
 /// Byte offsets of the members that the programs read; [`ABSENT`] where the kernel has no such member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
@@ -20,10 +35,28 @@ pub struct Layout {
     pub device_group: u32,
     /// `struct device`: `iommu` (`struct dev_iommu *`).
     pub device_iommu: u32,
+    /// `struct device`: `driver`.
+    pub device_driver: u32,
+    /// `struct device`: `bus`.
+    pub device_bus: u32,
+    /// `struct bus_type`: `name`.
+    pub bus_name: u32,
     /// `struct dev_iommu`: `priv`, the driver's own data.
     pub dev_iommu_priv: u32,
     /// `struct dev_iommu`: `max_pasids` (from 6.2).
     pub dev_iommu_max_pasids: u32,
+    /// `struct dev_iommu`: `iommu_dev`, the instance that translates for the device.
+    pub dev_iommu_instance: u32,
+    /// `struct dev_iommu`: `attach_deferred` (from 6.5).
+    pub dev_iommu_deferred: Bit,
+    /// `struct iommu_device`: `dev`, whose name sysfs shows (`dmar0`).
+    pub instance_device: u32,
+    /// `struct pci_dev`, from its `dev` on: `ats_enabled`.
+    pub pci_ats: Bit,
+    /// `struct pci_dev`, from its `dev` on: `pri_enabled`.
+    pub pci_pri: Bit,
+    /// `struct pci_dev`, from its `dev` on: `pasid_enabled`.
+    pub pci_pasid: Bit,
 
     /// `struct iommu_group`: `id`.
     pub group_id: u32,
@@ -41,9 +74,23 @@ pub struct Layout {
     pub group_blocking_domain: u32,
     /// `struct iommu_group`: `pasid_array.xa_head` (from 6.2).
     pub group_pasid_head: u32,
+    /// `struct iommu_group`: `devices`.
+    pub group_devices: u32,
+    /// `struct list_head`: `next`.
+    pub list_next: u32,
+    /// `struct group_device`: `list`.
+    pub member_list: u32,
+    /// `struct group_device`: `dev`.
+    pub member_device: u32,
+    /// `struct group_device`: `blocked` (from 7.0).
+    pub member_blocked: Bit,
 
     /// `struct iommu_domain`: `type`.
     pub domain_type: u32,
+    /// `struct iommu_domain`: `mm`, of an SVA domain (from 6.2).
+    pub domain_mm: u32,
+    /// `struct mm_struct`: `mm_users`.
+    pub mm_users: u32,
 
     /// `struct iommu_attach_handle`: `domain` (from 6.11; absent: the array holds the domain itself).
     pub handle_domain: u32,
@@ -63,6 +110,95 @@ pub struct Layout {
     pub vtd_info_table: u32,
     /// `struct pasid_table` (VT-d): `table`, the directory.
     pub vtd_table_directory: u32,
+    /// `struct pasid_table` (VT-d): `max_pasid`.
+    pub vtd_table_max: u32,
+    pub amd: AmdLayout,
+    pub smmu: SmmuLayout,
+}
+
+/// AMD's guest CR3 table: of the device from 6.9 on, of its domain before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
+#[repr(C)]
+pub struct AmdLayout {
+    /// `struct iommu_dev_data`: `domain`; [`ABSENT`] where the table is the device's.
+    pub domain: u32,
+    /// In `struct iommu_dev_data`, or in `struct protection_domain` where that has it: `gcr3_tbl`.
+    pub table: u32,
+    /// Beside it, `glx`.
+    pub levels: u32,
+    /// Beside it, the domain id (16 bits).
+    pub id: u32,
+}
+
+/// SMMUv3's table of context descriptors: of the device from 6.7 on, of its domain before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
+#[repr(C)]
+pub struct SmmuLayout {
+    /// `struct arm_smmu_master`: `dev`.
+    pub master_device: u32,
+    /// `struct arm_smmu_master`: `smmu`.
+    pub master_smmu: u32,
+    /// `struct arm_smmu_device` of SMMUv3: `iommu`.
+    pub smmu_instance: u32,
+    /// `struct arm_smmu_master`: `domain`; [`ABSENT`] where the table is the device's.
+    pub master_domain: u32,
+    /// `struct arm_smmu_domain` of SMMUv3: `stage`.
+    pub domain_stage: u32,
+    /// `struct arm_smmu_ctx_desc_cfg` in the master, or in the domain where that has it.
+    pub config: u32,
+    /// In that: the array of descriptors, or the first level in hardware.
+    pub root: u32,
+    /// In that: how many descriptors the array has.
+    pub linear_len: u32,
+    /// In that: the driver's list of second-level tables.
+    pub list: u32,
+    /// In that: how long the list is.
+    pub list_len: u32,
+    /// In that: `s1fmt` (a byte), 0 for an array. Up to 6.6 it stands behind.
+    pub format: u32,
+    /// log2 of the 64-bit words of an entry of the list; [`ABSENT`]: it is none that this version knows.
+    pub list_width: u32,
+    /// Which word of it points to the second-level table.
+    pub list_pointer: u32,
+}
+
+impl AmdLayout {
+    pub const UNKNOWN: AmdLayout = AmdLayout { domain: ABSENT, table: ABSENT, levels: ABSENT, id: ABSENT };
+}
+
+impl SmmuLayout {
+    pub const UNKNOWN: SmmuLayout = SmmuLayout {
+        master_device: ABSENT,
+        master_smmu: ABSENT,
+        smmu_instance: ABSENT,
+        master_domain: ABSENT,
+        domain_stage: ABSENT,
+        config: ABSENT,
+        root: ABSENT,
+        linear_len: ABSENT,
+        list: ABSENT,
+        list_len: ABSENT,
+        format: ABSENT,
+        list_width: ABSENT,
+        list_pointer: 0,
+    };
+}
+
+/// Where variables of the kernel lie; 0: not known, or not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
+#[repr(C)]
+pub struct Symbols {
+    /// `page_offset_base` (x86): where physical memory is mapped.
+    pub page_offset_base: u64,
+    /// `sme_me_mask` (AMD): the mark of encrypted memory in a physical address.
+    pub sme_me_mask: u64,
+}
+
+impl Symbols {
+    pub const UNKNOWN: Symbols = Symbols { page_offset_base: 0, sme_me_mask: 0 };
 }
 
 impl Layout {
@@ -71,8 +207,17 @@ impl Layout {
         device_name: ABSENT,
         device_group: ABSENT,
         device_iommu: ABSENT,
+        device_driver: ABSENT,
+        device_bus: ABSENT,
+        bus_name: ABSENT,
         dev_iommu_priv: ABSENT,
         dev_iommu_max_pasids: ABSENT,
+        dev_iommu_instance: ABSENT,
+        dev_iommu_deferred: Bit::ABSENT,
+        instance_device: ABSENT,
+        pci_ats: Bit::ABSENT,
+        pci_pri: Bit::ABSENT,
+        pci_pasid: Bit::ABSENT,
         group_id: ABSENT,
         group_owner: ABSENT,
         group_owner_cnt: ABSENT,
@@ -81,7 +226,14 @@ impl Layout {
         group_default_domain: ABSENT,
         group_blocking_domain: ABSENT,
         group_pasid_head: ABSENT,
+        group_devices: ABSENT,
+        list_next: ABSENT,
+        member_list: ABSENT,
+        member_device: ABSENT,
+        member_blocked: Bit::ABSENT,
         domain_type: ABSENT,
+        domain_mm: ABSENT,
+        mm_users: ABSENT,
         handle_domain: ABSENT,
         sva_dev: ABSENT,
         sva_domain: ABSENT,
@@ -90,6 +242,9 @@ impl Layout {
         array_tagged: 0,
         vtd_info_table: ABSENT,
         vtd_table_directory: ABSENT,
+        vtd_table_max: ABSENT,
+        amd: AmdLayout::UNKNOWN,
+        smmu: SmmuLayout::UNKNOWN,
     };
 }
 

@@ -9,7 +9,7 @@ mod layout;
 mod record;
 
 pub use hook::Hook;
-pub use layout::{ABSENT, Arguments, Layout, NO_ARGUMENT, Process};
+pub use layout::{ABSENT, AmdLayout, Arguments, Bit, Layout, NO_ARGUMENT, Process, SmmuLayout, Symbols};
 pub use record::{
     ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,
     PasidArray, Phase, Task, count, entry, known,

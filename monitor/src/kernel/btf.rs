@@ -224,8 +224,17 @@ impl Btf {
     /// The member at `path` (`a.b.c`; anonymous structs and unions are looked through) of a struct.
     /// `None` if the kernel has no such struct or no such member.
     pub fn member(&self, name: &str, path: &str) -> Result<Option<Member>, Error> {
+        self.member_with(name, "", path)
+    }
+
+    /// As [`Btf::member`], of those structs of a name that also have the member `having`: two drivers may each
+    /// have one of the name.
+    pub fn member_with(&self, name: &str, having: &str, path: &str) -> Result<Option<Member>, Error> {
         let mut found: Option<Member> = None;
         for &id in self.structs.get(name.as_bytes()).into_iter().flatten() {
+            if !having.is_empty() && self.walk(id, having).is_none() {
+                continue;
+            }
             let Some(member) = self.walk(id, path) else { continue };
             match found {
                 Some(first) if (first.offset, first.bits) != (member.offset, member.bits) => {
@@ -235,6 +244,13 @@ impl Btf {
             }
         }
         Ok(found)
+    }
+
+    /// The size of a struct in bytes; `None` if there is no such struct, or several that differ.
+    pub fn size(&self, name: &str) -> Option<u32> {
+        let mut sizes = self.structs.get(name.as_bytes())?.iter().map(|&id| Some(self.get(id)?.size_or_type));
+        let first = sizes.next()??;
+        sizes.all(|size| size == Some(first)).then_some(first)
     }
 
     /// The parameters of a function; `None` if there is no such function, or several that differ.

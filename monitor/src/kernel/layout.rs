@@ -1,36 +1,39 @@
 //! What the programs need to know of the running kernel's structures and functions, from its BTF.
 
-use monitor_ebpf::wire::{ABSENT, Arguments, Layout, NO_ARGUMENT};
+mod vendors;
+
+use monitor_ebpf::wire::{ABSENT, Arguments, Bit, Layout, NO_ARGUMENT};
 
 use super::btf::{Btf, Error, Parameter};
 
+pub use vendors::{Table, tables};
+
 /// Resolves every offset that the programs read. What the kernel does not have is [`ABSENT`].
 pub fn layout(btf: &Btf) -> Result<Layout, Error> {
-    let offset = |name: &str, path: &str| -> Result<u32, Error> {
-        Ok(btf
-            .member(name, path)?
-            .filter(|member| member.bits.is_none())
-            .map_or(ABSENT, |member| member.offset))
-    };
-    let first = |name: &str, paths: &[&str]| -> Result<u32, Error> {
-        for path in paths {
-            let found = offset(name, path)?;
-            if found != ABSENT {
-                return Ok(found);
-            }
-        }
-        Ok(ABSENT)
-    };
+    let offset = |name: &str, path: &str| offset(btf, name, "", path);
     // The handle came to `pasid_array` in 6.11 ("iommu: Introduce attach handle"); tags came with the
     // replace API in 6.15, whose presence tells them.
     let handle_domain = offset("iommu_attach_handle", "domain")?;
     let tagged = btf.parameters("iommu_replace_device_pasid").is_some();
+    let sva_domain = match offset("iommu_sva", "handle.domain")? {
+        ABSENT => offset("iommu_sva", "domain")?,
+        found => found,
+    };
     Ok(Layout {
         device_name: offset("device", "kobj.name")?,
         device_group: offset("device", "iommu_group")?,
         device_iommu: offset("device", "iommu")?,
+        device_driver: offset("device", "driver")?,
+        device_bus: offset("device", "bus")?,
+        bus_name: offset("bus_type", "name")?,
         dev_iommu_priv: offset("dev_iommu", "priv")?,
         dev_iommu_max_pasids: offset("dev_iommu", "max_pasids")?,
+        dev_iommu_instance: offset("dev_iommu", "iommu_dev")?,
+        dev_iommu_deferred: bit(btf, "dev_iommu", "attach_deferred")?,
+        instance_device: offset("iommu_device", "dev")?,
+        pci_ats: pci_bit(btf, "ats_enabled")?,
+        pci_pri: pci_bit(btf, "pri_enabled")?,
+        pci_pasid: pci_bit(btf, "pasid_enabled")?,
         group_id: offset("iommu_group", "id")?,
         group_owner: offset("iommu_group", "owner")?,
         group_owner_cnt: offset("iommu_group", "owner_cnt")?,
@@ -39,16 +42,51 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
         group_default_domain: offset("iommu_group", "default_domain")?,
         group_blocking_domain: offset("iommu_group", "blocking_domain")?,
         group_pasid_head: offset("iommu_group", "pasid_array.xa_head")?,
+        group_devices: offset("iommu_group", "devices")?,
+        list_next: offset("list_head", "next")?,
+        member_list: offset("group_device", "list")?,
+        member_device: offset("group_device", "dev")?,
+        member_blocked: bit(btf, "group_device", "blocked")?,
         domain_type: offset("iommu_domain", "type")?,
+        domain_mm: offset("iommu_domain", "mm")?,
+        mm_users: offset("mm_struct", "mm_users.counter")?,
         handle_domain,
         sva_dev: offset("iommu_sva", "dev")?,
-        sva_domain: first("iommu_sva", &["handle.domain", "domain"])?,
+        sva_domain,
         xa_node_shift: offset("xa_node", "shift")?,
         xa_node_slots: offset("xa_node", "slots")?,
         array_tagged: u32::from(tagged),
         vtd_info_table: offset("device_domain_info", "pasid_table")?,
         vtd_table_directory: offset("pasid_table", "table")?,
+        vtd_table_max: offset("pasid_table", "max_pasid")?,
+        amd: vendors::amd(btf)?,
+        smmu: vendors::smmu(btf)?,
     })
+}
+
+/// Where a whole member lies in the struct of a name that also has the member `having`.
+fn offset(btf: &Btf, name: &str, having: &str, path: &str) -> Result<u32, Error> {
+    let member = btf.member_with(name, having, path)?.filter(|member| member.bits.is_none());
+    Ok(member.map_or(ABSENT, |member| member.offset))
+}
+
+/// Where a flag lies: a bitfield, or a `bool`.
+fn bit(btf: &Btf, name: &str, path: &str) -> Result<Bit, Error> {
+    let member = btf.member(name, path)?;
+    Ok(member.map_or(Bit::ABSENT, |member| Bit {
+        offset: member.offset,
+        shift: member.bits.map_or(0, |(shift, _)| shift),
+    }))
+}
+
+/// A flag of `struct pci_dev`, as it lies from the `struct device` in it on.
+fn pci_bit(btf: &Btf, path: &str) -> Result<Bit, Error> {
+    let (flag, device) = (bit(btf, "pci_dev", path)?, offset(btf, "pci_dev", "", "dev")?);
+    let offset = match (flag.offset, device) {
+        (ABSENT, _) | (_, ABSENT) => None,
+        (flag, device) => flag.checked_sub(device),
+    };
+    Ok(offset.map_or(Bit::ABSENT, |offset| Bit { offset, ..flag }))
 }
 
 /// Where a function takes what it is about: by the types of its parameters, and for numbers and

@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod clock;
 pub mod diagnostics;
 pub mod host;
+pub mod kallsyms;
 pub mod layout;
 pub mod probes;
 pub mod ring;

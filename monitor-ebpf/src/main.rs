@@ -4,6 +4,8 @@
 //! by `cargo xtask build-ebpf`; for the host this is an empty program, so that the workspace builds
 //! without an eBPF toolchain.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// `core` has no atomic addition for this target: see `probe/loss.rs`.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod probe;

@@ -15,7 +15,7 @@ use crate::{
         clock,
         diagnostics::Diagnostics,
         probes::{self, Probes},
-        ring::{self, Counts, Ring, Wakeups},
+        ring::{self, Ring, Wakeups},
         snapshot::{self, Answer},
         stacks::Stacks,
         sysfs::Sysfs,
@@ -51,7 +51,6 @@ pub struct Live {
     stacks: Stacks,
     diagnostics: Diagnostics,
     sysfs: Sysfs,
-    counted: Counts,
     /// sysfs may say something else than it did: devices or drivers came or went.
     stale: bool,
     /// Something was lost since the groups that are unknown were last asked.
@@ -79,7 +78,6 @@ impl Live {
             stacks,
             diagnostics,
             sysfs: Sysfs::default(),
-            counted: Counts::default(),
             stale: false,
             lossy: false,
             asked: Vec::new(),
@@ -114,6 +112,8 @@ impl Live {
             }
             reports.extend(self.tell(Input::Event(event)));
         }
+        // In a storm that fills the ring faster than it is emptied, that is told as well.
+        reports.extend(self.tell_losses()?);
         Ok((reports, true))
     }
 
@@ -125,25 +125,31 @@ impl Live {
         if std::mem::take(&mut self.stale) {
             reports.extend(self.refresh_inventory()?);
         }
-        reports.extend(self.settle()?);
-        reports.extend(self.ask_unknown(clock::monotonic_ns())?);
+        // Only what is found with the ring empty is settled: there may be more in it than a batch.
+        reports.extend(self.drain()?.0);
         Ok(reports)
     }
 
-    /// The ring is empty, and the kernel side says what did not get into it: now violations can be raised.
+    /// The ring is empty, and what did not get into it is told: now violations can be raised.
     fn settle(&mut self) -> Result<Vec<Report>, Error> {
-        let counts = self.ring.counts()?;
-        let before = std::mem::replace(&mut self.counted, counts);
+        let mut reports = self.tell_losses()?;
+        reports.extend(self.tell(Input::Settled));
+        Ok(reports)
+    }
+
+    /// Tells what the kernel side lost since the last time.
+    fn tell_losses(&mut self) -> Result<Vec<Report>, Error> {
         let mut reports = Vec::new();
-        for (stage, count) in
-            [(Stage::Ring, counts.no_room - before.no_room), (Stage::Kernel, counts.no_call - before.no_call)]
-        {
-            if count > 0 {
+        let [records, calls] = self.ring.losses()?;
+        for (stage, loss) in [(Stage::Ring, records), (Stage::Kernel, calls)] {
+            if loss.count > 0 {
                 self.lossy = true;
-                reports.extend(self.tell(Input::Lost(Lost { stage, count, groups: None })));
+                // What changes the names in sysfs may be what was lost.
+                self.stale = true;
+                let lost = Lost { stage, count: loss.count, groups: loss.groups };
+                reports.extend(self.tell(Input::Lost(lost)));
             }
         }
-        reports.extend(self.tell(Input::Settled));
         Ok(reports)
     }
 
@@ -164,7 +170,7 @@ impl Live {
 
     /// Asks groups whose state isn't known: at once when there is a new one, else ever more rarely.
     fn ask_unknown(&mut self, now: u64) -> Result<Vec<Report>, Error> {
-        let unknown = self.watcher.unknown_groups();
+        let unknown = self.unknown_groups()?;
         if unknown.iter().any(|group| !self.asked.contains(group)) {
             self.ask_after = ASK_AGAIN;
         } else if unknown.is_empty() || now < self.ask_at {
@@ -176,6 +182,17 @@ impl Live {
         self.asked.clone_from(&unknown);
         let reason = if std::mem::take(&mut self.lossy) { Resync::Loss } else { Resync::Start };
         self.resync(&unknown, reason)
+    }
+
+    /// The groups whose state isn't known. After a loss that may be some whose coming was lost.
+    fn unknown_groups(&self) -> Result<Vec<u32>, Error> {
+        let mut unknown = self.watcher.unknown_groups();
+        if self.lossy {
+            let there = snapshot::groups(&self.sysfs.groups()).map_err(|source| self.sysfs_error(source))?;
+            let host = self.watcher.host();
+            unknown.extend(there.into_iter().filter(|&group| host.group_by_id(group).is_none()));
+        }
+        Ok(unknown)
     }
 
     /// Asks the kernel for the state of these groups. The answers are in the ring; so that they fit, it is

@@ -7,10 +7,11 @@ use aya_ebpf::{
     macros::map,
     maps::HashMap,
 };
-use monitor_ebpf::wire::{Arguments, Hook, NO_ARGUMENT, Phase, known};
+use monitor_ebpf::wire::{Arguments, Hook, LossKind, NO_ARGUMENT, Phase, known};
 
 use super::{
     emit::{self, Reads, Subject},
+    loss,
     read::{self, layout},
 };
 
@@ -126,7 +127,7 @@ pub fn begin(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
     let subject = subject(context, access, hook);
     emit::emit(context, hook, Phase::Begin, &subject, 0, reads);
     if CALLS.insert(this_call(hook), subject, 0).is_err() {
-        emit::count_lost_call();
+        loss::count(subject.group, LossKind::Call);
     }
 }
 

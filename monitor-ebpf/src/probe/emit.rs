@@ -5,12 +5,13 @@ use core::ffi::c_void;
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated},
     macros::map,
-    maps::{PerCpuArray, RingBuf, StackTrace},
+    maps::{RingBuf, StackTrace},
 };
-use monitor_ebpf::wire::{ABSENT, Hook, Inventory, Operation, Phase, count, known};
+use monitor_ebpf::wire::{ABSENT, Hook, Inventory, LossKind, Operation, Phase, count, known};
 
 use super::{
     array,
+    loss::{self, COUNTS},
     read::{self, layout},
 };
 
@@ -21,10 +22,6 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// Kernel stacks by id. Old ones are overwritten: userspace reads a stack when it takes the event.
 #[map]
 static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
-
-/// What each CPU counts, by the indexes of [`count`].
-#[map]
-static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(count::LEN, 0);
 
 /// What a call is about, as its arguments say; 0 where it takes no such thing.
 #[derive(Clone, Copy, Default)]
@@ -70,12 +67,12 @@ impl Reads {
     }
 }
 
-/// Adds one to a counter of this CPU and returns what it was.
+/// The number of the next record of this CPU.
 #[inline(always)]
-fn add_one(index: u32) -> u64 {
-    match COUNTS.get_ptr_mut(index) {
-        // SAFETY: a per-CPU slot. A program that preempts this one may count the same number twice: a
-        // repeated sequence is no gap, so it hides no loss.
+fn next() -> u64 {
+    match COUNTS.get_ptr_mut(count::TRIED) {
+        // SAFETY: a per-CPU slot. A program that preempts this one may take the same number: a repeated
+        // one is no gap, so it hides no loss.
         Some(slot) => unsafe {
             let before = *slot;
             *slot = before + 1;
@@ -83,11 +80,6 @@ fn add_one(index: u32) -> u64 {
         },
         None => 0,
     }
-}
-
-/// A call began and could not be remembered: its end will be missing.
-pub fn count_lost_call() {
-    add_one(count::NO_CALL);
 }
 
 /// Reports one moment of a call.
@@ -99,10 +91,10 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
     } else {
         -1
     };
-    let sequence = add_one(count::TRIED);
+    let sequence = next();
     if reads.has(Reads::ARRAY) {
         let Some(mut slot) = EVENTS.reserve::<Inventory>(0) else {
-            add_one(count::NO_ROOM);
+            loss::count(subject.group, LossKind::Record);
             return;
         };
         let record = slot.as_mut_ptr();
@@ -120,7 +112,7 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
         slot.submit(0);
     } else {
         let Some(mut slot) = EVENTS.reserve::<Operation>(0) else {
-            add_one(count::NO_ROOM);
+            loss::count(subject.group, LossKind::Record);
             return;
         };
         let record = slot.as_mut_ptr();

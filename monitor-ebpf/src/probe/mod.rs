@@ -3,6 +3,7 @@
 mod array;
 mod call;
 mod emit;
+mod loss;
 mod read;
 
 mod attach;

@@ -6,13 +6,15 @@
 
 mod hook;
 mod layout;
+mod loss;
 mod record;
 
 pub use hook::Hook;
 pub use layout::{ABSENT, AmdLayout, Arguments, Bit, Layout, NO_ARGUMENT, Process, SmmuLayout, Symbols};
+pub use loss::{LOSS_GROUPS, LossKind, Losses, count};
 pub use record::{
     ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,
-    PasidArray, Phase, Task, count, entry, known,
+    PasidArray, Phase, Task, entry, known,
 };
 
 /// Version of the wire format: a recording or a pinned ring of another version is not read as this one.

@@ -47,18 +47,6 @@ pub mod known {
     pub const FAULT: u32 = 1 << 31;
 }
 
-/// The counters of each CPU, by index in their map.
-pub mod count {
-    /// Records that were to be made.
-    pub const TRIED: u32 = 0;
-    /// Records for which the ring had no room.
-    pub const NO_ROOM: u32 = 1;
-    /// Calls that began and could not be remembered, so that their end is missing.
-    pub const NO_CALL: u32 = 2;
-    /// How many counters there are.
-    pub const LEN: u32 = 3;
-}
-
 /// When in a call the record was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -7,6 +7,7 @@ pub mod diagnostics;
 pub mod host;
 pub mod kallsyms;
 pub mod layout;
+pub mod losses;
 pub mod probes;
 pub mod ring;
 pub mod snapshot;

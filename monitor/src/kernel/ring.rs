@@ -1,37 +1,32 @@
-//! Draining the ring, and the kernel side's own count of what did not get into it.
+//! Draining the ring, and the kernel side's own account of what did not get into it.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    sync::atomic::{Ordering, fence},
 };
 
-use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
-use monitor_ebpf::wire::count;
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use monitor_ebpf::wire::{LossKind, Losses, count};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::probes::Probes;
+use super::{
+    losses::{Account, Loss},
+    probes::Probes,
+};
 use crate::event::{self, Event, Malformed};
 
 /// The reading end of the ring.
 pub struct Ring {
     ring: RingBuf<MapData>,
     counts: PerCpuArray<MapData, u64>,
+    losses: HashMap<MapData, u64, Losses>,
+    account: Account,
 }
 
 /// Readable when the ring has records.
 pub type Wakeups = AsyncFd<OwnedFd>;
-
-/// What the kernel side counted, over all CPUs, since it was attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Records that were to be made.
-    pub tried: u64,
-    /// Records for which the ring had no room.
-    pub no_room: u64,
-    /// Calls that began and could not be remembered, so that their end is missing.
-    pub no_call: u64,
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -46,9 +41,12 @@ impl Ring {
     pub fn new(probes: &mut Probes) -> Result<Ring, Error> {
         let events = probes.ebpf.take_map("EVENTS").ok_or(Error::Missing("EVENTS"))?;
         let counts = probes.ebpf.take_map("COUNTS").ok_or(Error::Missing("COUNTS"))?;
+        let losses = probes.ebpf.take_map("LOSSES").ok_or(Error::Missing("LOSSES"))?;
         Ok(Ring {
             ring: RingBuf::try_from(events).map_err(|error| Error::Map("EVENTS", error))?,
             counts: PerCpuArray::try_from(counts).map_err(|error| Error::Map("COUNTS", error))?,
+            losses: HashMap::try_from(losses).map_err(|error| Error::Map("LOSSES", error))?,
+            account: Account::default(),
         })
     }
 
@@ -65,11 +63,27 @@ impl Ring {
         unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }.map_err(io::Error::from)
     }
 
-    pub fn counts(&self) -> Result<Counts, Error> {
-        let sum = |index: u32| -> Result<u64, Error> {
-            let values = self.counts.get(&index, 0).map_err(|error| Error::Map("COUNTS", error))?;
-            Ok(values.iter().sum())
-        };
-        Ok(Counts { tried: sum(count::TRIED)?, no_room: sum(count::NO_ROOM)?, no_call: sum(count::NO_CALL)? })
+    /// What was lost since the last time, by [`LossKind`]. Where nothing was, two small reads.
+    pub fn losses(&mut self) -> Result<[Loss; LossKind::COUNT], Error> {
+        let sums = self.sums(count::lost)?;
+        if !self.account.moved(&sums) {
+            return Ok(Default::default());
+        }
+        // The sums before the places: see `losses`.
+        fence(Ordering::SeqCst);
+        let elsewhere = self.sums(count::elsewhere)?;
+        let groups: Result<Vec<(u64, Losses)>, _> = self.losses.iter().collect();
+        let groups = groups.map_err(|error| Error::Map("LOSSES", error))?;
+        Ok(self.account.take(sums, elsewhere, &groups))
+    }
+
+    /// A counter of each kind of loss, over all CPUs.
+    fn sums(&self, index: fn(LossKind) -> u32) -> Result<Losses, Error> {
+        let mut sums = Losses::default();
+        for what in LossKind::ALL {
+            let values = self.counts.get(&index(what), 0).map_err(|error| Error::Map("COUNTS", error))?;
+            sums[what as usize] = values.iter().fold(0, |sum, value| sum.saturating_add(*value));
+        }
+        Ok(sums)
     }
 }

@@ -78,7 +78,9 @@ impl Host {
         if shows_alive(event) {
             self.meet_device(seen, group, transitions);
         }
-        let Some(device) = self.device_mut(seen.key).filter(|device| device.name == seen.name) else {
+        let overtaken = self.overtaken(event.mono_ns);
+        let Some(device) = self.device_mut(seen.key).filter(|device| device.name == seen.name && !overtaken)
+        else {
             return;
         };
         if event.hook == Hook::RidAttach && event.phase == Phase::End && event.ret == Some(0) {
@@ -119,6 +121,7 @@ impl Host {
 
     fn end(&mut self, key: Key, event: Event, transitions: &mut Vec<Transition>) {
         let (room, core_pasids) = (self.room(), self.core_pasids);
+        let overtaken = self.overtaken(event.mono_ns);
         let Some(group) = self.group_mut(key) else { return };
         group.remember(&event);
         let tid = event.task.tid;
@@ -137,7 +140,7 @@ impl Host {
             outer.nested = Some((event.hook, pasid));
         }
         let calm = operation.as_ref().is_some_and(|call| call.overlap == Overlap::default());
-        sync(group, &event, core_pasids, calm, transitions);
+        sync(group, &event, core_pasids, calm && !overtaken, transitions);
         let group = group.reference();
         transitions.push(Transition::Updated { group });
         if let Some(operation) = operation {
@@ -167,9 +170,10 @@ impl Host {
     /// A reading for its own sake.
     fn read(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
         let (room, core_pasids) = (self.room(), self.core_pasids);
+        let overtaken = self.overtaken(event.mono_ns);
         let Some(group) = self.group_mut(key) else { return };
         adopt(group, event, room);
-        let sound = under_mutex(event.hook) || group.quiescent();
+        let sound = !overtaken && (under_mutex(event.hook) || group.quiescent());
         sync(group, event, core_pasids, sound, transitions);
         transitions.push(Transition::Updated { group: group.reference() });
     }

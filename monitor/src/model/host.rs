@@ -38,6 +38,8 @@ pub struct Host {
     generation: u64,
     /// From then on every call under way is known: calls that began before are not judged.
     trusted_from: Option<u64>,
+    /// The latest loss that was told. What was reported before may be overtaken by what was lost.
+    lost_at: Option<u64>,
 }
 
 impl Host {
@@ -51,6 +53,7 @@ impl Host {
             pasids: 0,
             generation: 0,
             trusted_from: None,
+            lost_at: None,
         }
     }
 
@@ -68,6 +71,11 @@ impl Host {
     /// are concerned. The first event is the start, if nobody said so.
     pub(super) fn trusts(&mut self, mono_ns: u64) -> bool {
         *self.trusted_from.get_or_insert(mono_ns.saturating_add(GRACE_NS)) <= mono_ns
+    }
+
+    /// Whether an event of this time may be older than something that was lost: its reading makes nothing known.
+    pub(super) fn overtaken(&self, mono_ns: u64) -> bool {
+        self.lost_at.is_some_and(|lost_at| mono_ns < lost_at)
     }
 
     /// The core keeps account of PASIDs, so a `pasid_array` that was not read is unknown, not absent.
@@ -113,6 +121,7 @@ impl Host {
     /// What was known of these groups is not known any more: events were lost, up to this time. `None`: any
     /// group.
     pub fn mark_unknown(&mut self, groups: Option<&[Key]>, mono_ns: u64, transitions: &mut Vec<Transition>) {
+        self.lost_at = self.lost_at.max(Some(mono_ns));
         let keys: Vec<Key> = match groups {
             Some(groups) => groups.to_vec(),
             None => {
@@ -174,7 +183,10 @@ impl Host {
             return None;
         }
         self.generation += 1;
-        self.groups.insert(seen.key, Group::new(seen.key, seen.id, self.generation));
+        let mut group = Group::new(seen.key, seen.id, self.generation);
+        // It may be one that a loss was of, before we knew it.
+        group.trusted_from = self.lost_at.map_or(0, |lost_at| lost_at.saturating_add(GRACE_NS));
+        self.groups.insert(seen.key, group);
         self.ids.insert(seen.id, seen.key);
         Some(seen.key)
     }

@@ -178,6 +178,29 @@ fn a_leftover_after_the_groups_were_read_again_is_caught() {
 }
 
 #[test]
+fn a_record_from_before_a_loss_makes_nothing_known() {
+    let mut rig = Rig::new(Era::Handles);
+    // The claim is in the ring still when the loss is told, and its release was lost.
+    rig.kernel.call(&vfio(), Call::Claim { group: 7, owner: OWNER });
+    let log = std::mem::take(&mut rig.kernel.log);
+    rig.kernel.call(&vfio(), Call::Release { group: 7 });
+    rig.kernel.log = log;
+    rig.lose(Stage::Ring, 2);
+    rig.watch();
+    assert_eq!(rig.watcher.unknown_groups(), [7]);
+    // A group that is met for the first time then is no better known.
+    rig.kernel.group(8, &["0000:05:00.0"]);
+    rig.kernel.snapshot_all();
+    rig.kernel.log.retain(|event| event.group.is_some_and(|group| group.id == 8));
+    rig.lose(Stage::Ring, 1);
+    rig.watch();
+    assert_eq!(rig.watcher.unknown_groups(), [7, 8]);
+    rig.bootstrap();
+    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, Call::Release { group: 7 }]);
+    rig.expect_silence();
+}
+
+#[test]
 fn what_could_not_be_read_is_unknown_and_not_absent() {
     for era in Era::WITH_PASIDS {
         let mut rig = Rig::new(era);

@@ -14,6 +14,7 @@ use crate::{
     kernel::{
         clock,
         diagnostics::Diagnostics,
+        missed::Misses,
         probes::{self, Probes},
         ring::{self, Ring, Wakeups},
         snapshot::{self, Answer},
@@ -51,6 +52,9 @@ pub struct Live {
     stacks: Stacks,
     diagnostics: Diagnostics,
     sysfs: Sysfs,
+    misses: Misses,
+    /// Runs of programs that the kernel left out, as far as they were told.
+    missed: u64,
     /// sysfs may say something else than it did: devices or drivers came or went.
     stale: bool,
     /// Something was lost since the groups that are unknown were last asked.
@@ -62,7 +66,7 @@ pub struct Live {
     ask_after: u64,
     pub watcher: Watcher,
     /// Held to stay attached; dropped last.
-    _probes: Probes,
+    probes: Probes,
 }
 
 impl Live {
@@ -72,19 +76,23 @@ impl Live {
         let diagnostics = Diagnostics::new(&mut probes);
         let ring = Ring::new(&mut probes)?;
         let stacks = Stacks::new(&mut probes)?;
+        let misses = Misses::new(&probes);
         let options = Options { coverage: probes.coverage.clone(), ..options };
         let mut live = Live {
             ring,
             stacks,
             diagnostics,
             sysfs: Sysfs::default(),
+            // What came before the first look at the groups is of no account.
+            missed: misses.read(&probes).runs,
+            misses,
             stale: false,
             lossy: false,
             asked: Vec::new(),
             ask_at: 0,
             ask_after: ASK_AGAIN,
             watcher: Watcher::new(options),
-            _probes: probes,
+            probes,
         };
         let mut reports = live.tell(Input::Start);
         reports.extend(live.refresh_inventory()?);
@@ -125,6 +133,7 @@ impl Live {
         if std::mem::take(&mut self.stale) {
             reports.extend(self.refresh_inventory()?);
         }
+        reports.extend(self.tell_missed());
         // Only what is found with the ring empty is settled: there may be more in it than a batch.
         reports.extend(self.drain()?.0);
         Ok(reports)
@@ -133,8 +142,22 @@ impl Live {
     /// The ring is empty, and what did not get into it is told: now violations can be raised.
     fn settle(&mut self) -> Result<Vec<Report>, Error> {
         let mut reports = self.tell_losses()?;
+        // Many system calls: only where a violation waits that they could explain, and at every tick.
+        if self.watcher.deadline().is_some_and(|due| due <= clock::monotonic_ns()) {
+            reports.extend(self.tell_missed());
+        }
         reports.extend(self.tell(Input::Settled));
         Ok(reports)
+    }
+
+    /// Tells how many runs of our programs the kernel left out since the last time.
+    fn tell_missed(&mut self) -> Vec<Report> {
+        let runs = self.misses.read(&self.probes).runs;
+        let before = std::mem::replace(&mut self.missed, runs);
+        match runs.saturating_sub(before) {
+            0 => Vec::new(),
+            count => self.tell_lost(Lost { stage: Stage::Kernel, count, groups: None }),
+        }
     }
 
     /// Tells what the kernel side lost since the last time.
@@ -143,14 +166,18 @@ impl Live {
         let [records, calls] = self.ring.losses()?;
         for (stage, loss) in [(Stage::Ring, records), (Stage::Kernel, calls)] {
             if loss.count > 0 {
-                self.lossy = true;
-                // What changes the names in sysfs may be what was lost.
-                self.stale = true;
                 let lost = Lost { stage, count: loss.count, groups: loss.groups };
-                reports.extend(self.tell(Input::Lost(lost)));
+                reports.extend(self.tell_lost(lost));
             }
         }
         Ok(reports)
+    }
+
+    fn tell_lost(&mut self, lost: Lost) -> Vec<Report> {
+        self.lossy = true;
+        // What changes the names in sysfs may be what was lost.
+        self.stale = true;
+        self.tell(Input::Lost(lost))
     }
 
     /// All that the watcher is told goes through here.

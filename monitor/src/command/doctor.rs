@@ -12,6 +12,7 @@ use crate::{
     kernel::{
         catalogue::{CATALOGUE, Row, Target},
         host::{self, Identity, Lockdown},
+        missed::{Missed, Misses},
         probes,
         sysfs::Sysfs,
     },
@@ -25,13 +26,23 @@ struct Findings {
     lockdown: Lockdown,
     inventory: Inventory,
     /// `Err`: nothing could be attached at all, and why.
-    attached: Result<(Coverage, probes::Timing), probes::Error>,
+    attached: Result<Attached, probes::Error>,
+}
+
+/// What was attached, for a moment.
+struct Attached {
+    coverage: Coverage,
+    timing: probes::Timing,
+    missed: Missed,
 }
 
 pub fn run(global: &Global) -> Result<u8> {
     // The probes are let go at once: this only asks.
-    let attached =
-        probes::attach(&global.plan(|_| true)).map(|probes| (probes.coverage.clone(), probes.timing));
+    let attached = probes::attach(&global.plan(|_| true)).map(|probes| Attached {
+        coverage: probes.coverage.clone(),
+        timing: probes.timing,
+        missed: Misses::new(&probes).read(&probes),
+    });
     let findings = Findings {
         identity: host::identity(),
         lockdown: host::lockdown(),
@@ -44,7 +55,7 @@ pub fn run(global: &Global) -> Result<u8> {
     }
     findings
         .attached
-        .map(|(coverage, _)| verdict(&states(&coverage, &findings.inventory, global)))
+        .map(|attached| verdict(&states(&attached.coverage, &findings.inventory, global)))
         .map_err(Into::into)
 }
 
@@ -81,9 +92,10 @@ impl Findings {
         let _ = writeln!(text, "lockdown    {}", self.lockdown.name());
         let _ = writeln!(text, "privileges  {}", if host::capable() { "enough" } else { "not enough" });
         let _ = writeln!(text, "iommu       {}", self.iommus());
-        let Ok((coverage, timing)) = &self.attached else { return text };
+        let Ok(Attached { coverage, timing, missed }) = &self.attached else { return text };
         let (attached, there) = count(coverage);
-        let _ = writeln!(text, "hooks       {attached} of {there} attached in {timing}\n");
+        let _ = writeln!(text, "hooks       {attached} of {there} attached in {timing}");
+        let _ = writeln!(text, "missed runs {}\n", missed_text(missed));
         for (row, state) in CATALOGUE.iter().map(|row| (row, coverage.get(row.hook))) {
             if *state == HookState::Absent && global.verbose == 0 {
                 continue;
@@ -114,7 +126,8 @@ impl Findings {
             "groups": self.inventory.groups.len(),
             "iommu": self.iommus(),
         });
-        if let Ok((coverage, timing)) = &self.attached {
+        if let Ok(Attached { coverage, timing, missed }) = &self.attached {
+            report["uncounted_kprobes"] = json!(missed.untold);
             report["attach_seconds"] = json!({
                 "types": timing.types.as_secs_f64(),
                 "maps": timing.object.as_secs_f64(),
@@ -163,6 +176,16 @@ pub fn count(coverage: &Coverage) -> (usize, usize) {
     let there = CATALOGUE.iter().filter(|row| *coverage.get(row.hook) != HookState::Absent);
     let attached = CATALOGUE.iter().filter(|row| coverage.attached(row.hook));
     (attached.count(), there.count())
+}
+
+/// Whether a run that the kernel leaves out is noticed.
+fn missed_text(missed: &Missed) -> String {
+    match missed.untold {
+        0 => "counted".into(),
+        kprobes => {
+            format!("not told by this kernel for {kprobes} kprobes (from 6.7): what one misses goes unseen")
+        }
+    }
 }
 
 fn hook_text(row: &Row, state: &HookState) -> String {

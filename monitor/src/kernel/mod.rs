@@ -8,6 +8,7 @@ pub mod host;
 pub mod kallsyms;
 pub mod layout;
 pub mod losses;
+pub mod missed;
 pub mod probes;
 pub mod ring;
 pub mod snapshot;

@@ -1,0 +1,156 @@
+//! Runs of our programs that the kernel left out, by its own count.
+//!
+//! It leaves one out where the same program (for kprobes: any BPF program) already runs on that CPU, where a
+//! kprobe hits within a kprobe, and where more calls of a function are under way than its kretprobe has room
+//! for (`maxactive`). A run that was left out reports nothing, not even that. So what is known may be wrong as
+//! soon as a number here has grown; of which group isn't told.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, RawFd},
+};
+
+use aya::programs::Program;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+use super::probes::Probes;
+
+/// `enum bpf_cmd` and `enum bpf_link_type` (include/uapi/linux/bpf.h).
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_TYPE_PERF_EVENT: u32 = 7;
+
+/// What the kernel says of all programs together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Runs left out, since the programs were attached.
+    pub runs: u64,
+    /// Kprobes of which this kernel does not say it (before 6.7).
+    pub untold: usize,
+}
+
+/// Where the kernel is asked.
+pub struct Misses {
+    /// The links of kprobes and kretprobes: open as long as the probes are, to which they belong.
+    kprobes: Vec<RawFd>,
+}
+
+impl Misses {
+    /// To be called when everything is attached.
+    pub fn new(probes: &Probes) -> Misses {
+        let has_kprobes = probes.ebpf.programs().any(|(_, program)| is_kprobe(program));
+        Misses { kprobes: if has_kprobes { perf_links() } else { Vec::new() } }
+    }
+
+    /// A system call for each program, and one more for each kprobe: some 50 µs for them all.
+    pub fn read(&self, probes: &Probes) -> Missed {
+        let mut missed = Missed::default();
+        let mut kprobes = 0;
+        for (_, program) in probes.ebpf.programs() {
+            let Ok(descriptor) = program.fd() else { continue };
+            kprobes += usize::from(is_kprobe(program));
+            if let Ok((info, _)) = info::<ProgramInfo>(descriptor.as_fd().as_raw_fd()) {
+                missed.runs = missed.runs.saturating_add(info.recursion_misses);
+            }
+        }
+        let told = self.kprobes.iter().filter_map(|&link| kprobe_misses(link));
+        let told = told.map(|misses| missed.runs = missed.runs.saturating_add(misses)).count();
+        missed.untold = kprobes.saturating_sub(told);
+        missed
+    }
+}
+
+fn is_kprobe(program: &Program) -> bool {
+    matches!(program, Program::KProbe(_)) && program.fd().is_ok()
+}
+
+/// `struct bpf_prog_info`, up to the member that is of interest (from 5.12).
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct ProgramInfo {
+    before: [u64; 26],
+    recursion_misses: u64,
+}
+
+/// `struct bpf_link_info` with its member `perf_event.kprobe`, up to the member that is of interest (from 6.7).
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    reserved: u32,
+    event: u32,
+    reserved_too: u32,
+    function: u64,
+    function_len: u32,
+    offset: u32,
+    address: u64,
+    missed: u64,
+}
+
+/// How often a kprobe did not run; `None` where the kernel does not say.
+fn kprobe_misses(link: RawFd) -> Option<u64> {
+    let (info, known) = info::<LinkInfo>(link).ok()?;
+    (known >= size_of::<LinkInfo>()).then_some(info.missed)
+}
+
+/// The descriptors of this process that are BPF links to perf events. The loader, which made them, gives
+/// access to none.
+fn perf_links() -> Vec<RawFd> {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let descriptors = entries.flatten().filter_map(|entry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        let number = entry.file_name().to_str()?.parse::<RawFd>().ok()?;
+        target.to_str()?.contains("bpf_link").then_some(number)
+    });
+    descriptors
+        .filter(|&descriptor| {
+            info::<LinkInfo>(descriptor).is_ok_and(|(info, _)| info.kind == BPF_LINK_TYPE_PERF_EVENT)
+        })
+        .collect()
+}
+
+/// What the kernel tells of a BPF object, and how many bytes of it this kernel knows; the rest is zero.
+fn info<T: FromZeros + FromBytes + IntoBytes>(descriptor: RawFd) -> io::Result<(T, usize)> {
+    /// The member `info` of `union bpf_attr`.
+    #[repr(C)]
+    struct Query {
+        descriptor: u32,
+        len: u32,
+        info: u64,
+    }
+    let mut info = T::new_zeroed();
+    let mut query = Query {
+        descriptor: u32::try_from(descriptor).map_err(io::Error::other)?,
+        len: size_of::<T>() as u32,
+        info: (&raw mut info).expose_provenance() as u64,
+    };
+    // SAFETY: the kernel writes to `query`, and at most `len` bytes to `info`; both live until it is done, and
+    // any bytes are a `T`.
+    let status =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut query, size_of::<Query>()) };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok((info, query.len as usize)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    #[test]
+    fn the_layouts_are_those_of_the_kernels_interface() {
+        assert_eq!(offset_of!(ProgramInfo, recursion_misses), 208);
+        assert_eq!(offset_of!(LinkInfo, event), 16);
+        assert_eq!(offset_of!(LinkInfo, missed), 48);
+        assert_eq!(size_of::<LinkInfo>(), 56);
+    }
+
+    #[test]
+    fn what_is_no_bpf_object_is_an_error() {
+        let file = fs::File::open("/proc/self/status").expect("every process has one");
+        assert!(info::<ProgramInfo>(file.as_raw_fd()).is_err());
+        assert!(info::<ProgramInfo>(-1).is_err());
+        assert_eq!(kprobe_misses(file.as_raw_fd()), None);
+    }
+}

@@ -211,14 +211,20 @@ fn resolved_line<'a>(resolved: &'a Resolved, context: &Context<'_>) -> ResolvedL
 }
 
 #[derive(Serialize)]
-struct LossLine {
+struct LossLine<'a> {
     stage: &'static str,
     count: u64,
     total: u64,
+    groups: Option<&'a [u32]>,
 }
 
-fn loss_line(loss: &Loss) -> LossLine {
-    LossLine { stage: loss.stage.name(), count: loss.count, total: loss.total }
+fn loss_line(loss: &Loss) -> LossLine<'_> {
+    LossLine {
+        stage: loss.stage.name(),
+        count: loss.count,
+        total: loss.total,
+        groups: loss.groups.as_deref(),
+    }
 }
 
 #[derive(Serialize)]

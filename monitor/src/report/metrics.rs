@@ -65,7 +65,7 @@ pub static FAMILIES: [Family; 22] = [
     counter("sva_binds_total", "SVA binds that returned, failed ones included.", &[], |scrape| one(scrape.watcher.counters().binds.total as f64)),
     counter("sva_bind_failures_total", "SVA binds that failed.", &["errno"], |scrape| failures(&scrape.watcher.counters().binds)),
     counter("events_total", "Calls seen, by hook.", &["event"], events_total),
-    counter("events_lost_total", "Events lost, by where.", &["stage"], events_lost),
+    counter("events_lost_total", "Events lost, by where. What they were about is not judged until it is read again.", &["stage"], events_lost),
     counter("resyncs_total", "Readings of the groups' state from the kernel, by why.", &["reason"], resyncs),
     gauge("build_info", "The program.", &["version"], |scrape| vec![sample([&scrape.build.version], 1.0)]),
     gauge("kernel_info", "The running kernel.", &["release"], |scrape| vec![sample([&scrape.watcher.options().kernel], 1.0)]),

@@ -144,12 +144,30 @@ fn resolved(resolved: &Resolved, context: &Context<'_>, style: Style) -> String 
 fn loss(loss: &Loss, context: &Context<'_>, style: Style) -> String {
     let word = if style.color { "\x1b[33mLOST\x1b[0m" } else { "LOST" };
     format!(
-        "{word}  {} events at stage {} ({} so far), {}: nothing is judged until the groups are read again",
+        "{word}  {} events at stage {} ({} so far), {}: {}",
         loss.count,
         loss.stage.name(),
         loss.total,
-        context.clock.rfc3339(loss.mono_ns)
+        context.clock.rfc3339(loss.mono_ns),
+        unjudged(loss.groups.as_deref())
     )
+}
+
+/// Whom nothing is said of after a loss.
+fn unjudged(groups: Option<&[u32]>) -> String {
+    /// How many groups are named.
+    const NAMED: usize = 8;
+    let Some(groups) = groups else { return "no group is judged until it is read again".into() };
+    let mut names: Vec<String> = groups.iter().take(NAMED).map(u32::to_string).collect();
+    match groups.len().saturating_sub(NAMED) {
+        0 => {}
+        more => names.push(format!("{more} more")),
+    }
+    match names.as_slice() {
+        [] => "a group that was not known yet is read".into(),
+        [one] => format!("group {one} is not judged until it is read again"),
+        _ => format!("groups {} are not judged until they are read again", names.join(", ")),
+    }
 }
 
 fn check(change: &CheckChange) -> String {
@@ -249,5 +267,20 @@ impl Block {
         for frame in frames {
             let _ = writeln!(self.text, "{:width$}{frame}", "", width = INDENT + LABEL + 3);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_tells_whom_nothing_is_said_of() {
+        assert_eq!(unjudged(None), "no group is judged until it is read again");
+        assert_eq!(unjudged(Some(&[7])), "group 7 is not judged until it is read again");
+        assert_eq!(unjudged(Some(&[7, 9])), "groups 7, 9 are not judged until they are read again");
+        let many: Vec<u32> = (1..=20).collect();
+        assert!(unjudged(Some(&many)).starts_with("groups 1, 2, 3, 4, 5, 6, 7, 8, 12 more are"));
+        assert_eq!(unjudged(Some(&[])), "a group that was not known yet is read");
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use monitor::check::REGISTRY;
-use monitor::input::{Input, Resync, Stage};
+use monitor::event::Key;
+use monitor::input::{Input, Lost, Resync, Stage};
 use monitor::inventory::{DeviceEntry, GroupEntry, Inventory};
 use monitor::report::metrics::{Build, Metrics};
 use monitor::report::text::Style;
@@ -68,6 +69,12 @@ fn story() -> Rig {
     rig.calls(&other(), [Call::Detach { device: NVME, pasid: 5, domain: D2 }]);
     rig.calls(&vfio(), [Call::Release { group: 7 }]);
     rig.idle(20 * 60 * 1_000_000_000);
+    let group = Key::new(rig.kernel.groups[&7].key);
+    rig.tell(Input::Lost(Lost {
+        stage: Stage::Ring,
+        count: 10_000,
+        groups: Some(group.into_iter().collect()),
+    }));
     rig.lose(Stage::Kernel, 12);
     rig.tell(Input::Resync(Resync::Loss));
     rig.kernel.group_mut(7).devices[1].table = rig.kernel.groups[&7].devices[0].table;

@@ -35,7 +35,7 @@ const LABELS: [(&str, &str); 17] = [
     ("errno", "the name of the error, of a closed set; other"),
     (
         "stage",
-        "kernel: a program did not run; ring: the ring was full; queue: userspace didn't keep up; recording: a recording has a gap",
+        "kernel: a program did not run, or a call could not be remembered; ring: the ring was full; queue: userspace didn't keep up; recording: a recording has a gap",
     ),
     ("reason", "start, loss, audit, request"),
     ("version", "the version of iommu-watch"),

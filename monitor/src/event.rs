@@ -4,6 +4,7 @@
 //! structures held at that moment, and, at the end of the call, what came of it.
 
 mod decode;
+mod identities;
 mod text;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::fmt;
 use monitor_ebpf::wire::{Encoding, Hook, NAME_LEN, Phase};
 
 pub use decode::{Malformed, decode};
+pub use identities::Identities;
 pub use text::Text;
 
 /// The name of a task.

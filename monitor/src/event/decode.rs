@@ -21,7 +21,7 @@ pub enum Malformed {
 }
 
 /// What the C function behind a hook returns.
-enum Returns {
+pub(super) enum Returns {
     Nothing,
     /// 0 or a negative errno.
     Errno,
@@ -29,7 +29,7 @@ enum Returns {
     Pointer,
 }
 
-fn returns(hook: Hook) -> Returns {
+pub(super) fn returns(hook: Hook) -> Returns {
     match hook {
         Hook::RidAttach
         | Hook::AttachDevice
@@ -71,7 +71,7 @@ fn returns(hook: Hook) -> Returns {
 }
 
 /// The greatest errno that the kernel folds into a pointer (include/linux/err.h).
-const MAX_ERRNO: i64 = 4095;
+pub(super) const MAX_ERRNO: i64 = 4095;
 
 /// Decodes one record from the ring or a recording. The bytes are hostile until this has passed them.
 pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {

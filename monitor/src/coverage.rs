@@ -13,6 +13,8 @@ pub enum Backend {
 }
 
 impl Backend {
+    pub const ALL: [Backend; 3] = [Backend::Fentry, Backend::Kprobe, Backend::Tracepoint];
+
     /// The value of the `backend` label.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,16 +1,20 @@
 //! What sysfs says of the host's IOMMU groups: plain data, made by `kernel`, read by everything above.
 //!
 //! It names things (drivers, IOMMU instances) that no event carries. It proves nothing about state: a
-//! check never judges by it.
+//! check never judges by it. Recordings hold it as it is here, by the names of its members.
+
+use serde::{Deserialize, Serialize};
 
 /// Every group of the host, in ascending order of id.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Inventory {
     pub groups: Vec<GroupEntry>,
 }
 
 /// One folder of /sys/kernel/iommu_groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GroupEntry {
     pub id: u32,
     /// The `type` file: what the group's default domain is (`DMA`, `DMA-FQ`, `identity`, …).
@@ -19,7 +23,8 @@ pub struct GroupEntry {
 }
 
 /// One member of a group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeviceEntry {
     /// `0000:01:00.0` for a PCI device, else the name of the device on its bus.
     pub name: String,

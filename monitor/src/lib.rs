@@ -12,6 +12,8 @@ pub mod inventory;
 pub mod kernel;
 pub mod live;
 pub mod model;
+pub mod replay;
 pub mod report;
+pub mod trace;
 pub mod watcher;
 pub mod web;

@@ -1,6 +1,7 @@
 //! The live end of the pipe: a running kernel drives a [`Watcher`].
 
 mod follow;
+mod tap;
 
 pub use follow::{follow, lock, stop_requested};
 
@@ -8,8 +9,9 @@ use std::{io, time::Duration};
 
 use monitor_ebpf::wire::{Hook, Phase};
 
+use self::tap::Tap;
 use crate::{
-    event::{Event, Malformed},
+    event::{self, Event, Malformed},
     input::{Input, Lost, Resync, Stage},
     kernel::{
         clock,
@@ -21,6 +23,7 @@ use crate::{
         stacks::Stacks,
         sysfs::Sysfs,
     },
+    trace::{Recorder, Summary},
     watcher::{Options, Report, Watcher},
 };
 
@@ -65,6 +68,7 @@ pub struct Live {
     ask_at: u64,
     ask_after: u64,
     pub watcher: Watcher,
+    tap: Tap,
     /// Held to stay attached; dropped last.
     probes: Probes,
 }
@@ -72,7 +76,16 @@ pub struct Live {
 impl Live {
     /// Starts watching with probes that are attached, and asks the kernel for the state of every group.
     /// Returns what there is to say before the first event.
-    pub fn start(mut probes: Probes, options: Options) -> Result<(Live, Vec<Report>), Error> {
+    pub fn start(probes: Probes, options: Options) -> Result<(Live, Vec<Report>), Error> {
+        Live::start_recorded(probes, options, None)
+    }
+
+    /// The same, while all that the watcher is told is recorded.
+    pub fn start_recorded(
+        mut probes: Probes,
+        options: Options,
+        recorder: Option<Recorder>,
+    ) -> Result<(Live, Vec<Report>), Error> {
         let diagnostics = Diagnostics::new(&mut probes);
         let ring = Ring::new(&mut probes)?;
         let stacks = Stacks::new(&mut probes)?;
@@ -92,12 +105,12 @@ impl Live {
             ask_at: 0,
             ask_after: ASK_AGAIN,
             watcher: Watcher::new(options),
+            tap: Tap::new(recorder),
             probes,
         };
         let mut reports = live.tell(Input::Start);
         reports.extend(live.refresh_inventory()?);
-        let groups = snapshot::groups(&live.sysfs.groups()).map_err(|source| live.sysfs_error(source))?;
-        reports.extend(live.resync(&groups, Resync::Start)?);
+        reports.extend(live.resync_all(Resync::Start)?);
         Ok((live, reports))
     }
 
@@ -106,12 +119,11 @@ impl Live {
     pub fn drain(&mut self) -> Result<(Vec<Report>, bool), Error> {
         let mut reports = Vec::new();
         for _ in 0..BATCH {
-            let Some(event) = self.ring.take() else {
+            let Some(event) = self.take()? else {
                 reports.extend(self.settle()?);
                 reports.extend(self.ask_unknown(clock::monotonic_ns())?);
                 return Ok((reports, false));
             };
-            let event = event?;
             if changes_inventory(&event) {
                 self.stale = true;
             } else if std::mem::take(&mut self.stale) {
@@ -136,6 +148,9 @@ impl Live {
         reports.extend(self.tell_missed());
         // Only what is found with the ring empty is settled: there may be more in it than a batch.
         reports.extend(self.drain()?.0);
+        if self.tap.tick() {
+            reports.extend(self.resync_all(Resync::Request)?);
+        }
         Ok(reports)
     }
 
@@ -180,9 +195,27 @@ impl Live {
         self.tell(Input::Lost(lost))
     }
 
+    /// The next event out of the ring; `None` when it is empty.
+    fn take(&mut self) -> Result<Option<Event>, Malformed> {
+        let event = self.ring.take(|record| {
+            self.tap.keep(record);
+            event::decode(record)
+        });
+        event.transpose()
+    }
+
     /// All that the watcher is told goes through here.
     fn tell(&mut self, input: Input) -> Vec<Report> {
-        self.watcher.take(input, clock::monotonic_ns())
+        let now = clock::monotonic_ns();
+        self.tap.record(&input, now, &self.stacks);
+        let reports = self.watcher.take(input, now);
+        self.tap.told(&reports);
+        reports
+    }
+
+    /// Ends the recording, if there is one.
+    pub fn end_recording(&mut self) -> Option<Summary> {
+        self.tap.end(clock::monotonic_ns())
     }
 
     /// Wakes whoever waits when there is something to drain.
@@ -220,6 +253,11 @@ impl Live {
             unknown.extend(there.into_iter().filter(|&group| host.group_by_id(group).is_none()));
         }
         Ok(unknown)
+    }
+
+    fn resync_all(&mut self, reason: Resync) -> Result<Vec<Report>, Error> {
+        let groups = snapshot::groups(&self.sysfs.groups()).map_err(|source| self.sysfs_error(source))?;
+        self.resync(&groups, reason)
     }
 
     /// Asks the kernel for the state of these groups. The answers are in the ring; so that they fit, it is

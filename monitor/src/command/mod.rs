@@ -6,6 +6,8 @@ mod checks;
 mod daemon;
 mod doctor;
 mod output;
+mod record;
+mod replay;
 mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -50,8 +52,15 @@ enum Command {
     Check,
     /// Attach and watch until stopped: JSON lines on stdout, metrics over HTTP
     Daemon(DaemonArguments),
-    /// Show events and violations as they come, a line each
+    /// Show events and violations as they come, a line each; or those of a recording
     Watch(WatchArguments),
+    /// Record what happens to a file, for a time or until stopped, and say what is found meanwhile
+    Record(RecordArguments),
+    /// Hold a recording against the checks, on any host
+    Replay {
+        /// The recording; `-` for stdin
+        file: PathBuf,
+    },
     /// Say what can be seen on this kernel: privileges, hooks, checks
     Doctor,
     /// List the checks, or explain one
@@ -144,9 +153,31 @@ struct DaemonArguments {
 
 #[derive(Args)]
 struct WatchArguments {
+    /// A recording; `-` for stdin
+    #[arg(conflicts_with = "duration")]
+    file: Option<PathBuf>,
     /// Stop after this many seconds
     #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
+}
+
+#[derive(Args)]
+struct RecordArguments {
+    /// The file to record to; it must not be there yet, or be empty
+    #[arg(short = 'o', value_name = "FILE")]
+    file: PathBuf,
+    /// Stop after this many seconds
+    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<Duration>,
+    /// The greatest size of the file, as in 512K, 64M or 1G; when it is reached another is begun
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64M")]
+    max_size: u64,
+    /// How many full files to keep beside it, as FILE.1 (the latest), FILE.2 and so on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=1000))]
+    keep: u32,
+    /// Overwrite what is there
+    #[arg(long)]
+    force: bool,
 }
 
 fn check_name(name: &str) -> Result<String, String> {
@@ -160,6 +191,24 @@ fn seconds(text: &str) -> Result<Duration, String> {
     text.parse().map(Duration::from_secs).map_err(|_| "not a whole number of seconds".into())
 }
 
+/// The smallest size of a file of a recording: what it must begin with has to fit.
+const LEAST_SIZE: u64 = 512 << 10;
+
+fn size(text: &str) -> Result<u64, String> {
+    let (number, shift) = match text.char_indices().last() {
+        Some((end, 'K' | 'k')) => (&text[..end], 10),
+        Some((end, 'M' | 'm')) => (&text[..end], 20),
+        Some((end, 'G' | 'g')) => (&text[..end], 30),
+        _ => (text, 0),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    match bytes {
+        None => Err("not a number of bytes, as in 1048576, 512K, 64M or 1G".into()),
+        Some(0..LEAST_SIZE) => Err("less than 512K".into()),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
 /// Runs what the command line asks for.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -171,6 +220,8 @@ pub fn main() -> ExitCode {
         None | Some(Command::Check) => check::run(global),
         Some(Command::Daemon(arguments)) => daemon::run(global, arguments),
         Some(Command::Watch(arguments)) => watch::run(global, arguments),
+        Some(Command::Record(arguments)) => record::run(global, arguments),
+        Some(Command::Replay { file }) => replay::run(global, file, replay::Show::Verdict),
         Some(Command::Doctor) => doctor::run(global),
         Some(Command::Checks { name }) => checks::run(global, name.as_deref()),
     };
@@ -225,6 +276,17 @@ mod tests {
         );
         let inner = anyhow::anyhow!("No such file");
         assert_eq!(explain(&inner.context("--output /x")), "--output /x: No such file");
+    }
+
+    #[test]
+    fn a_size_is_a_number_of_bytes_with_or_without_a_unit() {
+        assert_eq!(size("1048576"), Ok(1 << 20));
+        assert_eq!(size("512K"), Ok(512 << 10));
+        assert_eq!(size("64M"), Ok(64 << 20));
+        assert_eq!(size("1g"), Ok(1 << 30));
+        for wrong in ["", "M", "511K", "-1M", "1.5M", "64MiB", "99999999999G"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

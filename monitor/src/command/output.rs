@@ -30,24 +30,41 @@ impl Output {
         }
     }
 
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     pub fn style(&self) -> text::Style {
         self.style
     }
 
     /// Writes them all, at once.
     pub fn write(&self, reports: &[Report], context: &Context<'_>) -> io::Result<()> {
-        if reports.is_empty() {
-            return Ok(());
-        }
+        self.write_those(reports, |_| true, context)
+    }
+
+    /// The same, but of text only what is wrong, mended or lost.
+    pub fn write_findings(&self, reports: &[Report], context: &Context<'_>) -> io::Result<()> {
+        let is_finding =
+            |report: &Report| matches!(report, Report::Violation(_) | Report::Resolved(_) | Report::Loss(_));
+        self.write_those(reports, |report| self.json || is_finding(report), context)
+    }
+
+    fn write_those(
+        &self,
+        reports: &[Report],
+        which: impl Fn(&Report) -> bool,
+        context: &Context<'_>,
+    ) -> io::Result<()> {
         let mut lines = String::new();
-        for report in reports {
+        for report in reports.iter().filter(|report| which(report)) {
             lines += &match self.json {
                 true => json::line(report, context),
                 false => text::report(report, context, self.style),
             };
             lines.push('\n');
         }
-        put(&lines)
+        if lines.is_empty() { Ok(()) } else { put(&lines) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `watch`: events and violations as they come, a line each.
+//! `watch`: events and violations as they come, a line each; those of a recording by `replay.rs`.
 
 use std::sync::Mutex;
 
@@ -13,9 +13,13 @@ use crate::{
 use super::{
     Format, Global, RIGHT, WRONG, WatchArguments,
     output::{Output, context, is_wrong},
+    replay::{self, Show},
 };
 
 pub fn run(global: &Global, arguments: &WatchArguments) -> Result<u8> {
+    if let Some(file) = &arguments.file {
+        return replay::run(global, file, Show::Events);
+    }
     let options = Options { events: true, ..global.options() };
     let probes = probes::attach(&global.plan(|_| true))?;
     let (live, first) = Live::start(probes, options)?;

@@ -4,6 +4,7 @@ use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use monitor_ebpf::wire::Process;
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
+use sha2::{Digest, Sha256};
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_PERFMON: u64 = 1 << 38;
@@ -119,6 +120,13 @@ pub fn identity() -> Identity {
         fs::read_to_string(Path::new("/proc/sys/kernel").join(path)).unwrap_or_default().trim().to_owned()
     };
     Identity { host: read("hostname"), kernel: read("osrelease"), boot_id: read("random/boot_id") }
+}
+
+/// SHA-256 of what the kernel says of its types, in hexadecimal, as `sha256sum /sys/kernel/btf/vmlinux`
+/// prints it: two kernels with the same one have the same types.
+pub fn types_sha256() -> io::Result<String> {
+    let digest = Sha256::digest(fs::read(super::btf::VMLINUX)?);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use super::{
     losses::{Account, Loss},
     probes::Probes,
 };
-use crate::event::{self, Event, Malformed};
 
 /// The reading end of the ring.
 pub struct Ring {
@@ -50,10 +49,10 @@ impl Ring {
         })
     }
 
-    /// Takes the next record out, decoded; `None` when the ring is empty.
-    pub fn take(&mut self) -> Option<Result<Event, Malformed>> {
+    /// Takes the next record out; `None` when the ring is empty.
+    pub fn take<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let item = self.ring.next()?;
-        Some(event::decode(&item))
+        Some(read(&item))
     }
 
     /// Wakes whoever waits when there are records. To be called within a tokio runtime.

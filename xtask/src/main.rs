@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod demo;
 mod docs;
@@ -25,6 +26,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure the userspace path: events a second, memory, readings of the kernel's state
+    Bench(bench::Arguments),
     /// Build the eBPF object, by whatever toolchain this machine has
     BuildEbpf,
     /// Show a violation, from nothing: set up, build, boot, misbehave, explain
@@ -47,6 +50,7 @@ const FAILED: u8 = 125;
 fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let result = match Cli::parse().command {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::BuildEbpf => ebpf::build().map(|_| ExitCode::SUCCESS),
         Command::Demo => demo::run(),
         Command::Docs(arguments) => docs::run(&arguments),

@@ -11,7 +11,7 @@ use testbed::promtool::Promtool;
 use testbed::{Scenario, Series, matrix, scenario};
 
 use crate::log::{self, Log};
-use crate::{build, docs, ebpf, paths, setup};
+use crate::{bench, build, docs, ebpf, paths, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -36,12 +36,13 @@ struct Step {
     run: fn(&Arguments, &Log) -> Result<Tally>,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step { name: "setup", title: "what the machine must have", run: set_up },
     Step { name: "fmt", title: "formatting", run: fmt },
     Step { name: "ebpf", title: "the eBPF object", run: build_ebpf },
     Step { name: "clippy", title: "lints", run: clippy },
     Step { name: "unit", title: "tests on the host", run: unit_tests },
+    Step { name: "bench", title: "the benchmark on a small host, for what it asserts", run: bench_smoke },
     Step { name: "docs", title: "pages and rules that are written from the code", run: pages },
     Step { name: "licences", title: "licences and bans", run: licences },
     Step { name: "static", title: "the static release build", run: static_build },
@@ -183,6 +184,10 @@ fn counts(output: &str) -> Tally {
         }
     }
     tally
+}
+
+fn bench_smoke(_: &Arguments, log: &Log) -> Result<Tally> {
+    log.run(&mut bench::smoke()).map(Tally::of)
 }
 
 fn licences(_: &Arguments, log: &Log) -> Result<Tally> {

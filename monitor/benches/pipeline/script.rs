@@ -1,0 +1,364 @@
+//! What the tasks of the host do: correct calls, each a few records, of several tasks at once.
+
+use std::collections::VecDeque;
+
+use monitor_ebpf::wire::{self, Hook, Phase};
+
+use crate::world::{BLOCKED, Batch, Call, DMA_FQ, Entry, SVA, UNMANAGED, Use, World, address, domain};
+
+/// Tasks that are in a call at the same time.
+const TASKS: usize = 8;
+/// PASIDs have 20 bits (PCIe 6.0, 10.5).
+const PASID_BITS: u32 = 20;
+/// Handles of bonds that a failed call can't return.
+const BONDS: u64 = 0xffff_8890_0000_0000;
+
+/// A piece of a call.
+enum Step {
+    Record(Call, Phase, i64),
+    Attach(Entry),
+    Replace(u32, wire::Domain),
+    Detach(u32),
+    /// No call is under way on the PASID any more.
+    Calm(u32),
+    /// `owner`, `owner_cnt` and domain as they are from now on.
+    Own(u64, u32, wire::Domain),
+    /// One use more or one less.
+    Count(i32),
+    Domain(wire::Domain),
+    /// The group is free for the other tasks.
+    Leave,
+}
+
+#[derive(Default)]
+struct Worker {
+    group: usize,
+    steps: VecDeque<Step>,
+}
+
+/// The host with its tasks at work.
+pub struct Workload {
+    pub world: World,
+    workers: Vec<Worker>,
+    /// How many PASIDs are to be live.
+    target: usize,
+    /// PASIDs that are attached, or about to be.
+    live: usize,
+    random: u64,
+}
+
+impl Workload {
+    /// Of eight groups five have a tenant, two a driver that binds processes, one is spare.
+    pub fn new(groups: u32) -> Workload {
+        let serves = |id| match id % 8 {
+            0 => Use::Spare,
+            1 | 2 => Use::Driver,
+            _ => Use::Tenant,
+        };
+        let workers = (0..TASKS).map(|_| Worker::default()).collect();
+        Workload { world: World::new(groups, serves), workers, target: 0, live: 0, random: 1 }
+    }
+
+    /// Attaches as many PASIDs as there shall be, in groups at random: a batch of at most `records`; says
+    /// whether there are more to come.
+    pub fn fill(&mut self, target: usize, records: usize, batch: &mut Batch, sva: Option<bool>) -> bool {
+        self.target = target;
+        while self.live < target && batch.len() < records {
+            let group = self.pick(sva);
+            self.workers[0].group = group;
+            self.attach(0, group);
+            while self.step(0, batch) {}
+        }
+        self.live < target
+    }
+
+    /// The tasks go on until `records` were made.
+    pub fn work(&mut self, records: usize, batch: &mut Batch) {
+        while batch.len() < records {
+            let task = self.below(TASKS);
+            if !self.step(task, batch) {
+                self.start(task);
+            }
+        }
+    }
+
+    /// Every call that is under way returns.
+    pub fn finish(&mut self, batch: &mut Batch) {
+        for task in 0..TASKS {
+            while self.step(task, batch) {}
+        }
+    }
+
+    /// A fault: somebody detaches a PASID that isn't attached.
+    pub fn misbehave(&mut self, batch: &mut Batch) {
+        let group = self.pick(Some(false));
+        let pasid = self.free_pasid(group);
+        let call =
+            Call { pasid, domain: Some(domain(1, 2, UNMANAGED)), ..Call::on(Hook::PasidDetach, group, 0) };
+        self.world.record(&call, Phase::Begin, 0, batch);
+        self.world.record(&call, Phase::End, 0, batch);
+    }
+
+    /// One step of what the task does; `false`: it is idle.
+    fn step(&mut self, task: usize, batch: &mut Batch) -> bool {
+        let Worker { group, steps } = &mut self.workers[task];
+        let Some(step) = steps.pop_front() else { return false };
+        let state = &mut self.world.groups[*group];
+        match step {
+            Step::Record(call, phase, ret) => self.world.record(&call, phase, ret, batch),
+            Step::Attach(entry) => {
+                if let Err(index) = state.find(entry.pasid) {
+                    state.array.insert(index, entry);
+                }
+            }
+            Step::Replace(pasid, domain) => {
+                if let Ok(index) = state.find(pasid) {
+                    state.array[index].domain = domain;
+                }
+            }
+            Step::Detach(pasid) => {
+                if let Ok(index) = state.find(pasid) {
+                    state.array.remove(index);
+                }
+            }
+            Step::Calm(pasid) => {
+                if let Ok(index) = state.find(pasid) {
+                    state.array[index].busy = false;
+                }
+            }
+            Step::Own(owner, count, domain) => {
+                (state.owner, state.count, state.domain) = (owner, count, domain);
+            }
+            Step::Count(change) => {
+                state.count = state.count.saturating_add_signed(change);
+                state.leaving -= u32::from(change < 0);
+            }
+            Step::Domain(domain) => state.domain = domain,
+            Step::Leave => state.taken = false,
+        }
+        true
+    }
+
+    /// The task begins something that is right to do now.
+    fn start(&mut self, task: usize) {
+        let other = self.below(TASKS);
+        let group = if self.below(4) == 0 { self.workers[other].group } else { self.pick(None) };
+        if self.below(32) == 0 {
+            return self.serve(task);
+        }
+        if self.world.groups[group].serves == Use::Spare {
+            return;
+        }
+        self.workers[task].group = group;
+        match self.below(16) {
+            0 => self.count(task, group),
+            1 if self.world.groups[group].serves == Use::Tenant => self.switch(task, group),
+            2 if self.world.groups[group].serves == Use::Tenant => self.replace(task, group),
+            _ if self.live < self.target => self.attach(task, group),
+            _ => self.detach(task, group),
+        }
+    }
+
+    /// A new PASID: a tenant's attach, or a driver's bind of a process.
+    fn attach(&mut self, task: usize, group: usize) {
+        let pasid = self.free_pasid(group);
+        let sva = self.world.groups[group].serves == Use::Driver;
+        let id = self.world.groups[group].id;
+        let domain =
+            if sva { domain(id, 16 + pasid % 1024, SVA) } else { domain(id, 2 + pasid % 4, UNMANAGED) };
+        let set_up = if sva { Hook::VtdSetupFirst } else { Hook::VtdSetupSecond };
+        let call = Call { pasid, domain: Some(domain), ..Call::on(Hook::PasidAttach, group, task) };
+        let steps = &mut self.workers[task].steps;
+        steps.extend([
+            Step::Record(call, Phase::Begin, 0),
+            Step::Record(Call { pasid, ..Call::on(set_up, group, task) }, Phase::End, 0),
+            Step::Attach(Entry { pasid, domain, busy: true }),
+            Step::Record(call, Phase::End, 0),
+        ]);
+        if sva {
+            let bind = Call { mm: address(7, pasid), ..Call::on(Hook::SvaBind, group, task) };
+            steps.push_back(Step::Record(bind, Phase::End, bond(group, pasid)));
+        }
+        steps.push_back(Step::Calm(pasid));
+        self.live += 1;
+    }
+
+    fn detach(&mut self, task: usize, group: usize) {
+        let Some(Entry { pasid, domain, .. }) = self.choose(group) else { return };
+        let sva = self.world.groups[group].serves == Use::Driver;
+        let unbind = Call {
+            handle: bond(group, pasid) as u64,
+            domain: Some(domain),
+            ..Call::on(Hook::SvaUnbind, group, task)
+        };
+        let call = Call { pasid, domain: Some(domain), ..Call::on(Hook::PasidDetach, group, task) };
+        let tear_down = Call { pasid, ..Call::on(Hook::VtdTearDown, group, task) };
+        let steps = &mut self.workers[task].steps;
+        if sva {
+            steps.push_back(Step::Record(unbind, Phase::Begin, 0));
+        }
+        steps.extend([
+            Step::Record(call, Phase::Begin, 0),
+            Step::Record(tear_down, Phase::Begin, 0),
+            Step::Record(tear_down, Phase::End, 0),
+            Step::Detach(pasid),
+            Step::Record(call, Phase::End, 0),
+        ]);
+        if sva {
+            steps.push_back(Step::Record(unbind, Phase::End, 0));
+        }
+        self.live -= 1;
+    }
+
+    fn replace(&mut self, task: usize, group: usize) {
+        let Some(Entry { pasid, domain: had, .. }) = self.choose(group) else { return };
+        let domain = wire::Domain { key: had.key ^ 0x40, ..had };
+        let call = Call { pasid, domain: Some(domain), ..Call::on(Hook::PasidReplace, group, task) };
+        self.workers[task].steps.extend([
+            Step::Record(call, Phase::Begin, 0),
+            Step::Replace(pasid, domain),
+            Step::Record(call, Phase::End, 0),
+            Step::Calm(pasid),
+        ]);
+    }
+
+    /// Another claim of the tenant or another driver's use, or one of them given back.
+    fn count(&mut self, task: usize, group: usize) {
+        let state = &mut self.world.groups[group];
+        let (take, give) = match state.serves {
+            Use::Tenant => (Hook::ClaimDevice, Hook::ReleaseDevice),
+            Use::Driver | Use::Spare => (Hook::UseDefault, Hook::UnuseDefault),
+        };
+        let gives = state.count - state.leaving >= 2;
+        state.leaving += u32::from(gives);
+        let hook = if gives { give } else { take };
+        let owner = if hook == Hook::ClaimDevice { state.owner } else { 0 };
+        let call = Call { owner, ..Call::on(hook, group, task) };
+        self.workers[task].steps.extend([
+            Step::Record(call, Phase::Begin, 0),
+            Step::Count(if gives { -1 } else { 1 }),
+            Step::Record(call, Phase::End, 0),
+        ]);
+    }
+
+    /// iommufd moves a group's RIDs to another domain.
+    fn switch(&mut self, task: usize, group: usize) {
+        if std::mem::replace(&mut self.world.groups[group].taken, true) {
+            return;
+        }
+        let to = domain(self.world.groups[group].id, 2 + self.below(4) as u32, UNMANAGED);
+        self.workers[task].steps.extend(rid(group, task, to, Hook::ReplaceGroupHandle));
+        self.workers[task].steps.push_back(Step::Leave);
+    }
+
+    /// A group that nobody has is given to a tenant, who uses a PASID and gives all of it back.
+    fn serve(&mut self, task: usize) {
+        let group = self.below(self.world.groups.len() / 8) * 8 + 7;
+        if std::mem::replace(&mut self.world.groups[group].taken, true) {
+            return;
+        }
+        self.workers[task].group = group;
+        let id = self.world.groups[group].id;
+        let owner = address(6, id);
+        let (default, blocking, own) =
+            (domain(id, 0, DMA_FQ), domain(id, 1, BLOCKED), domain(id, 2, UNMANAGED));
+        let claim = Call { owner, ..Call::on(Hook::ClaimDevice, group, task) };
+        let release = Call::on(Hook::ReleaseDevice, group, task);
+        let locked = Call { device: false, ..Call::on(Hook::ReleaseLocked, group, task) };
+        let steps = &mut self.workers[task].steps;
+        steps.push_back(Step::Record(claim, Phase::Begin, 0));
+        steps.extend(attach_rid(group, task, blocking));
+        steps.push_back(Step::Own(owner, 1, blocking));
+        steps.push_back(Step::Record(claim, Phase::End, 0));
+        steps.extend(rid(group, task, own, Hook::AttachGroupHandle));
+        self.attach(task, group);
+        // What it has attached is known by now: the last entry of its steps names it.
+        let attached = self.workers[task].steps.iter().rev().find_map(|step| match step {
+            Step::Attach(entry) => Some(*entry),
+            _ => None,
+        });
+        if let Some(Entry { pasid, domain, .. }) = attached {
+            let call = Call { pasid, domain: Some(domain), ..Call::on(Hook::PasidDetach, group, task) };
+            let tear_down = Call { pasid, ..Call::on(Hook::VtdTearDown, group, task) };
+            self.workers[task].steps.extend([
+                Step::Record(call, Phase::Begin, 0),
+                Step::Record(tear_down, Phase::Begin, 0),
+                Step::Record(tear_down, Phase::End, 0),
+                Step::Detach(pasid),
+                Step::Record(call, Phase::End, 0),
+            ]);
+            self.live -= 1;
+        }
+        let steps = &mut self.workers[task].steps;
+        steps.extend(rid(group, task, blocking, Hook::DetachGroupHandle));
+        steps.push_back(Step::Record(release, Phase::Begin, 0));
+        steps.push_back(Step::Record(locked, Phase::Begin, 0));
+        steps.extend(attach_rid(group, task, default));
+        steps.extend([
+            Step::Own(0, 0, default),
+            Step::Record(locked, Phase::End, 0),
+            Step::Record(release, Phase::End, 0),
+            Step::Leave,
+        ]);
+    }
+
+    /// A group with PASIDs, at random; of drivers or of tenants where that is asked for.
+    fn pick(&mut self, sva: Option<bool>) -> usize {
+        loop {
+            let group = self.below(self.world.groups.len());
+            let serves = self.world.groups[group].serves;
+            if serves != Use::Spare && sva.is_none_or(|sva| sva == (serves == Use::Driver)) {
+                return group;
+            }
+        }
+    }
+
+    /// A PASID of the group that no call is on, at random; it is busy from now on.
+    fn choose(&mut self, group: usize) -> Option<Entry> {
+        let len = self.world.groups[group].array.len();
+        let index = self.below(len.max(1));
+        let entry = self.world.groups[group].array.get_mut(index).filter(|entry| !entry.busy)?;
+        entry.busy = true;
+        Some(*entry)
+    }
+
+    /// A PASID that is not in the group's array, nor about to be.
+    fn free_pasid(&mut self, group: usize) -> u32 {
+        loop {
+            let pasid = 1 + self.below((1 << PASID_BITS) - 1) as u32;
+            let coming = self.workers.iter().filter(|worker| worker.group == group).any(|worker| {
+                worker.steps.iter().any(|step| matches!(step, Step::Attach(entry) if entry.pasid == pasid))
+            });
+            if !coming && self.world.groups[group].find(pasid).is_err() {
+                return pasid;
+            }
+        }
+    }
+
+    /// The same numbers in every run (splitmix64).
+    fn below(&mut self, bound: usize) -> usize {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+}
+
+/// What iommu_sva_bind_device returns.
+fn bond(group: usize, pasid: u32) -> i64 {
+    (BONDS + ((group as u64) << 24) + u64::from(pasid) * 8) as i64
+}
+
+/// The one RID of a group gets a domain.
+fn attach_rid(group: usize, task: usize, to: wire::Domain) -> [Step; 2] {
+    let call = Call { domain: Some(to), ..Call::on(Hook::RidAttach, group, task) };
+    [Step::Record(call, Phase::Begin, 0), Step::Record(call, Phase::End, 0)]
+}
+
+/// The same by a caller whose return is seen.
+fn rid(group: usize, task: usize, to: wire::Domain, hook: Hook) -> [Step; 4] {
+    let call = Call { device: false, domain: Some(to), ..Call::on(hook, group, task) };
+    let [begin, end] = attach_rid(group, task, to);
+    [begin, end, Step::Domain(to), Step::Record(call, Phase::End, 0)]
+}

@@ -1,6 +1,6 @@
 //! Which hooks report on this kernel: what the checks hold their needs against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use monitor_ebpf::wire::Hook;
 
@@ -43,6 +43,8 @@ pub enum HookState {
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     states: BTreeMap<Hook, HookState>,
+    /// Hooks that did not report every call: reads of the kernel's state showed it.
+    leaky: BTreeSet<Hook>,
     /// `iommu_group::pasid_array` exists (from 6.2): the core knows PASIDs.
     pub core_pasids: bool,
 }
@@ -58,6 +60,15 @@ impl Coverage {
 
     pub fn attached(&self, hook: Hook) -> bool {
         matches!(self.get(hook), HookState::Attached { .. })
+    }
+
+    /// A call went unreported that this hook should have seen. Says whether that is news.
+    pub fn mark_leaky(&mut self, hook: Hook) -> bool {
+        self.leaky.insert(hook)
+    }
+
+    pub fn leaky(&self, hook: Hook) -> bool {
+        self.leaky.contains(&hook)
     }
 
     /// Every hook with its state, in the order of the hooks.

@@ -1,8 +1,10 @@
 //! The live end of the pipe: a running kernel drives a [`Watcher`].
 
+mod audit;
 mod follow;
 mod tap;
 
+use audit::Audit;
 pub use follow::{follow, lock, stop_requested};
 
 use std::{io, time::Duration};
@@ -30,7 +32,7 @@ use crate::{
 /// Records taken at one go: more of them wait while something else has its turn.
 const BATCH: usize = 4096;
 /// Groups asked for their state before the answers are taken: they must fit the ring.
-const ASKED: usize = 64;
+const ASKED: usize = 16;
 /// How soon a group that stays unknown is asked again, in ns; doubled each time, up to the longest.
 const ASK_AGAIN: u64 = 500_000_000;
 const ASK_AGAIN_LONGEST: u64 = 60_000_000_000;
@@ -67,25 +69,26 @@ pub struct Live {
     asked: Vec<u32>,
     ask_at: u64,
     ask_after: u64,
+    audit: Audit,
     pub watcher: Watcher,
     tap: Tap,
     /// Held to stay attached; dropped last.
     probes: Probes,
 }
 
+/// What is done beside the watching.
+#[derive(Default)]
+pub struct Upkeep {
+    /// Every group is read from the kernel again, about this often.
+    pub audit: Option<Duration>,
+    /// All that the watcher is told is recorded.
+    pub recorder: Option<Recorder>,
+}
+
 impl Live {
     /// Starts watching with probes that are attached, and asks the kernel for the state of every group.
     /// Returns what there is to say before the first event.
-    pub fn start(probes: Probes, options: Options) -> Result<(Live, Vec<Report>), Error> {
-        Live::start_recorded(probes, options, None)
-    }
-
-    /// The same, while all that the watcher is told is recorded.
-    pub fn start_recorded(
-        mut probes: Probes,
-        options: Options,
-        recorder: Option<Recorder>,
-    ) -> Result<(Live, Vec<Report>), Error> {
+    pub fn start(mut probes: Probes, options: Options, upkeep: Upkeep) -> Result<(Live, Vec<Report>), Error> {
         let diagnostics = Diagnostics::new(&mut probes);
         let ring = Ring::new(&mut probes)?;
         let stacks = Stacks::new(&mut probes)?;
@@ -104,8 +107,9 @@ impl Live {
             asked: Vec::new(),
             ask_at: 0,
             ask_after: ASK_AGAIN,
+            audit: Audit::new(upkeep.audit),
             watcher: Watcher::new(options),
-            tap: Tap::new(recorder),
+            tap: Tap::new(upkeep.recorder),
             probes,
         };
         let mut reports = live.tell(Input::Start);
@@ -151,7 +155,13 @@ impl Live {
         if self.tap.tick() {
             reports.extend(self.resync_all(Resync::Request)?);
         }
+        reports.extend(self.audit()?);
         Ok(reports)
+    }
+
+    /// More is to be done soon than by the next tick of a quiet host.
+    pub fn busy(&self) -> bool {
+        self.audit.under_way()
     }
 
     /// The ring is empty, and what did not get into it is told: now violations can be raised.
@@ -260,10 +270,17 @@ impl Live {
         self.resync(&groups, reason)
     }
 
-    /// Asks the kernel for the state of these groups. The answers are in the ring; so that they fit, it is
-    /// emptied now and then.
+    /// Asks the kernel for the state of these groups, and counts that.
     fn resync(&mut self, groups: &[u32], reason: Resync) -> Result<Vec<Report>, Error> {
         let mut reports = self.tell(Input::Resync(reason));
+        reports.extend(self.ask(groups)?);
+        Ok(reports)
+    }
+
+    /// Asks the kernel for the state of these groups. The answers are in the ring; so that they fit, it is
+    /// emptied now and then.
+    fn ask(&mut self, groups: &[u32]) -> Result<Vec<Report>, Error> {
+        let mut reports = Vec::new();
         for asked in groups.chunks(ASKED) {
             for &group in asked {
                 // A group that can't be read stays unknown, which is shown and asked again.

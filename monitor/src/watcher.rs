@@ -4,6 +4,8 @@
 mod counters;
 mod report;
 
+use monitor_ebpf::wire::Hook;
+
 use crate::check::{self, Book, Case, CheckState, Finding, Outcome, REGISTRY, Scope, Severity, Violation};
 use crate::coverage::Coverage;
 use crate::event::Event;
@@ -57,6 +59,8 @@ pub struct Watcher {
     names: Names,
     inventory: Option<Inventory>,
     states: Vec<CheckState>,
+    /// Which checks go by a look, in the order of the registry.
+    looks: Vec<bool>,
     counters: Counters,
     mono_ns: u64,
 }
@@ -70,10 +74,11 @@ impl Watcher {
             names: Names::default(),
             inventory: None,
             states: Vec::new(),
+            looks: Vec::new(),
             counters: Counters::default(),
             mono_ns: 0,
         };
-        watcher.states = watcher.check_states();
+        watcher.restate(0);
         watcher
     }
 
@@ -209,12 +214,24 @@ impl Watcher {
         ids
     }
 
+    /// The ids of the groups at which a look found something that only a second one can prove.
+    pub fn second_looks(&self) -> Vec<u32> {
+        let groups = self.book.waiting().filter_map(|group| self.host.group(group));
+        let mut ids: Vec<u32> = groups.map(|group| group.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     /// What became known goes to the checks, and what they find to the book.
     fn follow(&mut self, transitions: Vec<Transition>, mono_ns: u64, reports: &mut Vec<Report>) {
         self.mono_ns = self.mono_ns.max(mono_ns);
         let mut findings = Vec::new();
         for transition in &transitions {
             self.report_state(transition, mono_ns, reports);
+            if let Transition::Leaked { hook, .. } = transition {
+                self.leak(*hook, mono_ns, reports);
+            }
             self.judge(transition, &mut findings);
         }
         if findings.is_empty() && self.book.is_idle() {
@@ -250,6 +267,8 @@ impl Watcher {
                 self.book.review_group(*group, mono_ns, &self.host, outcomes);
             }
             Transition::Updated { group }
+            | Transition::Looked { group, .. }
+            | Transition::Leaked { group, .. }
             | Transition::Synced { group }
             | Transition::GroupGone { group, .. } => {
                 self.book.review_group(*group, mono_ns, &self.host, outcomes);
@@ -276,6 +295,13 @@ impl Watcher {
 
     fn judge(&mut self, transition: &Transition, findings: &mut Vec<Finding>) {
         let mut case = Case { host: &self.host, names: &mut self.names, findings };
+        if let Transition::Looked { group, look } = transition {
+            let Some(group) = self.host.group(*group) else { return };
+            for (check, _) in REGISTRY.iter().zip(&self.looks).filter(|(_, looks)| **looks) {
+                check.look(look, group, &mut case);
+            }
+            return;
+        }
         for (check, state) in REGISTRY.iter().zip(&self.states) {
             if state.judges() {
                 check.judge(transition, &mut case);
@@ -318,6 +344,28 @@ impl Watcher {
         reports
     }
 
+    /// Every check that one look at the groups decides, with how far it can do so here.
+    pub fn by_look(&self) -> impl Iterator<Item = (&'static check::Spec, CheckState)> {
+        let states = REGISTRY.iter().zip(self.look_states());
+        states.filter_map(|(check, state)| Some((check.spec(), state?)))
+    }
+
+    fn look_states(&self) -> Vec<Option<CheckState>> {
+        let state = |check: &&dyn check::Check| match self.options.filter.check(check.spec().name) {
+            true => check.look_state(&self.options.coverage, self.inventory.as_ref()),
+            false => None,
+        };
+        REGISTRY.iter().map(state).collect()
+    }
+
+    /// A read of the kernel's state showed what this hook should have: it is our own missed event.
+    fn leak(&mut self, hook: Hook, mono_ns: u64, reports: &mut Vec<Report>) {
+        self.counters.leak(hook);
+        if self.options.coverage.mark_leaky(hook) {
+            reports.extend(self.restate(mono_ns));
+        }
+    }
+
     fn check_states(&self) -> Vec<CheckState> {
         let state = |check: &&dyn check::Check| match self.options.filter.check(check.spec().name) {
             true => check.state(&self.options.coverage, self.inventory.as_ref()),
@@ -331,6 +379,8 @@ impl Watcher {
         let changed = REGISTRY.iter().zip(&states).zip(&self.states).filter(|((_, now), then)| now != then);
         let reports = changed.map(|((check, now), _)| Report::check(mono_ns, check.spec(), now)).collect();
         self.states = states;
+        let looks = self.look_states().into_iter();
+        self.looks = looks.map(|state| state.is_some_and(|state| state.judges())).collect();
         reports
     }
 

@@ -26,6 +26,7 @@ static SPEC: Spec = Spec {
         any_of: &[],
         degrades: &[],
     },
+    by_look: None,
     implies: &[],
     traps: &[
         "An attach that failed attached nothing; a failed attach of a foreign domain in the middle of an SVA bind is \

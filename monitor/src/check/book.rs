@@ -122,9 +122,9 @@ impl Book {
 
     /// Takes in what the checks found by one event: roots first, so that consequences find them.
     pub fn take(&mut self, mut findings: Vec<Finding>, scope: &mut Scope<'_>) {
-        findings.sort_by_key(|finding| is_consequence(finding.check));
+        findings.sort_by_key(|finding| rank(finding.check));
         for finding in findings {
-            if self.fold(&finding) {
+            if self.fold(finding.check, &finding.subject, finding.mono_ns, &finding.summary) {
                 continue;
             }
             if self.pending.len() >= MAX_PENDING {
@@ -132,6 +132,9 @@ impl Book {
                 continue;
             }
             let violation = Violation::new(&finding, scope.host, scope.inventory, scope.names, scope.boot_id);
+            if !finding.proved && self.waits_or_stands(violation.fingerprint) {
+                continue;
+            }
             let last_ns = finding.mono_ns;
             let open = Open { violation, subject: finding.subject, consequences: Vec::new(), last_ns };
             self.pending.push(Pending { open, proved: finding.proved });
@@ -160,18 +163,49 @@ impl Book {
 
     /// The ring was found empty: what was found is raised, if it is proved or still stands.
     pub fn raise(&mut self, mono_ns: u64, host: &Host, outcomes: &mut Vec<Outcome>) {
-        let mut raised = Vec::new();
+        let mut ready = Vec::new();
         for pending in std::mem::take(&mut self.pending) {
             let group = pending.open.subject.group();
             let quiet = group.and_then(|group| host.group(group)).is_none_or(|group| group.quiescent());
             match pending.open.own_standing(host) {
-                _ if pending.proved => raised.extend(self.open_one(pending.open, outcomes)),
-                Standing::Stands if quiet => raised.extend(self.open_one(pending.open, outcomes)),
+                _ if pending.proved => ready.push(pending.open),
+                Standing::Stands if quiet => ready.push(pending.open),
                 Standing::Stands | Standing::Unknown => self.pending.push(pending),
                 Standing::Cleared | Standing::Released | Standing::Happened => {}
             }
         }
+        let mut raised = Vec::new();
+        for open in self.fold_ready(ready) {
+            raised.extend(self.open_one(open, outcomes));
+        }
         self.review(raised, mono_ns, host, outcomes);
+    }
+
+    /// What was proved at the same time: consequences go into their roots. Roots come first, since a finding is
+    /// taken before its consequences.
+    fn fold_ready(&mut self, ready: Vec<Open>) -> Vec<Open> {
+        let mut kept: Vec<Open> = Vec::new();
+        for open in ready {
+            let Violation { check, mono_ns, ref summary, .. } = open.violation;
+            let root = kept.iter_mut().find(|root| root.implies(check, &open.subject));
+            match root {
+                Some(root) => root.imply(check, &open.subject, mono_ns, summary),
+                None if self.fold(check, &open.subject, mono_ns, summary) => {}
+                None => kept.push(open),
+            }
+        }
+        kept
+    }
+
+    fn waits_or_stands(&self, fingerprint: Fingerprint) -> bool {
+        let mut waiting = self.pending.iter().map(|pending| pending.open.violation.fingerprint);
+        self.open.contains_key(&fingerprint) || waiting.any(|other| other == fingerprint)
+    }
+
+    /// The groups of what waits for another look.
+    pub fn waiting(&self) -> impl Iterator<Item = GroupRef> {
+        let subjects = self.pending.iter().map(|pending| &pending.open.subject);
+        subjects.filter(|subject| matches!(subject, Subject::Looked { .. })).filter_map(Subject::group)
     }
 
     /// Looks again at what is open on a group.
@@ -215,29 +249,15 @@ impl Book {
     }
 
     /// Puts a consequence into the violation that implies it, be it open or about to be.
-    fn fold(&mut self, finding: &Finding) -> bool {
-        if !is_consequence(finding.check) {
+    fn fold(&mut self, check: &'static Spec, subject: &Subject, mono_ns: u64, summary: &str) -> bool {
+        if !is_consequence(check) {
             return false;
         }
-        let Some(group) = finding.subject.group() else { return false };
         let waiting =
             self.pending.iter_mut().filter(|pending| pending.proved).map(|pending| &mut pending.open);
         let mut roots = self.open.values_mut().chain(waiting);
-        let root = roots.find(|root| {
-            root.violation.check.implies.contains(&finding.check.name) && root.subject.group() == Some(group)
-        });
-        let Some(root) = root else { return false };
-        match root.consequences.iter_mut().find(|(check, _)| check.name == finding.check.name) {
-            Some((_, subject)) => merge(subject, &finding.subject),
-            None => {
-                root.consequences.push((finding.check, finding.subject.clone()));
-                root.violation.implied.push(Implied {
-                    check: finding.check.name,
-                    mono_ns: finding.mono_ns,
-                    summary: finding.summary.clone(),
-                });
-            }
-        }
+        let Some(root) = roots.find(|root| root.implies(check, subject)) else { return false };
+        root.imply(check, subject, mono_ns, summary);
         true
     }
 
@@ -293,6 +313,23 @@ impl Book {
 }
 
 impl Open {
+    /// What was found elsewhere follows from this.
+    fn implies(&self, check: &Spec, subject: &Subject) -> bool {
+        let same = subject.group().is_some() && self.subject.group() == subject.group();
+        same && self.violation.check.implies.contains(&check.name)
+    }
+
+    fn imply(&mut self, check: &'static Spec, subject: &Subject, mono_ns: u64, summary: &str) {
+        match self.consequences.iter_mut().find(|(known, _)| known.name == check.name) {
+            Some((_, known)) => merge(known, subject),
+            None => {
+                self.consequences.push((check, subject.clone()));
+                let implied = Implied { check: check.name, mono_ns, summary: summary.to_owned() };
+                self.violation.implied.push(implied);
+            }
+        }
+    }
+
     fn happened(&self) -> bool {
         matches!(self.subject, Subject::Happened { .. })
     }
@@ -320,6 +357,11 @@ fn standing(check: &Spec, subject: &Subject, host: &Host) -> Standing {
 
 fn is_consequence(check: &Spec) -> bool {
     super::REGISTRY.iter().any(|root| root.spec().implies.contains(&check.name))
+}
+
+/// Roots first, then what follows from them, then what follows from that.
+fn rank(check: &Spec) -> usize {
+    super::REGISTRY.iter().filter(|root| root.spec().implies.contains(&check.name)).count()
 }
 
 /// The same again: what was not given back adds up.

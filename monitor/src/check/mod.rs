@@ -5,9 +5,13 @@
 
 mod attach_imbalance;
 mod book;
+mod domain_off_default;
+mod group_divergence;
+mod look;
 mod ownership_leaked;
 mod ownership_stuck;
 mod pasid_left_on_release;
+mod pasid_table_mismatch;
 mod pasid_table_shared;
 mod spec;
 mod violation;
@@ -16,20 +20,23 @@ pub(crate) use book::{Book, Outcome, Scope};
 pub use book::{Reason, Resolved};
 pub use spec::{CheckState, Needs, Severity, Spec};
 pub use violation::{
-    Confidence, Finding, Fingerprint, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,
+    Confidence, Fault, Finding, Fingerprint, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,
 };
 
 use crate::coverage::Coverage;
 use crate::inventory::Inventory;
-use crate::model::{Host, Names, Transition};
+use crate::model::{Group, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 5] = [
+pub static REGISTRY: [&dyn Check; 8] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
+    &domain_off_default::DomainOffDefault,
     &attach_imbalance::AttachImbalance,
+    &group_divergence::GroupDivergence,
     &pasid_table_shared::PasidTableShared,
+    &pasid_table_mismatch::PasidTableMismatch,
 ];
 
 /// One invariant.
@@ -39,12 +46,20 @@ pub trait Check: Sync {
     /// Holds what became known against the invariant.
     fn judge(&self, transition: &Transition, case: &mut Case<'_>);
 
+    /// Holds one look at a group against the invariant, where that decides it.
+    fn look(&self, _look: &Look, _group: &Group, _case: &mut Case<'_>) {}
+
     /// Whether what was found still stands.
     fn standing(&self, subject: &Subject, host: &Host) -> Standing;
 
     /// How far the check can do its work.
     fn state(&self, coverage: &Coverage, _inventory: Option<&Inventory>) -> CheckState {
         self.spec().needs.state(coverage)
+    }
+
+    /// How far one look at the groups decides it; `None`: it takes events.
+    fn look_state(&self, coverage: &Coverage, _inventory: Option<&Inventory>) -> Option<CheckState> {
+        self.spec().by_look.as_ref().map(|needs| needs.state(coverage))
     }
 }
 

@@ -2,11 +2,12 @@
 
 use monitor_ebpf::wire::Hook;
 
-use crate::model::{Host, Transition};
+use crate::model::{Group, Host, Look, Transition};
 
+use super::look::{self, Shown};
 use super::pasid_left_on_release::{leftovers, list};
 use super::spec::{Needs, Severity, Spec};
-use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
+use super::violation::{Confidence, Fault, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
 
 pub(super) struct OwnershipLeaked;
@@ -29,6 +30,7 @@ static SPEC: Spec = Spec {
             (Hook::PasidDetach, "the PASIDs that caused it can't be told"),
         ],
     },
+    by_look: Some(Needs::LOOK),
     implies: &[],
     traps: &[
         "Another driver of the group that binds or unbinds at the same time changes the same count: nothing is raised.",
@@ -93,7 +95,30 @@ impl Check for OwnershipLeaked {
         });
     }
 
+    fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
+        if group.seen_free || group.leaked || !deserted(look) {
+            return;
+        }
+        let shown = Shown {
+            check: &SPEC,
+            severity: SPEC.severity(),
+            fault: Fault::Deserted,
+            group,
+            look,
+            pasids: &[],
+            summary: format!(
+                "group {} counts a driver's use, and none of its devices has a driver",
+                group.id
+            ),
+            read: look::holder(look),
+        };
+        case.findings.push(shown.finding());
+    }
+
     fn standing(&self, subject: &Subject, host: &Host) -> Standing {
+        if let Subject::Looked { .. } = subject {
+            return look::standing(subject, host, |look, _| deserted(look));
+        }
         let Subject::Leak { group, uses } = subject else { return Standing::Cleared };
         let Some(group) = host.group(*group) else { return Standing::Released };
         match group.ownership.filter(|_| group.synced) {
@@ -102,4 +127,9 @@ impl Check for OwnershipLeaked {
             None => Standing::Unknown,
         }
     }
+}
+
+/// The kernel's own drivers hold it, by the count, and it has none.
+fn deserted(look: &Look) -> bool {
+    look.deserted() && look.ownership.owner.is_none() && look.ownership.count > 0
 }

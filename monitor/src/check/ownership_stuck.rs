@@ -3,11 +3,12 @@
 use monitor_ebpf::wire::Hook;
 
 use crate::event::{Event, Key, Ownership};
-use crate::model::{Host, Operation, Reading, Transition};
+use crate::model::{Group, Host, Look, Operation, Reading, Transition};
 
+use super::look::{self, Shown};
 use super::pasid_left_on_release::leftovers;
 use super::spec::{Needs, Severity, Spec};
-use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
+use super::violation::{Confidence, Fault, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
 
 pub(super) struct OwnershipStuck;
@@ -31,7 +32,8 @@ static SPEC: Spec = Spec {
             (Hook::ReleaseDevice, "iommufd's release of a device is not judged"),
         ],
     },
-    implies: &[],
+    by_look: Some(Needs::LOOK),
+    implies: &["domain-off-default"],
     traps: &[
         "A release while other claims stand (owner_cnt > 1) only counts down.",
         "Another claim, or a driver's bind, that has begun before the group was looked at: nothing is raised.",
@@ -113,7 +115,32 @@ impl Check for OwnershipStuck {
         });
     }
 
+    fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
+        if group.seen_free || group.leaked || !deserted(look) {
+            return;
+        }
+        let mut read = look::holder(look);
+        read.push(look::domain("domain", look.domain, case.names));
+        let shown = Shown {
+            check: &SPEC,
+            severity: SPEC.severity(),
+            fault: Fault::Deserted,
+            group,
+            look,
+            pasids: &[],
+            summary: format!(
+                "group {} is claimed, and none of its devices has a driver that could have claimed it",
+                group.id
+            ),
+            read,
+        };
+        case.findings.push(shown.finding());
+    }
+
     fn standing(&self, subject: &Subject, host: &Host) -> Standing {
+        if let Subject::Looked { .. } = subject {
+            return look::standing(subject, host, |look, _| deserted(look));
+        }
         let Subject::Held { group, ownership: then, domain } = subject else { return Standing::Cleared };
         let Some(group) = host.group(*group) else { return Standing::Released };
         let Some(now) = group.ownership.filter(|_| group.synced) else { return Standing::Unknown };
@@ -164,4 +191,9 @@ fn afterwards(operation: &Operation, end: &Event) -> Option<(Reading, bool)> {
     }
     // The reading was made after the mutex was dropped: another claim may have come before it.
     (!operation.overlap.ownership()).then(|| Reading::of(end)).flatten().map(|after| (after, false))
+}
+
+/// It is claimed, and nobody is there.
+fn deserted(look: &Look) -> bool {
+    look.deserted() && look.ownership.owner.is_some()
 }

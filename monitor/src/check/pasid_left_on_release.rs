@@ -3,10 +3,11 @@
 use monitor_ebpf::wire::Hook;
 
 use crate::event::Event;
-use crate::model::{Attachment, Group, Host, Operation, Presence, Transition};
+use crate::model::{Attachment, Group, Host, Look, Operation, Presence, Transition};
 
+use super::look::{self, Shown};
 use super::spec::{Needs, Severity, Spec};
-use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
+use super::violation::{Confidence, Fault, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
 
 pub(super) struct PasidLeftOnRelease;
@@ -36,7 +37,8 @@ static SPEC: Spec = Spec {
             (Hook::UseDefault, "a driver's bind that races with an unbind is not seen"),
         ],
     },
-    implies: &["ownership-stuck", "ownership-leaked"],
+    by_look: Some(Needs { core_pasids: true, ..Needs::LOOK }),
+    implies: &["ownership-stuck", "ownership-leaked", "domain-off-default"],
     traps: &[
         "PASID 0 is the RID's own: its handle in pasid_array is no leftover.",
         "A reserved entry (XA_ZERO_ENTRY) in the middle of an attach is none either; one that stands under the mutex \
@@ -108,7 +110,36 @@ impl Check for PasidLeftOnRelease {
         });
     }
 
+    fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
+        let left = forsaken(look, group);
+        if left.is_empty() {
+            return;
+        }
+        let mut read = look::holder(look);
+        read.push(Read { what: "PASIDs in pasid_array", value: Value::Pasids(left.clone()) });
+        let shown = Shown {
+            check: &SPEC,
+            severity: SPEC.severity(),
+            fault: Fault::Leftover,
+            group,
+            look,
+            pasids: &left,
+            summary: format!(
+                "nobody is left who uses group {}, and it has {} attached",
+                group.id,
+                list(&left)
+            ),
+            read,
+        };
+        case.findings.push(shown.finding());
+    }
+
     fn standing(&self, subject: &Subject, host: &Host) -> Standing {
+        if let Subject::Looked { group, .. } = subject {
+            return look::standing(subject, host, |look, _| {
+                host.group(*group).is_some_and(|group| !forsaken(look, group).is_empty())
+            });
+        }
         let Subject::Leftover { group, pasids } = subject else { return Standing::Cleared };
         let Some(group) = host.group(*group) else { return Standing::Released };
         let mut standing = Standing::Cleared;
@@ -125,6 +156,17 @@ impl Check for PasidLeftOnRelease {
         }
         standing
     }
+}
+
+/// The PASIDs of a group that nobody can be using, of those whose attach was not seen: of the others it was
+/// seen who has them.
+fn forsaken(look: &Look, group: &Group) -> Vec<u32> {
+    if group.leaked || !look.free() && (group.seen_free || !look.deserted()) {
+        return Vec::new();
+    }
+    let seen = |pasid: u32| group.attachment(pasid).is_some_and(|known| known.attached_by.is_some());
+    let pasids = look.pasids.iter().flatten().copied();
+    pasids.filter(|&pasid| !seen(pasid)).collect()
 }
 
 /// The uses that were left on entry, if this is the call that lets the last one go.

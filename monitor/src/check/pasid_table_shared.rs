@@ -12,6 +12,18 @@ use super::{Case, Check};
 
 pub(super) struct PasidTableShared;
 
+/// Tables are read when a group is looked at, and when the driver sets a device up.
+const NEEDS: Needs = Needs {
+    core_pasids: false,
+    required: &[Hook::DeviceRemove],
+    required_if_present: &[],
+    any_of: &[Hook::SnapshotIntel, Hook::SnapshotAmd, Hook::SnapshotDma, Hook::VtdTableAlloc],
+    degrades: &[
+        (Hook::VtdTableFree, "a table that is freed is forgotten only with its device"),
+        (Hook::SnapshotIntel, "tables of devices that were there before we watched are not read"),
+    ],
+};
+
 static SPEC: Spec = Spec {
     name: "pasid-table-shared",
     section: "Tables",
@@ -20,16 +32,8 @@ static SPEC: Spec = Spec {
                 several RIDs or StreamIDs of one device may.",
     why: "Each RID has its own PASID mapping, and there is no API to share a table: with one table for two devices, \
           a PASID that is attached for one of them translates for the other as well.",
-    needs: Needs {
-        core_pasids: false,
-        required: &[Hook::DeviceRemove],
-        required_if_present: &[],
-        any_of: &[Hook::SnapshotIntel, Hook::VtdTableAlloc],
-        degrades: &[
-            (Hook::VtdTableFree, "a table that is freed is forgotten only with its device"),
-            (Hook::SnapshotIntel, "tables of devices that were there before we watched are not read"),
-        ],
-    },
+    needs: NEEDS,
+    by_look: Some(NEEDS),
     implies: &[],
     traps: &[
         "Several RIDs of one device (DMA aliases, quirks) use its one table, by design.",
@@ -60,14 +64,16 @@ impl Check for PasidTableShared {
             case.host.devices().filter(|other| other.key != *key && other.table == Some(Some(table)));
         for other in sharers {
             let mut devices = [device, other];
-            devices.sort_by_key(|a| a.name);
+            devices.sort_by_key(|device| device.name);
             let names = devices.map(|device| device.name.to_string());
+            let by_design = device.table_per_domain && other.table_per_domain;
+            let keys = devices.map(|device| (device.key, device.generation));
             case.findings.push(Finding {
                 check: &SPEC,
-                severity: SPEC.severity(),
-                subject: Subject::Shared {
-                    devices: devices.map(|device| (device.key, device.generation)),
-                    table,
+                severity: if by_design { Severity::Info } else { SPEC.severity() },
+                subject: match by_design {
+                    true => Subject::SharedByDesign { devices: keys },
+                    false => Subject::Shared { devices: keys, table },
                 },
                 proved: true,
                 mono_ns: event.mono_ns,
@@ -75,16 +81,33 @@ impl Check for PasidTableShared {
                 pasids: Vec::new(),
                 domain: None,
                 // A snapshot is our own doing.
-                triggered_by: (event.hook != Hook::SnapshotIntel).then(|| Actor::of(event)),
-                summary: format!("{} and {} use one PASID table", names[0], names[1]),
+                triggered_by: (!is_snapshot(event.hook)).then(|| Actor::of(event)),
+                summary: match by_design {
+                    true => format!(
+                        "this kernel's IOMMU driver keeps PASID tables by domain: {} and {} share one",
+                        names[0], names[1]
+                    ),
+                    false => format!("{} and {} use one PASID table", names[0], names[1]),
+                },
                 read: vec![Read { what: "devices with this table", value: Value::Names(names.to_vec()) }],
                 confidence: Confidence::ReadBack,
             });
+            if by_design {
+                return;
+            }
         }
     }
 
     fn standing(&self, subject: &Subject, host: &Host) -> Standing {
-        let Subject::Shared { devices, table } = subject else { return Standing::Cleared };
+        let (devices, table) = match subject {
+            Subject::Shared { devices, table } => (devices, table),
+            // It is what the driver is like, as long as it has devices.
+            Subject::SharedByDesign { .. } if host.devices().any(|device| device.table_per_domain) => {
+                return Standing::Stands;
+            }
+            Subject::SharedByDesign { .. } => return Standing::Released,
+            _ => return Standing::Cleared,
+        };
         let live = devices
             .map(|(key, generation)| host.device(key).filter(|device| device.generation == generation));
         match live {
@@ -98,21 +121,36 @@ impl Check for PasidTableShared {
     }
 
     fn state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> CheckState {
-        let Some(inventory) = inventory else { return SPEC.needs.state(coverage) };
-        if inventory.groups.is_empty() {
-            return CheckState::NotApplicable { reason: "no device of this host is behind an IOMMU".into() };
-        }
-        if inventory.has_iommu_driver("intel") {
-            return SPEC.needs.state(coverage);
-        }
-        for driver in ["amd", "arm-smmu-v3"] {
-            if inventory.has_iommu_driver(driver) {
-                let reason = format!("the tables of the {driver} driver are not read by this version");
-                return CheckState::Unavailable { reason };
-            }
-        }
-        CheckState::NotApplicable {
-            reason: "no IOMMU driver of this host has PASID tables that we know".into(),
-        }
+        without_tables(coverage, inventory).unwrap_or_else(|| SPEC.needs.state(coverage))
     }
+
+    fn look_state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> Option<CheckState> {
+        Some(self.state(coverage, inventory))
+    }
+}
+
+fn is_snapshot(hook: Hook) -> bool {
+    matches!(hook, Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma | Hook::SnapshotGroup)
+}
+
+/// The drivers that have PASID tables, each with the hook that reads them.
+const DRIVERS: [(&str, Hook); 3] =
+    [("intel", Hook::SnapshotIntel), ("amd", Hook::SnapshotAmd), ("arm-smmu-v3", Hook::SnapshotDma)];
+
+/// Why a check of PASID tables can't do its work on this host; `None`: it can, or that is not known yet.
+pub(super) fn without_tables(coverage: &Coverage, inventory: Option<&Inventory>) -> Option<CheckState> {
+    let inventory = inventory?;
+    if inventory.groups.is_empty() {
+        let reason = "no device of this host is behind an IOMMU".into();
+        return Some(CheckState::NotApplicable { reason });
+    }
+    let ours: Vec<_> = DRIVERS.iter().filter(|(driver, _)| inventory.has_iommu_driver(driver)).collect();
+    if ours.is_empty() {
+        let reason = "no IOMMU driver of this host has PASID tables that we know".into();
+        return Some(CheckState::NotApplicable { reason });
+    }
+    let (driver, hook) = ours.iter().find(|(_, hook)| !coverage.attached(*hook))?;
+    let reason =
+        format!("hook {} is not attached: the tables of the {driver} driver are not read", hook.name());
+    Some(CheckState::Unavailable { reason })
 }

@@ -39,6 +39,8 @@ pub struct Spec {
     pub invariant: &'static str,
     pub why: &'static str,
     pub needs: Needs,
+    /// What it needs to be judged by one look at a group as well; `None`: it takes events.
+    pub by_look: Option<Needs>,
     /// The checks that a violation of this one trips as well.
     pub implies: &'static [&'static str],
     /// What must not raise it.
@@ -133,6 +135,27 @@ impl fmt::Display for CheckState {
 }
 
 impl Needs {
+    /// For checks that go by one look: it takes a group's snapshot, under its mutex or read twice.
+    pub const LOOK: Needs = Needs {
+        core_pasids: false,
+        required: &[Hook::SnapshotGroup],
+        required_if_present: &[],
+        any_of: &[],
+        degrades: &[],
+    };
+    /// The same, with the hardware tables of a driver that we know.
+    pub const LOOK_AT_TABLES: Needs = Needs {
+        core_pasids: true,
+        any_of: &[Hook::SnapshotIntel, Hook::SnapshotAmd, Hook::SnapshotDma],
+        ..Needs::LOOK
+    };
+
+    /// Every hook that is named, some twice.
+    pub fn hooks(&self) -> impl Iterator<Item = Hook> {
+        let named = [self.required, self.required_if_present, self.any_of].into_iter().flatten().copied();
+        named.chain(self.degrades.iter().map(|&(hook, _)| hook))
+    }
+
     /// What these needs come to with the hooks that there are.
     pub fn state(&self, coverage: &Coverage) -> CheckState {
         if self.core_pasids && !coverage.core_pasids {
@@ -155,6 +178,11 @@ impl Needs {
             .filter(|&&(hook, _)| failed(coverage, hook))
             .map(|&(hook, missed)| format!("{missed} ({})", explain(coverage, hook)))
             .collect();
+        let leaky = self
+            .hooks()
+            .filter(|&hook| coverage.leaky(hook))
+            .map(|hook| format!("hook {} misses calls, as reads of the kernel's state showed", hook.name()));
+        let missed: Vec<String> = missed.into_iter().chain(leaky).collect();
         if missed.is_empty() { CheckState::Armed } else { CheckState::Degraded { reason: missed.join("; ") } }
     }
 }

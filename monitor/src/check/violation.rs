@@ -40,8 +40,31 @@ pub enum Subject {
     Leak { group: GroupRef, uses: u32 },
     /// Something happened: there is nothing to look at.
     Happened { group: GroupRef },
+    /// What a look at a group showed: it stands if a later look shows it again.
+    Looked { group: GroupRef, look: u64, fault: Fault },
     /// Two devices, each by its address and generation, with one table.
     Shared { devices: [(Key, u64); 2], table: Key },
+    /// The same where the driver hangs the table off the domain: one for the whole host.
+    SharedByDesign { devices: [(Key, u64); 2] },
+}
+
+/// What a look at a group can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// PASIDs are attached, and nobody is there who could have them.
+    Leftover,
+    /// It is held, and nobody is there who could hold it.
+    Deserted,
+    /// It is not on the domain that it should be on, or on the one that it should not.
+    Astray,
+    /// The hardware table of this member has PASIDs that the core doesn't know.
+    Extra(Key),
+    /// The core has PASIDs that no member's hardware table has.
+    Missing,
+    /// Some members have a PASID and others don't.
+    Uneven,
+    /// Members translate a PASID differently.
+    Diverging,
 }
 
 impl Subject {
@@ -50,8 +73,9 @@ impl Subject {
             Subject::Leftover { group, .. }
             | Subject::Held { group, .. }
             | Subject::Leak { group, .. }
+            | Subject::Looked { group, .. }
             | Subject::Happened { group } => Some(*group),
-            Subject::Shared { .. } => None,
+            Subject::Shared { .. } | Subject::SharedByDesign { .. } => None,
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     check::Severity,
     kernel::{host, probes, snapshot},
-    live::Live,
+    live::{Live, Upkeep},
     report::{json, metrics, text},
     watcher::{GroupState, Knowledge},
 };
@@ -27,10 +27,11 @@ pub fn run(global: &Global) -> Result<u8> {
         bail!("--output is for --format prom; for text and JSON redirect stdout");
     }
     let probes = probes::attach(&global.plan(snapshot::is_needed))?;
-    let (mut live, _) = Live::start(probes, global.options())?;
+    let (mut live, _) = Live::start(probes, global.options(), Upkeep::default())?;
     host::drop_privileges()?;
     // What was asked for at the start and did not fit the ring is asked for once more.
     live.tick()?;
+    live.look_again()?;
     let groups = live.watcher.groups();
     let unread = groups.iter().filter(|group| group.knowledge == Knowledge::Unknown).count();
     match global.format {
@@ -86,7 +87,7 @@ fn summary(live: &Live, groups: usize) -> String {
 
 /// The checks that the state alone decides.
 fn judged(live: &Live) -> Vec<&'static str> {
-    live.watcher.checks().filter(|(_, state)| state.judges()).map(|(check, _)| check.name).collect()
+    live.watcher.by_look().filter(|(_, state)| state.judges()).map(|(check, _)| check.name).collect()
 }
 
 fn as_json(live: &Live, groups: &[GroupState]) -> serde_json::Value {

@@ -30,7 +30,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let probes = probes::attach(&global.plan(|_| true))?;
     let (attached, there) = doctor::count(&probes.coverage);
     let timing = probes.timing;
-    let (live, first) = Live::start(probes, global.options())?;
+    let (live, first) = Live::start(probes, global.options(), arguments.audit.upkeep())?;
     host::drop_privileges()?;
     if !global.quiet {
         eprintln!(

@@ -21,6 +21,7 @@ use crate::{
         host,
         probes::{Means, Plan},
     },
+    live::Upkeep,
     watcher::{Filter, Options},
 };
 
@@ -149,6 +150,21 @@ struct DaemonArguments {
     /// Where to serve /metrics and the rest
     #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9436")]
     listen: SocketAddr,
+    #[command(flatten)]
+    audit: Audit,
+}
+
+#[derive(Args)]
+struct Audit {
+    /// Read every group from the kernel again about every so many seconds; 0: never
+    #[arg(long = "audit", value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    every: Duration,
+}
+
+impl Audit {
+    fn upkeep(&self) -> Upkeep {
+        Upkeep { audit: Some(self.every).filter(|every| !every.is_zero()), recorder: None }
+    }
 }
 
 #[derive(Args)]
@@ -159,6 +175,8 @@ struct WatchArguments {
     /// Stop after this many seconds
     #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 #[derive(Args)]
@@ -178,6 +196,8 @@ struct RecordArguments {
     /// Overwrite what is there
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    audit: Audit,
 }
 
 fn check_name(name: &str) -> Result<String, String> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     kernel::{btf, clock, host, probes},
-    live::{self, Live},
+    live::{self, Live, Upkeep},
     trace::{Origin, Recorder, Store, Summary, Target},
 };
 
@@ -35,7 +35,8 @@ pub fn run(global: &Global, arguments: &RecordArguments) -> Result<u8> {
     };
     let probes = probes::attach(&global.plan(|_| true))?;
     let recorder = Recorder::new(store, origin, &probes.coverage);
-    let (live, first) = Live::start_recorded(probes, options, Some(recorder))?;
+    let (live, first) =
+        Live::start(probes, options, Upkeep { recorder: Some(recorder), ..arguments.audit.upkeep() })?;
     host::drop_privileges()?;
     let output = Output::new(global, Format::Text);
     if !global.quiet {

@@ -22,7 +22,7 @@ pub fn run(global: &Global, arguments: &WatchArguments) -> Result<u8> {
     }
     let options = Options { events: true, ..global.options() };
     let probes = probes::attach(&global.plan(|_| true))?;
-    let (live, first) = Live::start(probes, options)?;
+    let (live, first) = Live::start(probes, options, arguments.audit.upkeep())?;
     host::drop_privileges()?;
     if !global.quiet {
         eprintln!("iommu-watch: watching; stop with Ctrl-C");

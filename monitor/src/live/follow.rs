@@ -52,7 +52,7 @@ pub async fn follow(
                 let reports = live.tick()?;
                 sink(&mut live, &reports)?;
                 let now = Instant::now();
-                next_tick = now + if now < busy_until { BUSY } else { IDLE };
+                next_tick = now + if now < busy_until || live.busy() { BUSY } else { IDLE };
                 false
             }
             () = &mut stop => true,

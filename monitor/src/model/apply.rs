@@ -10,6 +10,7 @@ use crate::event::{Event, Key, Slot};
 
 use super::group::{Actor, Attachment, Group, Presence};
 use super::host::{Host, MAX_PASIDS, forget};
+use super::look::missed;
 use super::order::{Locked, Operation, Overlap, Reading, Touches, under_mutex};
 use super::transition::Transition;
 
@@ -19,6 +20,9 @@ const MAX_DOUBTFUL: usize = 65_536;
 impl Host {
     /// Takes in one event, in the order of the ring, and says what became known by it.
     pub fn apply(&mut self, event: Event, transitions: &mut Vec<Transition>) {
+        if event.hook != Hook::SnapshotGroup {
+            self.end_look(transitions);
+        }
         let trusted = self.trusts(event.mono_ns);
         let role = Role::of(event.hook);
         let group = match role {
@@ -37,7 +41,10 @@ impl Host {
                 Phase::End | Phase::Point => self.end(key, event, transitions),
             },
             Role::Letting => self.let_go(key, &event, transitions),
-            Role::Reading => self.read(key, &event, transitions),
+            Role::Reading => {
+                self.look(key, &event, transitions);
+                self.read(key, &event, transitions);
+            }
             Role::Leaving(Leaver::Group) if event.phase != Phase::End => {
                 return self.drop_group(key, transitions);
             }
@@ -76,7 +83,7 @@ impl Host {
             _ => {}
         }
         if shows_alive(event) {
-            self.meet_device(seen, group, transitions);
+            self.meet_device(seen, group, event.mono_ns, transitions);
         }
         let overtaken = self.overtaken(event.mono_ns);
         let Some(device) = self.device_mut(seen.key).filter(|device| device.name == seen.name && !overtaken)
@@ -167,13 +174,20 @@ impl Host {
         }
     }
 
-    /// A reading for its own sake.
+    /// A reading for its own sake: one of those that make up a look.
     fn read(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
+        let locked = under_mutex(event.hook);
+        let read_twice = self.reads_again(key, event) || self.lone_reading(key, event);
+        let sound = (locked || read_twice) && !self.overtaken(event.mono_ns);
         let (room, core_pasids) = (self.room(), self.core_pasids);
-        let overtaken = self.overtaken(event.mono_ns);
         let Some(group) = self.group_mut(key) else { return };
-        adopt(group, event, room);
-        let sound = !overtaken && (under_mutex(event.hook) || group.quiescent());
+        if sound {
+            if let Some(hook) = missed(group, event) {
+                group.leaked = true;
+                transitions.push(Transition::Leaked { group: group.reference(), hook });
+            }
+            adopt(group, event, room);
+        }
         sync(group, event, core_pasids, sound, transitions);
         transitions.push(Transition::Updated { group: group.reference() });
     }
@@ -273,8 +287,9 @@ fn adopt(group: &mut Group, event: &Event, room: usize) {
     let locked = under_mutex(event.hook);
     // Inside the switch of a RID's domain ownership and domain are half-way.
     if event.hook != Hook::RidAttach {
-        if seen.ownership.is_some() && (locked || !changing.ownership()) {
-            group.ownership = seen.ownership;
+        if let Some(ownership) = seen.ownership.filter(|_| locked || !changing.ownership()) {
+            group.ownership = Some(ownership);
+            group.seen_free |= ownership.count == 0 && ownership.owner.is_none();
         }
         if locked || !changing.domain() {
             group.domain = seen.domain.or(group.domain.filter(|_| event.incomplete));

@@ -1,6 +1,6 @@
 //! A device behind an IOMMU, as events showed it.
 
-use crate::event::{self, Domain, Key, Name};
+use crate::event::{self, DeviceState, Domain, Key, Name};
 
 /// A live `struct device`. Its address is used again after a hot-unplug: then it is another
 /// generation, and nothing of the old one holds for it.
@@ -17,6 +17,12 @@ pub struct Device {
     /// What its RID was last attached to; `None`: not known.
     pub domain: Option<Domain>,
     pub generation: u64,
+    /// What the last look read of it beside its tables.
+    pub state: Option<DeviceState>,
+    /// The driver hangs its table off the domain, so that devices of one domain share it by design.
+    pub table_per_domain: bool,
+    /// When it was first seen in its group, in CLOCK_MONOTONIC ns: it was a member from then on at the latest.
+    pub since_ns: u64,
 }
 
 impl Device {
@@ -24,9 +30,10 @@ impl Device {
     pub(super) fn forget(&mut self) {
         self.domain = None;
         self.table = None;
+        self.state = None;
     }
 
-    pub(super) fn new(seen: &event::Device, generation: u64) -> Device {
+    pub(super) fn new(seen: &event::Device, generation: u64, since_ns: u64) -> Device {
         Device {
             key: seen.key,
             name: seen.name,
@@ -35,6 +42,9 @@ impl Device {
             table: None,
             domain: None,
             generation,
+            state: None,
+            table_per_domain: false,
+            since_ns,
         }
     }
 }

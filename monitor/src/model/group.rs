@@ -6,6 +6,7 @@ use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, Slot};
 
+use super::look::Look;
 use super::order::{InFlight, Overlap};
 
 /// A task at a moment: who did something, and when.
@@ -105,6 +106,13 @@ pub struct Group {
     pub(super) in_flight: InFlight,
     /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
     pub(super) trusted_from: u64,
+    /// Nobody held it at a time since it became known: who holds it now was seen to take hold of it.
+    pub seen_free: bool,
+    /// A hook missed a call on it since it became known: not all that stands in it was seen to come.
+    pub leaked: bool,
+    /// What the last look found, and how many there were.
+    pub looked: Option<Box<Look>>,
+    pub(super) looks: u64,
     evidence: VecDeque<Evidence>,
 }
 
@@ -126,6 +134,10 @@ impl Group {
             bonds: HashMap::new(),
             in_flight: InFlight::default(),
             trusted_from: 0,
+            seen_free: false,
+            leaked: false,
+            looked: None,
+            looks: 0,
             evidence: VecDeque::new(),
         }
     }
@@ -205,6 +217,9 @@ impl Group {
         self.pasids_known = false;
         self.doubtful.clear();
         self.bonds.clear();
+        self.seen_free = false;
+        self.leaked = false;
+        self.looked = None;
         self.in_flight.distrust();
     }
 

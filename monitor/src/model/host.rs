@@ -6,6 +6,7 @@ use crate::event::{self, Event, Key};
 
 use super::device::Device;
 use super::group::Group;
+use super::look::Looking;
 use super::transition::Transition;
 
 /// How many attached PASIDs are kept on a host: as many as there are PASIDs. Beyond it a group's PASIDs
@@ -36,6 +37,8 @@ pub struct Host {
     /// Attached PASIDs of all groups together.
     pub(super) pasids: usize,
     generation: u64,
+    /// The look that is under way: one group is looked at after the other.
+    pub(super) looking: Option<Looking>,
     /// From then on every call under way is known: calls that began before are not judged.
     trusted_from: Option<u64>,
     /// The latest loss that was told. What was reported before may be overtaken by what was lost.
@@ -52,6 +55,7 @@ impl Host {
             devices: HashMap::new(),
             pasids: 0,
             generation: 0,
+            looking: None,
             trusted_from: None,
             lost_at: None,
         }
@@ -122,6 +126,7 @@ impl Host {
     /// group.
     pub fn mark_unknown(&mut self, groups: Option<&[Key]>, mono_ns: u64, transitions: &mut Vec<Transition>) {
         self.lost_at = self.lost_at.max(Some(mono_ns));
+        self.looking = None;
         let keys: Vec<Key> = match groups {
             Some(groups) => groups.to_vec(),
             None => {
@@ -155,6 +160,7 @@ impl Host {
     /// Time passes: a call that should have returned long ago has returned unseen, and what it did is
     /// not known.
     pub fn tick(&mut self, mono_ns: u64, transitions: &mut Vec<Transition>) {
+        self.end_look(transitions);
         let before = mono_ns.saturating_sub(MAX_CALL_NS);
         for group in self.groups.values_mut() {
             if group.in_flight.expire(before) {
@@ -212,6 +218,7 @@ impl Host {
         &mut self,
         seen: &event::Device,
         group: Option<Key>,
+        mono_ns: u64,
         transitions: &mut Vec<Transition>,
     ) {
         let same = self.devices.get(&seen.key).is_some_and(|known| known.name == seen.name);
@@ -222,7 +229,7 @@ impl Host {
                 return;
             }
             self.generation += 1;
-            self.devices.insert(seen.key, Device::new(seen, self.generation));
+            self.devices.insert(seen.key, Device::new(seen, self.generation, mono_ns));
         }
         let Some(device) = self.devices.get_mut(&seen.key) else { return };
         device.max_pasids = seen.max_pasids.or(device.max_pasids);
@@ -231,6 +238,7 @@ impl Host {
                 old.devices.remove(&seen.key);
             }
             device.group = group;
+            device.since_ns = mono_ns;
         }
         if let Some(group) = group.and_then(|key| self.groups.get_mut(&key)) {
             group.devices.insert(seen.key);

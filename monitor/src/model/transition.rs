@@ -2,8 +2,11 @@
 
 use crate::event::{Event, Key};
 
+use monitor_ebpf::wire::Hook;
+
 use super::device::Device;
 use super::host::GroupRef;
+use super::look::Look;
 use super::order::Operation;
 
 /// One thing that became known.
@@ -21,6 +24,10 @@ pub enum Transition {
     Unknown { group: GroupRef },
     /// The group is gone.
     GroupGone { group: GroupRef, id: u32 },
+    /// A look at the group was taken, and is over.
+    Looked { group: GroupRef, look: Box<Look> },
+    /// The kernel's state is not what the model had worked out: this hook did not report a call.
+    Leaked { group: GroupRef, hook: Hook },
     /// The root of a device's hardware PASID table was read.
     Table { device: Key, event: Box<Event> },
     /// A device's hardware PASID table is gone.

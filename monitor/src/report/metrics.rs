@@ -47,7 +47,7 @@ struct Scrape<'a> {
 /// Every family, in the order of the reference. `detection_latency_seconds` is the one histogram, and is filled by
 /// itself.
 #[rustfmt::skip]
-pub static FAMILIES: [Family; 22] = [
+pub static FAMILIES: [Family; 23] = [
     counter("violations_total", "Violations raised, by check and severity.", &["check", "severity"], violations_total),
     gauge("violations_active", "Violations that stand now, by check and severity.", &["check", "severity"], violations_active),
     counter("violations_suppressed_total", "Violations not raised because too many were open.", &[], |scrape| one(scrape.watcher.suppressed() as f64)),
@@ -66,6 +66,7 @@ pub static FAMILIES: [Family; 22] = [
     counter("sva_bind_failures_total", "SVA binds that failed.", &["errno"], |scrape| failures(&scrape.watcher.counters().binds)),
     counter("events_total", "Calls seen, by hook.", &["event"], events_total),
     counter("events_lost_total", "Events lost, by where. What they were about is not judged until it is read again.", &["stage"], events_lost),
+    counter("hook_misses_total", "Calls that a hook did not report, as a read of the kernel's state showed.", &["hook"], hook_misses),
     counter("resyncs_total", "Readings of the groups' state from the kernel, by why.", &["reason"], resyncs),
     gauge("build_info", "The program.", &["version"], |scrape| vec![sample([&scrape.build.version], 1.0)]),
     gauge("kernel_info", "The running kernel.", &["release"], |scrape| vec![sample([&scrape.watcher.options().kernel], 1.0)]),
@@ -296,6 +297,11 @@ fn events_total(scrape: &Scrape<'_>) -> Vec<Sample> {
 
 fn events_lost(scrape: &Scrape<'_>) -> Vec<Sample> {
     Stage::ALL.map(|stage| sample([stage.name()], scrape.watcher.counters().lost(stage) as f64)).into()
+}
+
+fn hook_misses(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let counters = scrape.watcher.counters();
+    Hook::ALL.iter().map(|&hook| sample([hook.name()], counters.leaks(hook) as f64)).collect()
 }
 
 fn resyncs(scrape: &Scrape<'_>) -> Vec<Sample> {

@@ -43,6 +43,7 @@ pub struct Counters {
     events: BTreeMap<Hook, u64>,
     lost: BTreeMap<Stage, u64>,
     resyncs: BTreeMap<Resync, u64>,
+    leaks: BTreeMap<Hook, u64>,
     pub claims: Calls,
     pub attaches: Calls,
     pub binds: Calls,
@@ -84,6 +85,15 @@ impl Counters {
 
     pub(super) fn resync(&mut self, reason: Resync) {
         *self.resyncs.entry(reason).or_default() += 1;
+    }
+
+    /// Calls that this hook should have reported and didn't, as reads of the kernel's state showed.
+    pub fn leaks(&self, hook: Hook) -> u64 {
+        self.leaks.get(&hook).copied().unwrap_or_default()
+    }
+
+    pub(super) fn leak(&mut self, hook: Hook) {
+        *self.leaks.entry(hook).or_default() += 1;
     }
 
     pub(super) fn latency(&mut self, ns: u64) {

@@ -4,6 +4,7 @@ mod bounds;
 mod golden;
 mod imbalance;
 mod kernel;
+mod looks;
 mod order;
 mod ownership;
 mod property;

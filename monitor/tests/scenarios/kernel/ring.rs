@@ -1,6 +1,6 @@
 //! The ring: what the hooks report, with the group as it is read back.
 
-use monitor::event::{ArrayEntry, Device, Event, Group, Key, Ownership, PasidArray, Slot, Task};
+use monitor::event::{ArrayEntry, Device, DeviceState, Event, Group, Key, Ownership, PasidArray, Slot, Task};
 use monitor::kernel::catalogue::{CATALOGUE, Ends, Target};
 use monitor_ebpf::wire::{Hook, Phase};
 
@@ -90,14 +90,21 @@ impl Kernel {
         event.slot = event.slot.zip(event.pasid).map(|(_, pasid)| read_slot(group, pasid));
     }
 
-    /// Somebody reads the group's `reserved_regions`: one snapshot a device, under the mutex.
+    /// Somebody reads the group's `reserved_regions`: its entry, a snapshot of each device under the mutex,
+    /// its return.
     pub fn snapshot(&mut self, id: u32) {
         let reader = task(1, "iommu-watch");
+        let begin = self.event(Hook::SnapshotGroup, Phase::Begin, id, &reader);
+        self.log.push(begin);
         for device in self.groups[&id].devices.clone() {
             let mut event = self.event(Hook::SnapshotIntel, Phase::Point, id, &reader);
-            event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });
+            let state = DeviceState { bound: true, ..DeviceState::default() };
+            let table = Some(Key::new(device.table));
+            event.device = Some(Device { table, state: Some(state), ..seen(&device) });
             self.log.push(event);
         }
+        let end = self.event(Hook::SnapshotGroup, Phase::End, id, &reader);
+        self.log.push(end);
     }
 
     pub fn snapshot_all(&mut self) {

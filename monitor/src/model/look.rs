@@ -1,0 +1,371 @@
+//! A look at a group: what the kernel's own structures held of it, all of it under one hold of its mutex.
+//!
+//! Reading a group's `reserved_regions` calls a hook on entry, then one for each member with the mutex
+//! held, then one on return. What comes between entry and return is one look. Of the tables only
+//! what differs is kept: a host has many PASIDs, and they are mostly right.
+
+use monitor_ebpf::wire::{Hook, Phase};
+
+use crate::event::{DeviceState, Domain, Event, Key, Name, Ownership, PasidArray, TableEntry, TableReading};
+
+use super::group::{Group, Presence};
+use super::host::Host;
+use super::order::Reading;
+use super::transition::Transition;
+
+/// More members than this in one look are left out, and the look says so.
+const MAX_MEMBERS: usize = 256;
+/// More entries of tables than this in one look, and the rest is not compared.
+const MAX_ENTRIES: usize = 262_144;
+/// More PASIDs than this in a list of differences are left out.
+pub(super) const MAX_LISTED: usize = 256;
+
+/// What one look found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// When it ended, in CLOCK_MONOTONIC ns.
+    pub mono_ns: u64,
+    /// Counts up with every look at the group.
+    pub number: u64,
+    pub ownership: Ownership,
+    pub domain: Option<Domain>,
+    pub default_domain: Option<Domain>,
+    /// Members that a reset keeps blocked.
+    pub recovery_cnt: u32,
+    /// PASIDs in the core's `pasid_array`, at most [`MAX_LISTED`]; index 0 is not one. `None`: the kernel
+    /// keeps no such account (up to 6.1), or the array could not be read as a whole.
+    pub pasids: Option<Vec<u32>>,
+    pub members: Vec<Member>,
+    /// Every member was looked at.
+    pub whole: bool,
+    /// PASIDs that two members behind one IOMMU translate differently.
+    pub diverging: Vec<u32>,
+}
+
+/// One member of the group at the time of the look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub device: Key,
+    pub name: Name,
+    pub state: DeviceState,
+    /// 0: it takes no PASIDs, and the core skips it.
+    pub max_pasids: u32,
+    /// How its hardware table compares with the core's array; `None`: one of the two was not read as a
+    /// whole, it has no table, or the table is not its own.
+    pub table: Option<Compared>,
+}
+
+/// The core's array against a hardware table, both read at the same moment. PASID 0 is left out: it is the
+/// RID's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Present in the hardware, and not in the array.
+    pub extra: Vec<TableEntry>,
+    /// In the array, and not present in the hardware. A PASID whose process has exited is none: the driver
+    /// tore it down then, and the array keeps it until it is unbound.
+    pub missing: Vec<u32>,
+    /// In both.
+    pub agreed: usize,
+}
+
+impl Look {
+    /// A member is between two domains, by a reset or until its first DMA: the group's domain says little.
+    pub fn in_between(&self) -> bool {
+        let unsettled = |member: &Member| member.state.blocked || member.state.deferred;
+        self.recovery_cnt != 0 || self.members.iter().any(unsettled)
+    }
+
+    /// No member has a driver, and all of them are PCI devices, whose drivers are bound before the device is
+    /// used and let go of it before they are unbound: nobody can be using the group.
+    pub fn deserted(&self) -> bool {
+        let lone = |member: &Member| !member.state.bound && is_pci(&member.name);
+        self.whole && !self.members.is_empty() && self.members.iter().all(lone)
+    }
+
+    pub fn free(&self) -> bool {
+        self.ownership.count == 0 && self.ownership.owner.is_none()
+    }
+}
+
+/// `0000:01:00.0`
+fn is_pci(name: &str) -> bool {
+    let mut parts = name.split([':', '.']);
+    let mut hex = |width: usize| {
+        parts
+            .next()
+            .is_some_and(|part| part.len() >= width && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    hex(4) && hex(2) && hex(2) && hex(1) && parts.next().is_none()
+}
+
+/// A look that is under way.
+#[derive(Clone, Debug)]
+pub(super) struct Looking {
+    pub group: Key,
+    members: Vec<(Member, Option<Box<TableReading>>)>,
+    entries: usize,
+    /// What was read of the group on entry, before the mutex was taken.
+    before: Option<Reading>,
+    /// What the first member's hook read of the group.
+    of_group: Option<OfGroup>,
+    whole: bool,
+    /// A driver's hook read with the mutex held.
+    locked: bool,
+    /// When the read returned.
+    returned: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct OfGroup {
+    ownership: Ownership,
+    domain: Option<Domain>,
+    default_domain: Option<Domain>,
+    recovery_cnt: u32,
+    pasids: Option<Vec<u32>>,
+}
+
+impl Looking {
+    fn new(group: Key) -> Looking {
+        Looking {
+            group,
+            members: Vec::new(),
+            entries: 0,
+            before: None,
+            of_group: None,
+            whole: true,
+            locked: false,
+            returned: None,
+        }
+    }
+
+    /// No more than its begin was seen.
+    fn begins(&self) -> bool {
+        !self.locked && self.returned.is_none()
+    }
+
+    fn has_returned(&self) -> bool {
+        self.returned.is_some()
+    }
+
+    fn entered(&mut self, event: &Event) {
+        self.before = Reading::of(event).filter(|_| !event.incomplete);
+    }
+
+    fn reads_same(&self, event: &Event) -> bool {
+        self.before.is_some() && self.before == Reading::of(event).filter(|_| !event.incomplete)
+    }
+
+    /// The read has returned. Where no hook of the driver told of the members under the mutex, what is read
+    /// of them now is as good, if nothing has changed since the entry.
+    fn returned(&mut self, event: &Event) {
+        self.returned = Some(event.mono_ns);
+        if self.locked || event.device.is_none() {
+            return;
+        }
+        if self.reads_same(event) {
+            self.keep(event);
+        } else {
+            self.of_group = None;
+            self.before = None;
+        }
+    }
+
+    fn member(&mut self, event: &Event) {
+        self.locked = true;
+        self.keep(event);
+    }
+
+    /// What was read of a member, and with it of the group.
+    fn keep(&mut self, event: &Event) {
+        let (Some(group), Some(device)) = (&event.group, &event.device) else {
+            self.whole = false;
+            return;
+        };
+        let (Some(ownership), Some(state), false) = (group.ownership, device.state, event.incomplete) else {
+            self.whole = false;
+            return;
+        };
+        let array = event.array.as_ref().filter(|array| array.complete);
+        self.of_group.get_or_insert_with(|| OfGroup {
+            ownership,
+            domain: group.domain,
+            default_domain: group.default_domain,
+            recovery_cnt: group.recovery_cnt,
+            pasids: array.map(|array| array.pasids().map(|entry| entry.pasid).take(MAX_LISTED).collect()),
+        });
+        let room = MAX_ENTRIES.saturating_sub(self.entries);
+        let table = event
+            .table
+            .as_ref()
+            .filter(|table| table.complete && !table.per_domain && table.entries.len() <= room);
+        if self.members.len() >= MAX_MEMBERS {
+            self.whole = false;
+            return;
+        }
+        self.entries += table.map_or(0, |table| table.entries.len());
+        let member = Member {
+            device: device.key,
+            name: device.name,
+            state,
+            max_pasids: device.max_pasids.unwrap_or_default(),
+            table: array.zip(table).map(|(array, table)| compare(array, table, device.max_pasids)),
+        };
+        self.members.push((member, table.cloned()));
+    }
+
+    /// The look is over. `None` if nothing was read of the group.
+    fn end(self, number: u64) -> Option<Look> {
+        let (of_group, mono_ns) = (self.of_group?, self.returned?);
+        let diverging = diverging(&self.members);
+        Some(Look {
+            mono_ns,
+            number,
+            ownership: of_group.ownership,
+            domain: of_group.domain,
+            default_domain: of_group.default_domain,
+            recovery_cnt: of_group.recovery_cnt,
+            pasids: of_group.pasids,
+            members: self.members.into_iter().map(|(member, _)| member).collect(),
+            whole: self.whole,
+            diverging,
+        })
+    }
+}
+
+fn compare(array: &PasidArray, table: &TableReading, max_pasids: Option<u32>) -> Compared {
+    let mut compared = Compared::default();
+    let takes = |pasid: u32| max_pasids.is_none_or(|max| pasid < max);
+    for entry in array.pasids().filter(|entry| takes(entry.pasid)) {
+        if table.get(entry.pasid).is_some() {
+            compared.agreed += 1;
+        } else if !entry.mm_exited && compared.missing.len() < MAX_LISTED {
+            compared.missing.push(entry.pasid);
+        }
+    }
+    for entry in table.pasids() {
+        let known = array.entries.binary_search_by_key(&entry.pasid, |known| known.pasid).is_ok();
+        if !known && compared.extra.len() < MAX_LISTED {
+            compared.extra.push(*entry);
+        }
+    }
+    compared
+}
+
+/// PASIDs that two members behind one IOMMU have with another kind of translation, or under another tag. Behind
+/// two IOMMUs one domain may well have two tags.
+fn diverging(members: &[(Member, Option<Box<TableReading>>)]) -> Vec<u32> {
+    let mut found = Vec::new();
+    for (index, (one, table)) in members.iter().enumerate() {
+        let Some(table) = table else { continue };
+        for (other, others) in &members[index + 1..] {
+            let Some(others) = others.as_ref().filter(|others| others.kind == table.kind) else { continue };
+            if one.state.iommu.is_none() || one.state.iommu != other.state.iommu {
+                continue;
+            }
+            let differs = table
+                .pasids()
+                .filter(|entry| others.get(entry.pasid).is_some_and(|same| same != *entry))
+                .map(|entry| entry.pasid);
+            found.extend(differs.take(MAX_LISTED));
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(MAX_LISTED);
+    found
+}
+
+impl Host {
+    /// One record of a look: its begin on entry of the read, a member with the mutex held, its end on return.
+    pub(super) fn look(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
+        if let Some(device) = event.device.as_ref().and_then(|seen| self.device_mut(seen.key)) {
+            device.state = event.device.and_then(|seen| seen.state).or(device.state);
+            if let Some(table) = &event.table {
+                device.table_per_domain = table.per_domain;
+            }
+        }
+        let ours = self.looking.as_ref().is_some_and(|looking| looking.group == key);
+        match (event.hook, event.phase) {
+            (Hook::SnapshotGroup, Phase::End) => {
+                if let Some(looking) = self.looking.as_mut().filter(|_| ours) {
+                    looking.returned(event);
+                }
+            }
+            (Hook::SnapshotGroup, _) => {
+                let more = ours && self.looking.as_ref().is_some_and(Looking::begins);
+                if !more {
+                    self.end_look(transitions);
+                    self.looking = Some(Looking::new(key));
+                }
+                if let Some(looking) = &mut self.looking {
+                    looking.entered(event);
+                }
+            }
+            _ => {
+                if let Some(looking) = self.looking.as_mut().filter(|_| ours) {
+                    looking.member(event);
+                }
+            }
+        }
+    }
+
+    /// Where no hook of the driver reads the group under its mutex: the same was read on entry and on return, and
+    /// no call was under way.
+    pub(super) fn reads_again(&self, key: Key, event: &Event) -> bool {
+        let same = self.looking.as_ref().filter(|looking| looking.group == key);
+        let same = same.is_some_and(|looking| looking.reads_same(event));
+        event.phase == Phase::End && same && self.group_by_key(key).is_some_and(Group::quiescent)
+    }
+
+    /// A hook that reads once, while no call is under way.
+    pub(super) fn lone_reading(&self, key: Key, event: &Event) -> bool {
+        event.phase == Phase::Point && self.group_by_key(key).is_some_and(Group::quiescent)
+    }
+
+    /// Whatever comes next is not of the look any more: if it has returned, it is over.
+    pub(super) fn end_look(&mut self, transitions: &mut Vec<Transition>) {
+        let Some(looking) = self.looking.take_if(|looking| looking.has_returned()) else { return };
+        let Some(group) = self.group_mut(looking.group) else { return };
+        group.looks += 1;
+        let Some(look) = looking.end(group.looks) else { return };
+        group.looked = Some(Box::new(look.clone()));
+        transitions.push(Transition::Looked { group: group.reference(), look: Box::new(look) });
+    }
+}
+
+/// The hook that must have missed a call, if a sound reading shows what no call accounts for. What a call
+/// that is under way may be changing accounts for itself.
+pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
+    if !group.synced || event.incomplete {
+        return None;
+    }
+    let seen = event.group.as_ref()?;
+    let changing = group.in_flight.others(event.task.tid);
+    if let (Some(known), Some(read), false) = (group.ownership, seen.ownership, changing.ownership())
+        && known != read
+    {
+        return Some(match (known.owner, read.owner) {
+            (None, Some(_)) => Hook::ClaimGroup,
+            (Some(_), None) => Hook::ReleaseGroup,
+            _ if known.count < read.count => Hook::UseDefault,
+            _ => Hook::UnuseDefault,
+        });
+    }
+    if let (Some(known), Some(read), false) = (group.domain, seen.domain, changing.domain())
+        && known.key != read.key
+    {
+        return Some(Hook::RidAttach);
+    }
+    let array = event.array.as_ref()?;
+    let settled = |pasid: u32| !changing.pasid(pasid) && group.presence(pasid) != Presence::Unknown;
+    for entry in array.pasids().filter(|entry| settled(entry.pasid)) {
+        let Some(known) = group.attachment(entry.pasid) else { return Some(Hook::PasidAttach) };
+        let replaced = known.domain.zip(entry.domain).is_some_and(|(known, read)| known.key != read.key);
+        if replaced {
+            return Some(Hook::PasidReplace);
+        }
+    }
+    let there = |pasid: u32| array.entries.binary_search_by_key(&pasid, |entry| entry.pasid).is_ok();
+    let mut gone = group.pasids.keys().filter(|&&pasid| settled(pasid) && !there(pasid));
+    (array.complete && gone.next().is_some()).then_some(Hook::PasidDetach)
+}

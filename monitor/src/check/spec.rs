@@ -1,6 +1,6 @@
 //! What a check is, as data: its invariant, what it needs, what follows from it, what to do.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use monitor_ebpf::wire::Hook;
 
@@ -178,9 +178,9 @@ impl Needs {
             .filter(|&&(hook, _)| failed(coverage, hook))
             .map(|&(hook, missed)| format!("{missed} ({})", explain(coverage, hook)))
             .collect();
-        let leaky = self
-            .hooks()
-            .filter(|&hook| coverage.leaky(hook))
+        let leaky: BTreeSet<Hook> = self.hooks().filter(|&hook| coverage.leaky(hook)).collect();
+        let leaky = leaky
+            .into_iter()
             .map(|hook| format!("hook {} misses calls, as reads of the kernel's state showed", hook.name()));
         let missed: Vec<String> = missed.into_iter().chain(leaky).collect();
         if missed.is_empty() { CheckState::Armed } else { CheckState::Degraded { reason: missed.join("; ") } }

@@ -336,7 +336,12 @@ impl Host {
 /// The hook that must have missed a call, if a sound reading shows what no call accounts for. What a call
 /// that is under way may be changing accounts for itself.
 pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
-    if !group.synced || event.incomplete {
+    // Inside a call of its own the state is half-way: only our own read comes from outside of all.
+    let from_outside = matches!(
+        event.hook,
+        Hook::SnapshotGroup | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma
+    );
+    if !from_outside || !group.synced || event.incomplete {
         return None;
     }
     let seen = event.group.as_ref()?;

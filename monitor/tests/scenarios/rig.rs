@@ -228,6 +228,9 @@ impl Rig {
             assert!(state.judges() || needs, "{}: {state}", spec.name);
         }
         assert!(Hook::ALL.iter().any(|&hook| self.watcher.counters().events(hook) > 0), "events were seen");
+        for &hook in Hook::ALL {
+            assert_eq!(self.watcher.counters().leaks(hook), 0, "{} missed no call", hook.name());
+        }
     }
 
     #[track_caller]

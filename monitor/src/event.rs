@@ -5,10 +5,9 @@
 
 mod decode;
 mod identities;
-mod snapshot;
 mod text;
 
-use std::fmt;
+use std::{fmt, num::NonZeroU64};
 
 use monitor_ebpf::wire::{Encoding, Hook, NAME_LEN, Phase};
 
@@ -24,12 +23,12 @@ pub type Name = Text<NAME_LEN>;
 /// Identity of a kernel object, stable while the object lives and reused after. It never prints as an
 /// address: that would undo KASLR.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(u64);
+pub struct Key(NonZeroU64);
 
 impl Key {
     /// `None` for the null pointer.
     pub fn new(raw: u64) -> Option<Key> {
-        (raw != 0).then_some(Key(raw))
+        NonZeroU64::new(raw).map(Key)
     }
 }
 

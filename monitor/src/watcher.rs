@@ -88,7 +88,7 @@ impl Watcher {
     pub fn take(&mut self, input: Input, mono_ns: u64) -> Vec<Report> {
         match input {
             Input::Start => self.start(mono_ns),
-            Input::Event(event) => self.feed(event),
+            Input::Event(event) => self.feed(&event),
             Input::Inventory(inventory) => {
                 self.inventory = Some(inventory);
                 self.restate(mono_ns)
@@ -114,12 +114,12 @@ impl Watcher {
         changes.map(|(check, state)| Report::check(mono_ns, check.spec(), state)).collect()
     }
 
-    fn feed(&mut self, event: Event) -> Vec<Report> {
+    fn feed(&mut self, event: &Event) -> Vec<Report> {
         let mut reports = Vec::new();
         let mono_ns = event.mono_ns;
-        self.counters.count(&event);
-        if self.options.events && self.passes_event(&event) {
-            reports.push(Report::Event(Box::new(EventLine::new(&event, &mut self.names))));
+        self.counters.count(event);
+        if self.options.events && self.passes_event(event) {
+            reports.push(Report::Event(Box::new(EventLine::new(event, &mut self.names))));
         }
         let mut transitions = Vec::new();
         self.host.apply(event, &mut transitions);
@@ -224,7 +224,7 @@ impl Watcher {
     }
 
     /// What became known goes to the checks, and what they find to the book.
-    fn follow(&mut self, transitions: Vec<Transition>, mono_ns: u64, reports: &mut Vec<Report>) {
+    fn follow(&mut self, transitions: Vec<Transition<'_>>, mono_ns: u64, reports: &mut Vec<Report>) {
         self.mono_ns = self.mono_ns.max(mono_ns);
         let mut findings = Vec::new();
         for transition in &transitions {
@@ -253,7 +253,7 @@ impl Watcher {
     }
 
     /// Looks again at what a transition may have changed.
-    fn review(&mut self, transition: &Transition, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
+    fn review(&mut self, transition: &Transition<'_>, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
         match transition {
             Transition::Returned { group, operation, end } => {
                 // Somebody else has taken hold of it since: what waits can't be told from that.
@@ -293,7 +293,7 @@ impl Watcher {
         }));
     }
 
-    fn judge(&mut self, transition: &Transition, findings: &mut Vec<Finding>) {
+    fn judge(&mut self, transition: &Transition<'_>, findings: &mut Vec<Finding>) {
         let mut case = Case { host: &self.host, names: &mut self.names, findings };
         if let Transition::Looked { group, look } = transition {
             let Some(group) = self.host.group(*group) else { return };
@@ -309,7 +309,7 @@ impl Watcher {
         }
     }
 
-    fn report_state(&mut self, transition: &Transition, mono_ns: u64, reports: &mut Vec<Report>) {
+    fn report_state(&mut self, transition: &Transition<'_>, mono_ns: u64, reports: &mut Vec<Report>) {
         let (Transition::Synced { group } | Transition::Unknown { group }) = transition else { return };
         let Some(group) = self.host.group(*group).filter(|group| self.passes_group(group)) else { return };
         let state = GroupState::new(group, &self.host, self.inventory.as_ref(), &mut self.names, mono_ns);

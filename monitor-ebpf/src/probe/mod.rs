@@ -11,5 +11,4 @@ mod membership;
 mod ownership;
 mod pasid;
 mod snapshot;
-mod tables;
 mod vtd;

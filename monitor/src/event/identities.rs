@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use monitor_ebpf::wire::{self, Hook, Phase};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::Key;
 use super::decode::{MAX_ERRNO, Malformed, Returns, returns};
-use super::{Key, snapshot};
 
 /// The numbers of the pointers so far. Equal pointers have equal numbers, and null stays 0.
 #[derive(Debug, Default)]
@@ -30,9 +30,7 @@ impl Identities {
     /// The same record without pointers. What a record holds beyond what it says is cleared: a register of
     /// a function that returns nothing holds whatever was left in it.
     pub fn rename(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
-        if snapshot::is_one(bytes) {
-            snapshot::rename(self, bytes)
-        } else if bytes.len() == size_of::<wire::Inventory>() {
+        if bytes.len() == size_of::<wire::Inventory>() {
             let mut record =
                 wire::Inventory::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;
             self.operation(&mut record.operation)?;
@@ -48,10 +46,10 @@ impl Identities {
 
     /// The number of a key, for what names one beside the records.
     pub fn number_of(&mut self, key: Key) -> u64 {
-        self.number(key.0)
+        self.number(key.0.get())
     }
 
-    pub(super) fn operation(&mut self, record: &mut wire::Operation) -> Result<(), Malformed> {
+    fn operation(&mut self, record: &mut wire::Operation) -> Result<(), Malformed> {
         let hook = Hook::from_number(record.header.hook).ok_or(Malformed::Hook(record.header.hook))?;
         let phase = Phase::from_number(record.header.phase).ok_or(Malformed::Phase(record.header.phase))?;
         record.header.reserved = 0;
@@ -88,11 +86,11 @@ impl Identities {
         }
     }
 
-    pub(super) fn domain(&mut self, domain: &mut wire::Domain) {
+    fn domain(&mut self, domain: &mut wire::Domain) {
         self.pointer(&mut domain.key);
     }
 
-    pub(super) fn pointer(&mut self, pointer: &mut u64) {
+    fn pointer(&mut self, pointer: &mut u64) {
         *pointer = self.number(*pointer);
     }
 
@@ -174,7 +172,7 @@ mod tests {
 
     #[test]
     fn no_byte_of_a_pointer_survives() {
-        for &hook in Hook::ALL.iter().filter(|&&hook| !wire::is_snapshot(hook)) {
+        for &hook in Hook::ALL {
             for phase in [Phase::Point, Phase::Begin, Phase::End] {
                 let record = pointers(hook, phase);
                 let whole = Identities::default().rename(record.as_bytes()).expect("a record");

@@ -19,20 +19,18 @@ const MAX_DOUBTFUL: usize = 65_536;
 
 impl Host {
     /// Takes in one event, in the order of the ring, and says what became known by it.
-    pub fn apply(&mut self, event: Event, transitions: &mut Vec<Transition>) {
+    pub fn apply<'e>(&mut self, event: &'e Event, transitions: &mut Vec<Transition<'e>>) {
         if event.hook != Hook::SnapshotGroup {
             self.end_look(transitions);
         }
         let trusted = self.trusts(event.mono_ns);
         let role = Role::of(event.hook);
         let group = match role {
-            Role::Leaving(_) | Role::Hardware => self.known_group(&event),
-            Role::Call if event.phase == Phase::End && event.group.is_none() => self.group_of_call(&event),
-            Role::Call | Role::Letting | Role::Reading | Role::Joining => {
-                self.meet_group(&event, transitions)
-            }
+            Role::Leaving(_) | Role::Hardware => self.known_group(event),
+            Role::Call if event.phase == Phase::End && event.group.is_none() => self.group_of_call(event),
+            Role::Call | Role::Letting | Role::Reading | Role::Joining => self.meet_group(event, transitions),
         };
-        self.apply_device(&event, group, transitions);
+        self.apply_device(event, group, transitions);
         let Some(key) = group else { return };
         let before = self.group_mut(key).map_or(0, |group| group.pasids.len());
         match role {
@@ -40,15 +38,15 @@ impl Host {
                 Phase::Begin => self.begin(key, event, trusted, transitions),
                 Phase::End | Phase::Point => self.end(key, event, transitions),
             },
-            Role::Letting => self.let_go(key, &event, transitions),
+            Role::Letting => self.let_go(key, event, transitions),
             Role::Reading => {
-                self.look(key, &event, transitions);
-                self.read(key, &event, transitions);
+                self.look(key, event, transitions);
+                self.read(key, event, transitions);
             }
             Role::Leaving(Leaver::Group) if event.phase != Phase::End => {
                 return self.drop_group(key, transitions);
             }
-            Role::Joining | Role::Leaving(_) | Role::Hardware => self.note(key, &event),
+            Role::Joining | Role::Leaving(_) | Role::Hardware => self.note(key, event),
         }
         let after = self.group_mut(key).map_or(0, |group| group.pasids.len());
         self.pasids = self.pasids + after - before;
@@ -67,7 +65,12 @@ impl Host {
     }
 
     /// What the event says of its device: that it lives and where, what table it has, that it goes.
-    fn apply_device(&mut self, event: &Event, group: Option<Key>, transitions: &mut Vec<Transition>) {
+    fn apply_device<'e>(
+        &mut self,
+        event: &'e Event,
+        group: Option<Key>,
+        transitions: &mut Vec<Transition<'e>>,
+    ) {
         let Some(seen) = event.device.as_ref().filter(|seen| !seen.name.is_empty()) else { return };
         match (event.hook, event.phase) {
             (Hook::DeviceRemove | Hook::DeviceRelease, Phase::Begin | Phase::Point) => {
@@ -99,38 +102,39 @@ impl Host {
         }
         device.table = Some(table);
         transitions.push(match table {
-            Some(_) => Transition::Table { device: seen.key, event: Box::new(event.clone()) },
+            Some(_) => Transition::Table { device: seen.key, event },
             None => Transition::TableGone { device: seen.key },
         });
     }
 
-    fn begin(&mut self, key: Key, event: Event, trusted: bool, transitions: &mut Vec<Transition>) {
+    fn begin(&mut self, key: Key, event: &Event, trusted: bool, transitions: &mut Vec<Transition<'_>>) {
         let room = self.room();
+        self.call_began(event.mono_ns);
         let Some(group) = self.group_mut(key) else { return };
         if group.in_flight.give_up(event.task.tid, event.hook) {
             // An end that never came: nobody knows what that call did.
             forget(group, transitions);
         }
-        let presence = event.pasid.map_or(Presence::Unknown, |pasid| presence(group, &event, pasid));
+        let presence = event.pasid.map_or(Presence::Unknown, |pasid| presence(group, event, pasid));
         if group.synced {
-            adopt(group, &event, room);
+            adopt(group, event, room);
         }
-        group.in_flight.begin(Operation {
+        group.in_flight.begin(Box::new(Operation {
             hook: event.hook,
             synced: group.synced && trusted && group.trusted_from <= event.mono_ns,
             presence,
             overlap: Overlap::default(),
             locked: None,
             nested: None,
-            begin: event,
-        });
+            begin: event.clone(),
+        }));
     }
 
-    fn end(&mut self, key: Key, event: Event, transitions: &mut Vec<Transition>) {
+    fn end<'e>(&mut self, key: Key, event: &'e Event, transitions: &mut Vec<Transition<'e>>) {
         let (room, core_pasids) = (self.room(), self.core_pasids);
         let overtaken = self.overtaken(event.mono_ns);
         let Some(group) = self.group_mut(key) else { return };
-        group.remember(&event);
+        group.remember(event);
         let tid = event.task.tid;
         let operation = group.in_flight.end(tid, event.hook);
         if operation.is_none() {
@@ -140,27 +144,23 @@ impl Host {
                 transitions.push(Transition::Disturbed { group: group.reference() });
             }
         }
-        settle(group, operation.as_ref(), &event, room);
+        settle(group, operation.as_deref(), event, room);
         if let Some(pasid) = event.pasid.filter(|_| event.ret.is_none_or(|ret| ret == 0))
             && let Some(outer) = group.in_flight.innermost(tid)
         {
             outer.nested = Some((event.hook, pasid));
         }
         let calm = operation.as_ref().is_some_and(|call| call.overlap == Overlap::default());
-        sync(group, &event, core_pasids, calm && !overtaken, transitions);
+        sync(group, event, core_pasids, calm && !overtaken, transitions);
         let group = group.reference();
         transitions.push(Transition::Updated { group });
         if let Some(operation) = operation {
-            transitions.push(Transition::Returned {
-                group,
-                operation: Box::new(operation),
-                end: Box::new(event),
-            });
+            transitions.push(Transition::Returned { group, operation, end: event });
         }
     }
 
     /// `__iommu_release_dma_ownership`: what the calls around it did is read here, under the mutex.
-    fn let_go(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
+    fn let_go(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition<'_>>) {
         self.read(key, event, transitions);
         let (Some(group), Some(reading)) = (self.group_mut(key), Reading::of(event)) else { return };
         let pasids = reading.array.as_ref().map_or(Vec::new(), |array| group.attachments(array));
@@ -175,7 +175,7 @@ impl Host {
     }
 
     /// A reading for its own sake: one of those that make up a look.
-    fn read(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
+    fn read(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition<'_>>) {
         let locked = under_mutex(event.hook);
         let read_twice = self.reads_again(key, event) || self.lone_reading(key, event);
         let sound = (locked || read_twice) && !self.overtaken(event.mono_ns);
@@ -385,7 +385,13 @@ fn settle_pasid(
 
 /// The group is known as soon as a sound reading gave its state. An array that is longer than a record
 /// leaves the PASIDs that are not in it unknown, and no more.
-fn sync(group: &mut Group, event: &Event, core_pasids: bool, sound: bool, transitions: &mut Vec<Transition>) {
+fn sync(
+    group: &mut Group,
+    event: &Event,
+    core_pasids: bool,
+    sound: bool,
+    transitions: &mut Vec<Transition<'_>>,
+) {
     let whole = event.group.is_some_and(|seen| seen.ownership.is_some())
         && (!core_pasids || event.array.is_some())
         && !event.incomplete

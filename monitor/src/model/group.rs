@@ -1,7 +1,8 @@
 //! One IOMMU group: who owns it, what its RIDs are attached to, which PASIDs live in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use foldhash::HashMap;
 use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, Slot};
@@ -131,7 +132,7 @@ impl Group {
             pasids: BTreeMap::new(),
             pasids_known: false,
             doubtful: BTreeSet::new(),
-            bonds: HashMap::new(),
+            bonds: HashMap::default(),
             in_flight: InFlight::default(),
             trusted_from: 0,
             seen_free: false,

@@ -277,7 +277,7 @@ fn diverging(members: &[(Member, Option<Box<TableReading>>)]) -> Vec<u32> {
 
 impl Host {
     /// One record of a look: its begin on entry of the read, a member with the mutex held, its end on return.
-    pub(super) fn look(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
+    pub(super) fn look(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition<'_>>) {
         if let Some(device) = event.device.as_ref().and_then(|seen| self.device_mut(seen.key)) {
             device.state = event.device.and_then(|seen| seen.state).or(device.state);
             if let Some(table) = &event.table {
@@ -323,7 +323,7 @@ impl Host {
     }
 
     /// Whatever comes next is not of the look any more: if it has returned, it is over.
-    pub(super) fn end_look(&mut self, transitions: &mut Vec<Transition>) {
+    pub(super) fn end_look(&mut self, transitions: &mut Vec<Transition<'_>>) {
         let Some(looking) = self.looking.take_if(|looking| looking.has_returned()) else { return };
         let Some(group) = self.group_mut(looking.group) else { return };
         group.looks += 1;

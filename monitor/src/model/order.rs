@@ -220,7 +220,11 @@ impl Operation {
 /// The calls under way on one group, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct InFlight {
-    calls: Vec<Operation>,
+    #[expect(
+        clippy::vec_box,
+        reason = "the room that one call leaves is warm for the next, of whatever group"
+    )]
+    calls: Vec<Box<Operation>>,
 }
 
 /// More calls than this at once on one group, and the oldest is given up.
@@ -239,7 +243,7 @@ impl InFlight {
     }
 
     /// A call begins, and may meet those of other tasks that are under way.
-    pub fn begin(&mut self, mut operation: Operation) {
+    pub fn begin(&mut self, mut operation: Box<Operation>) {
         let tid = operation.begin.task.tid;
         let touches = operation.touches();
         for call in self.calls.iter_mut().filter(|call| call.begin.task.tid != tid) {
@@ -250,7 +254,7 @@ impl InFlight {
     }
 
     /// A call returns: the innermost of this task and hook. `None`: its begin was not seen.
-    pub fn end(&mut self, tid: u32, hook: Hook) -> Option<Operation> {
+    pub fn end(&mut self, tid: u32, hook: Hook) -> Option<Box<Operation>> {
         let index = self.calls.iter().rposition(|call| call.begin.task.tid == tid && call.hook == hook)?;
         Some(self.calls.remove(index))
     }
@@ -269,7 +273,7 @@ impl InFlight {
 
     /// The innermost call of this task.
     pub fn innermost(&mut self, tid: u32) -> Option<&mut Operation> {
-        self.calls.iter_mut().rfind(|call| call.begin.task.tid == tid)
+        self.calls.iter_mut().rfind(|call| call.begin.task.tid == tid).map(Box::as_mut)
     }
 
     /// What the calls of the other tasks that are under way may change at any moment.
@@ -286,6 +290,11 @@ impl InFlight {
         let before = self.calls.len();
         self.calls.retain(|call| call.begin.mono_ns >= mono_ns);
         self.calls.len() != before
+    }
+
+    /// When the oldest call began; the end of time if none is under way.
+    pub fn oldest(&self) -> u64 {
+        self.calls.iter().map(|call| call.begin.mono_ns).min().unwrap_or(u64::MAX)
     }
 
     /// Anything may have happened in between: no verdict on a call that is under way.

@@ -11,9 +11,9 @@ use super::order::Operation;
 
 /// One thing that became known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transition {
+pub enum Transition<'e> {
     /// A call whose begin and end were seen has returned.
-    Returned { group: GroupRef, operation: Box<Operation>, end: Box<Event> },
+    Returned { group: GroupRef, operation: Box<Operation>, end: &'e Event },
     /// The group's state was read, or worked out, and is now what the model says.
     Updated { group: GroupRef },
     /// A call returned whose begin was not seen: it may have met any call that returned shortly before.
@@ -29,7 +29,7 @@ pub enum Transition {
     /// The kernel's state is not what the model had worked out: this hook did not report a call.
     Leaked { group: GroupRef, hook: Hook },
     /// The root of a device's hardware PASID table was read.
-    Table { device: Key, event: Box<Event> },
+    Table { device: Key, event: &'e Event },
     /// A device's hardware PASID table is gone.
     TableGone { device: Key },
     /// A device left its group.

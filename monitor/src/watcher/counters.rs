@@ -37,10 +37,20 @@ pub struct Latency {
     pub seconds: f64,
 }
 
+/// A count for each hook, by its number.
+#[derive(Clone, Debug)]
+struct ByHook([u64; Hook::COUNT]);
+
+impl Default for ByHook {
+    fn default() -> ByHook {
+        ByHook([0; Hook::COUNT])
+    }
+}
+
 /// Everything that is counted since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    events: BTreeMap<Hook, u64>,
+    events: ByHook,
     lost: BTreeMap<Stage, u64>,
     resyncs: BTreeMap<Resync, u64>,
     leaks: BTreeMap<Hook, u64>,
@@ -53,7 +63,7 @@ pub struct Counters {
 impl Counters {
     /// Calls seen on a hook.
     pub fn events(&self, hook: Hook) -> u64 {
-        self.events.get(&hook).copied().unwrap_or_default()
+        self.events.0[hook as usize]
     }
 
     pub fn lost(&self, stage: Stage) -> u64 {
@@ -67,7 +77,7 @@ impl Counters {
     pub(super) fn count(&mut self, event: &Event) {
         // A call counts once, when it has returned; of some only the return is seen, of others only the entry.
         if event.phase != Phase::Begin {
-            *self.events.entry(event.hook).or_default() += 1;
+            self.events.0[event.hook as usize] += 1;
         }
         let Some(ret) = event.ret else { return };
         match event.hook {

@@ -5,6 +5,7 @@
 
 mod decode;
 mod identities;
+mod snapshot;
 mod text;
 
 use std::{fmt, num::NonZeroU64};

@@ -258,6 +258,32 @@ metric() {
 	wget -q -O - $watch_url/metrics | awk -v name="iommu_watch_$1" '$1 == name { value = $2 } END { print value + 0 }'
 }
 
+# storm COUNT COMMANDS...: a task for each list of commands does them COUNT times, all at once
+storm() {
+	rounds=$1
+	shift
+	storms=
+	for commands in "$@"; do
+		c "repeat $rounds $commands" &
+		storms="$storms $!"
+	done
+	wait $storms
+}
+
+# found_again: waits until events were lost in this phase and no group is unknown any more, and tells what the
+# daemon said of groups meanwhile
+found_again() {
+	left=200
+	until tail -c +$((log_told + 1)) $watch_log | grep -q '"kind":"loss"' &&
+		[ "$(metric 'groups{knowledge="unknown"}')" = 0 ]; do
+		left=$((left - 1))
+		[ $left -gt 0 ] || break
+		usleep 100000
+	done
+	settle
+	tail -c +$((log_told + 1)) $watch_log | grep '"kind":"state"'
+}
+
 # groups DEVICE...: tells the number of each device's group
 groups() {
 	for dev in "$@"; do

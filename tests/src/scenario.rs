@@ -7,6 +7,7 @@ mod harmless;
 mod imbalance;
 mod left_behind;
 mod life;
+mod loss;
 mod refusals;
 mod shared_table;
 mod transcript;
@@ -82,6 +83,8 @@ pub const ALL: &[Scenario] = &[
     row("left-behind", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, left_behind::on_softiommu),
     row("left-behind-kprobe", &WITH_PASIDS, ALONE, Scenario::LONG, left_behind::by_kprobe),
     row("imbalance", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, imbalance::on_softiommu),
+    row("overrun", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, loss::overrun),
+    row("missed", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, loss::missed),
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),
     row("shared-table", &WITH_PASIDS, INTEL, Scenario::LONG, shared_table::watched),

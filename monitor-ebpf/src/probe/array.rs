@@ -1,91 +1,119 @@
-//! A bounded walk of a group's `pasid_array` (lib/xarray.c): PASIDs have 20 bits, so four levels.
+//! A group's `pasid_array`: walked from its head, or looked up at one PASID.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use monitor_ebpf::wire::{ABSENT, ARRAY_CAPACITY, ArrayEntry, Encoding, PasidArray};
+use monitor_ebpf::{
+    table::{
+        PASID_BITS, STEPS, Step,
+        xarray::{self, CHUNK_MASK, CHUNK_SHIFT, Node, Start, Walk, is_node, node},
+    },
+    wire::{ABSENT, ARRAY_CAPACITY, ArrayEntry, Encoding, PasidArray, SNAPSHOT_CAPACITY, Snapshot, entry},
+};
 
-use super::read::{self, layout};
+use super::read::{self, Kernel, layout};
 
-/// Slots looked at before the walk gives up and says so. An empty subtree is one slot.
-const STEPS: u32 = 4096;
-/// `XA_CHUNK_SHIFT` and `XA_CHUNK_MASK` without `BASE_SMALL`.
-const CHUNK_SHIFT: u32 = 6;
-const CHUNK_MASK: u32 = 63;
-/// PASIDs have 20 bits (PCIe 6.0, 10.5): no index lies beyond.
-const INDEX_BITS: u32 = 20;
-/// Levels of nodes that this takes.
-const LEVELS: u32 = INDEX_BITS.div_ceil(CHUNK_SHIFT);
-/// `XA_ZERO_ENTRY`: `xa_mk_internal(257)`.
-const ZERO_ENTRY: u64 = (257 << 2) | 2;
-/// Internal entries up to this are special values, above it they point to nodes (`xa_is_node`).
-const NODE_LIMIT: u64 = 4096;
+/// Slots looked at for a record of fixed size before the walk gives up and says so.
+const FEW_STEPS: u32 = 4096;
+/// Levels of nodes that a PASID takes.
+const LEVELS: u32 = PASID_BITS.div_ceil(CHUNK_SHIFT);
+/// `IOMMU_DOMAIN_SVA`: `__IOMMU_DOMAIN_SVA` (include/linux/iommu.h).
+const SVA: u32 = 1 << 4;
 
-/// Where the walk is: about to look at the slot of `index` in `node`.
-struct Walk {
-    root: u64,
-    node: u64,
-    index: u32,
-    done: u32,
-    out: *mut PasidArray,
+/// A record that takes entries.
+pub trait Room: Copy {
+    /// Slots looked at before the walk gives up.
+    const STEPS: u32;
+    /// Appends an entry; `false` if there is no room.
+    ///
+    /// # Safety
+    /// The record is live, and nobody else writes it.
+    unsafe fn keep(self, entry: ArrayEntry) -> bool;
 }
 
-#[inline(always)]
-fn is_node(entry: u64) -> bool {
-    entry & 3 == 2 && entry > NODE_LIMIT
-}
+impl Room for *mut PasidArray {
+    const STEPS: u32 = FEW_STEPS;
 
-/// The node that an entry points to.
-#[inline(always)]
-fn node(entry: u64) -> u64 {
-    entry - 2
-}
-
-/// Walks the array whose `xa_head` is `head`.
-#[inline(always)]
-pub fn walk(out: *mut PasidArray, head: u64) {
-    let mut state = Walk { root: node(head), node: node(head), index: 0, done: 1, out };
-    if is_node(head) {
-        state.done = 0;
-        // SAFETY: `step` matches the callback's prototype and `state` outlives the call.
-        unsafe { bpf_loop(STEPS, step as *const () as *mut c_void, (&raw mut state).cast(), 0) };
-    } else if head != 0 {
-        // A lone entry at index 0 sits in the head itself.
-        keep(out, 0, head);
-    }
-    // SAFETY: `out` is the live record that the caller reserved.
-    unsafe { (*out).complete = state.done };
-}
-
-/// Looks at one slot: goes down into a node, or keeps what is there and goes on to the next. Returns 1 to
-/// end the loop.
-unsafe extern "C" fn step(_iteration: u32, context: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop passes the `Walk` that `walk` gave it.
-    let walk = unsafe { &mut *context.cast::<Walk>() };
-    let shift = shift(walk.node);
-    let slot = walk.index >> shift & CHUNK_MASK;
-    let entry = read::member::<u64>(walk.node.wrapping_add(u64::from(slot * 8)), layout!(xa_node_slots));
-    if is_node(entry) {
-        walk.node = node(entry);
-        return 0;
-    }
-    // Other internal entries (retry, sibling) are not PASIDs.
-    let internal = entry & 3 == 2 && entry != ZERO_ENTRY;
-    if entry != 0 && !internal && !keep(walk.out, walk.index, entry) {
-        return 1;
-    }
-    walk.index = ((walk.index >> shift) + 1) << shift;
-    if slot == CHUNK_MASK {
-        // The end of this node: the next index is found from the root again.
-        if walk.index >> INDEX_BITS != 0
-            || u64::from(walk.index) >> (self::shift(walk.root) + CHUNK_SHIFT) != 0
-        {
-            walk.done = 1;
-            return 1;
+    #[inline(always)]
+    unsafe fn keep(self, entry: ArrayEntry) -> bool {
+        // SAFETY: the record is live; the index is held against the capacity right before use.
+        unsafe {
+            let len = (*self).len as usize;
+            if len >= ARRAY_CAPACITY {
+                return false;
+            }
+            (&raw mut (*self).entries).cast::<ArrayEntry>().add(len).write(entry);
+            (*self).len = len as u32 + 1;
         }
-        walk.node = walk.root;
+        true
     }
-    0
+}
+
+impl Room for *mut Snapshot {
+    const STEPS: u32 = STEPS;
+
+    #[inline(always)]
+    unsafe fn keep(self, entry: ArrayEntry) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            let len = (*self).head.array.len as usize;
+            if len >= SNAPSHOT_CAPACITY {
+                return false;
+            }
+            (&raw mut (*self).entries).cast::<ArrayEntry>().add(len).write(entry);
+            (*self).head.array.len = len as u32 + 1;
+        }
+        true
+    }
+}
+
+struct Visit<R> {
+    walk: Walk,
+    done: u32,
+    room: R,
+}
+
+#[inline(always)]
+fn members() -> Node {
+    Node { shift: layout!(xa_node_shift), slots: layout!(xa_node_slots) }
+}
+
+/// Walks the array whose `xa_head` is `head`. Returns 1 if all of it was seen, else 0.
+///
+/// # Safety
+/// The record is live, and nobody else writes it.
+#[inline(always)]
+pub unsafe fn walk<R: Room>(room: R, head: u64) -> u32 {
+    match xarray::start(&Kernel, members(), head) {
+        Start::Whole(one) => {
+            if let Some(one) = one {
+                // SAFETY: as the caller promises.
+                unsafe { room.keep(decode(one.index, one.entry)) };
+            }
+            1
+        }
+        Start::Walk(walk) => {
+            let mut visit = Visit { walk, done: 0, room };
+            // SAFETY: `step` matches the callback's prototype and `visit` outlives the call.
+            unsafe { bpf_loop(R::STEPS, step::<R> as *const () as *mut c_void, (&raw mut visit).cast(), 0) };
+            visit.done & u32::from(visit.walk.sound())
+        }
+    }
+}
+
+/// One step of the walk. Returns 1 to end the loop.
+unsafe extern "C" fn step<R: Room>(_iteration: u32, context: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop passes the `Visit` that `walk` gave it.
+    let visit = unsafe { &mut *context.cast::<Visit<R>>() };
+    match visit.walk.step(&Kernel, members()) {
+        Step::Next => 0,
+        // SAFETY: as the caller of `walk` promised.
+        Step::Found(slot) => i64::from(!unsafe { visit.room.keep(decode(slot.index, slot.entry)) }),
+        Step::Done => {
+            visit.done = 1;
+            1
+        }
+    }
 }
 
 /// The entry at one index of the array whose `xa_head` is `head` (`xa_load`).
@@ -112,30 +140,14 @@ fn shift(node: u64) -> u32 {
     u32::from(read::member::<u8>(node, layout!(xa_node_shift))) & 31
 }
 
-/// Appends an entry; `false` if there is no room.
-#[inline(always)]
-fn keep(out: *mut PasidArray, pasid: u32, entry: u64) -> bool {
-    // SAFETY: `out` is the live record; the index is held against the capacity right before use.
-    unsafe {
-        let len = (*out).len as usize;
-        if len >= ARRAY_CAPACITY {
-            return false;
-        }
-        (&raw mut (*out).entries).cast::<ArrayEntry>().add(len).write(decode(pasid, entry));
-        (*out).len = len as u32 + 1;
-    }
-    true
-}
-
 /// What an entry says.
 #[inline(always)]
 fn decode(pasid: u32, entry: u64) -> ArrayEntry {
     let tagged = layout!(array_tagged) != 0;
     let by_handle = layout!(handle_domain) != ABSENT;
-    let internal = entry & 3 == 2 && entry != ZERO_ENTRY;
-    let (encoding, domain) = if entry == 0 || internal {
+    let (encoding, domain) = if !xarray::holds(entry) {
         (Encoding::Empty, 0)
-    } else if entry == ZERO_ENTRY {
+    } else if xarray::is_reserved(entry) {
         (Encoding::Reserved, 0)
     } else if tagged {
         match entry & 3 {
@@ -148,5 +160,18 @@ fn decode(pasid: u32, entry: u64) -> ArrayEntry {
     } else {
         (Encoding::Domain, entry)
     };
-    ArrayEntry { domain: read::domain(domain), pasid, encoding: encoding as u16, flags: 0 }
+    let exited = mm_exited(domain);
+    let domain = read::domain(domain);
+    let sva = u32::from(domain.kind == SVA) & domain.kind_known;
+    let flags = entry::MM_EXITED * (exited & sva) as u16;
+    ArrayEntry { domain, pasid, encoding: encoding as u16, flags }
+}
+
+/// 1 if the `mm_struct` of an SVA domain has no user any more. Of another domain, whose union has something
+/// else there, it means nothing.
+#[inline(always)]
+fn mm_exited(domain: u64) -> u32 {
+    let mm = read::member::<u64>(domain, layout!(domain_mm));
+    let (users, readable) = read::read::<u32>(mm, layout!(mm_users));
+    u32::from(users == 0) & readable
 }

@@ -80,7 +80,7 @@ fn argument(context: *mut c_void, access: Access, position: u8) -> u64 {
 
 /// What a call is about, from its arguments.
 #[inline(always)]
-fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {
+pub fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {
     let at = read::load(&ARGUMENTS[hook as usize]);
     let mut subject = Subject {
         group: argument(context, access, at.group),
@@ -126,7 +126,13 @@ fn this_call(hook: Hook) -> Call {
 pub fn begin(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
     let subject = subject(context, access, hook);
     emit::emit(context, hook, Phase::Begin, &subject, 0, reads);
-    if CALLS.insert(this_call(hook), subject, 0).is_err() {
+    remember(hook, &subject);
+}
+
+/// Keeps what this task's call is about until it returns.
+#[inline(always)]
+pub fn remember(hook: Hook, subject: &Subject) {
+    if CALLS.insert(this_call(hook), *subject, 0).is_err() {
         loss::count(subject.group, LossKind::Call);
     }
 }
@@ -159,14 +165,21 @@ fn result(context: *mut c_void, access: Access) -> i64 {
     value as i64
 }
 
-/// The function returns. A call whose entry was not seen is not reported: nothing is known of it.
+/// What this task's call is about, if its entry was seen.
 #[inline(always)]
-pub fn end(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
+pub fn recall(hook: Hook) -> Option<Subject> {
     let call = this_call(hook);
-    let Some(found) = CALLS.get_ptr(call) else { return };
+    let found = CALLS.get_ptr(call)?;
     // SAFETY: the entry of this task's own call: nobody else writes or removes it.
     let subject = unsafe { *found };
     let _ = CALLS.remove(call);
+    Some(subject)
+}
+
+/// The function returns. A call whose entry was not seen is not reported: nothing is known of it.
+#[inline(always)]
+pub fn end(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
+    let Some(subject) = recall(hook) else { return };
     emit::emit(context, hook, Phase::End, &subject, result(context, access), reads.without(Reads::STACK));
 }
 

@@ -13,6 +13,7 @@ use super::{
     array,
     loss::{self, COUNTS},
     read::{self, layout},
+    tables,
 };
 
 /// Rare events only: some 10 records for an attach.
@@ -82,6 +83,32 @@ fn next() -> u64 {
     }
 }
 
+/// Fills the head of a record that is not made in the ring, and was cleared: a group, and a device (0: none).
+#[inline(always)]
+pub fn head(record: &mut Operation, hook: Hook, phase: Phase, group: u64, device: u64) {
+    let mut bits = 0;
+    if group != 0 {
+        bits |= read::group(&mut record.group, group);
+    }
+    if device != 0 {
+        bits |= read::device(&mut record.device, device);
+    }
+    record.header.known = bits;
+    begin(record, hook, phase, next(), -1);
+}
+
+/// Puts such a record into the ring.
+#[inline(always)]
+pub fn output(record: *const c_void, size: u64, group: u64) {
+    // SAFETY: a live map, and memory that the caller has filled to that size.
+    let failed = unsafe {
+        generated::bpf_ringbuf_output((&raw const EVENTS).cast_mut().cast(), record.cast_mut(), size, 0)
+    };
+    if failed != 0 {
+        loss::count(group, LossKind::Record);
+    }
+}
+
 /// Reports one moment of a call.
 #[inline(always)]
 pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, ret: i64, reads: Reads) {
@@ -105,7 +132,7 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
             begin(&mut (*record).operation, hook, phase, sequence, stack);
             if layout!(group_pasid_head) != ABSENT {
                 let head = read::member((*record).operation.group.key, layout!(group_pasid_head));
-                array::walk(&raw mut (*record).array, head);
+                (*record).array.complete = array::walk(&raw mut (*record).array, head);
                 (*record).operation.header.known |= known::ARRAY;
             }
         }
@@ -161,7 +188,7 @@ fn fill(record: &mut Operation, subject: &Subject, ret: i64, reads: Reads) {
     if subject.device != 0 {
         bits |= read::device(&mut record.device, subject.device);
         if reads.has(Reads::VTD_TABLE) {
-            bits |= read::vtd_table(&mut record.device, subject.device);
+            bits |= tables::vtd_root(&mut record.device, subject.device);
         }
     }
     record.domain = read::domain(subject.domain);

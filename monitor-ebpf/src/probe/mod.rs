@@ -11,4 +11,5 @@ mod membership;
 mod ownership;
 mod pasid;
 mod snapshot;
+mod tables;
 mod vtd;

@@ -3,7 +3,10 @@
 //! Every read goes through `bpf_probe_read_kernel`: a bad address gives an error and harms nothing.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str};
-use monitor_ebpf::wire::{ABSENT, Device, Domain, Group, Layout, known};
+use monitor_ebpf::{
+    table::{Memory, WINDOW},
+    wire::{ABSENT, Bit, Device, Domain, Group, Layout, State, known, state},
+};
 
 /// Set by userspace before the programs are loaded.
 #[unsafe(no_mangle)]
@@ -35,7 +38,7 @@ pub fn member<T: Copy + Default>(base: u64, offset: u32) -> T {
 
 /// As [`member`], with a flag that is 1 if the value was read and 0 if not.
 #[inline(always)]
-fn read<T: Copy + Default>(base: u64, offset: u32) -> (T, u32) {
+pub fn read<T: Copy + Default>(base: u64, offset: u32) -> (T, u32) {
     let mut out = T::default();
     if offset == ABSENT {
         return (out, 0);
@@ -103,14 +106,62 @@ pub fn device(out: &mut Device, key: u64) -> u32 {
     readable * known::DEVICE | (readable ^ 1) * known::FAULT | has_max * known::MAX_PASIDS
 }
 
-/// Reads the root of a VT-d device's PASID table. Only for hooks in the VT-d driver: the private data
-/// of another driver has another shape.
+/// The kernel's memory, for the walks over its tables.
+pub struct Kernel;
+
+impl Memory for Kernel {
+    #[inline(always)]
+    fn word(&self, address: u64) -> Option<u64> {
+        let (word, readable) = read(address, 0);
+        (readable != 0).then_some(word)
+    }
+
+    #[inline(always)]
+    fn byte(&self, address: u64) -> Option<u8> {
+        let (byte, readable) = read(address, 0);
+        (readable != 0).then_some(byte)
+    }
+
+    #[inline(always)]
+    fn window(&self, address: u64, into: &mut [u64; WINDOW]) -> bool {
+        // SAFETY: the destination is live and of the size given; the helper checks the source.
+        let status = unsafe {
+            bpf_probe_read_kernel(
+                into.as_mut_ptr().cast(),
+                size_of::<[u64; WINDOW]>() as u32,
+                address as *const _,
+            )
+        };
+        status == 0
+    }
+}
+
+/// `bus_type::name` of PCI.
+const PCI: u32 = u32::from_le_bytes(*b"pci\0");
+
+/// Reads what a snapshot reads of a device beside its tables; `member` is its `struct group_device`, or 0.
 #[inline(never)]
-pub fn vtd_table(out: &mut Device, key: u64) -> u32 {
+pub fn state(out: &mut State, key: u64, member_of_group: u64) {
     let iommu = member::<u64>(key, layout!(device_iommu));
-    let info = member::<u64>(iommu, layout!(dev_iommu_priv));
-    let (table, readable) = read::<u64>(info, layout!(vtd_info_table));
-    // Without a table there is no directory to read, and 0 stands for that.
-    out.table = member(table, layout!(vtd_table_directory));
-    readable * known::TABLE
+    let (driver, readable) = read::<u64>(key, layout!(device_driver));
+    out.iommu = member(iommu, layout!(dev_iommu_instance));
+    out.known = readable * state::BOUND;
+    out.set = u32::from(driver != 0) * state::BOUND;
+    flag(out, iommu, layout!(dev_iommu_deferred), state::DEFERRED, 1);
+    flag(out, member_of_group, layout!(member_blocked), state::BLOCKED, 1);
+    // Only a PCI device has a `struct pci_dev` around it.
+    let bus = member::<u64>(key, layout!(device_bus));
+    let name = member::<u32>(member(bus, layout!(bus_name)), 0);
+    let pci = u32::from(name == PCI);
+    flag(out, key, layout!(pci_ats), state::ATS, pci);
+    flag(out, key, layout!(pci_pri), state::PRI, pci);
+    flag(out, key, layout!(pci_pasid), state::PASID, pci);
+}
+
+/// Reads one flag, believed only if `valid` is 1.
+#[inline(always)]
+fn flag(out: &mut State, base: u64, at: Bit, bit: u32, valid: u32) {
+    let (byte, readable) = read::<u8>(base, at.offset);
+    out.known |= bit * (readable & valid);
+    out.set |= bit * (u32::from(byte) >> (at.shift & 7) & 1);
 }

@@ -2,25 +2,49 @@
 //!
 //! When userspace reads a group's `reserved_regions`, the core takes `group->mutex` and asks the
 //! driver of each member in turn (`iommu_get_group_resv_regions`, drivers/iommu/iommu.c): there
-//! nothing of the group can change. Only our own reads are of interest.
+//! nothing of the group can change, and there a member is read with all that it has. Not every driver is known;
+//! so the members are also read on the core's entry and return, where the mutex isn't held: what stands at
+//! both ends was there. Only our own reads are of interest.
 
 use core::ffi::c_void;
 
-use aya_ebpf::{bindings::bpf_pidns_info, helpers::generated::bpf_get_ns_current_pid_tgid};
-use monitor_ebpf::wire::{Hook, Process};
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, bpf_pidns_info},
+    helpers::generated::{bpf_get_ns_current_pid_tgid, bpf_loop},
+    macros::map,
+    maps::{Array, HashMap},
+};
+use monitor_ebpf::wire::{
+    ABSENT, ArrayEntry, Hook, LossKind, Phase, Process, SNAPSHOT_CAPACITY, SnapshotHead, known,
+};
 
 use super::{
+    array,
     call::{self, Access, program},
-    emit::Reads,
-    read,
+    emit::{self, Subject},
+    loss,
+    read::{self, layout, member},
+    tables::{self, Scratch, Vendor},
 };
 
 /// The process whose reads are of interest; set by userspace before the programs are loaded.
 #[unsafe(no_mangle)]
 static OWN_PROCESS: Process = Process::NONE;
 
+/// Where a snapshot is made. One for all CPUs: our process asks for one group after the other.
+#[map]
+static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
+
+/// Holds an entry while the scratch is in use: should two of our threads ever ask at once, one gets no answer.
+#[map]
+static BUSY: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
+
+/// Members of a group that are looked at.
+const MEMBERS: u32 = 4096;
+
+/// Whether the task is of our process.
 #[inline(always)]
-fn look(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
+fn ours() -> bool {
     let own = read::load(&OWN_PROCESS);
     let mut current = bpf_pidns_info { pid: 0, tgid: 0 };
     // SAFETY: the destination is a live local of the size given. It fails for a task of another namespace.
@@ -32,20 +56,216 @@ fn look(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
             size_of::<bpf_pidns_info>() as u32,
         )
     };
-    if failed == 0 && u64::from(current.tgid) == own.tgid {
-        call::point(context, access, hook, reads);
+    failed == 0 && u64::from(current.tgid) == own.tgid
+}
+
+/// One moment of a snapshot.
+#[derive(Clone, Copy)]
+struct Moment {
+    hook: Hook,
+    phase: Phase,
+    group: u64,
+}
+
+/// The program on the driver's function: one member, under the mutex.
+#[inline(always)]
+fn look(context: *mut c_void, access: Access, hook: Hook, vendor: Vendor) {
+    if !ours() {
+        return;
+    }
+    let Subject { group, device, .. } = call::subject(context, access, hook);
+    with_scratch(group, |scratch| {
+        let moment = Moment { hook, phase: Phase::Point, group };
+        read_member(scratch, moment, device, find(group, device));
+        read_array(scratch, group);
+        // SAFETY: `with_scratch` gave it.
+        unsafe { tables::read(scratch, vendor, device) };
+        send(scratch, group);
+    });
+}
+
+/// The program on the core's function: every member, then the group.
+#[inline(always)]
+fn survey(hook: Hook, phase: Phase, group: u64) {
+    with_scratch(group, |scratch| {
+        let moment = Moment { hook, phase, group };
+        let (len, complete) = members(scratch, moment);
+        read_member(scratch, moment, 0, 0);
+        // SAFETY: `with_scratch` gave it.
+        let head = unsafe { &mut (*scratch).record.head };
+        head.members.len = len;
+        head.members.complete = complete;
+        head.operation.header.known |= known::MEMBERS;
+        read_array(scratch, group);
+        send(scratch, group);
+    });
+}
+
+#[inline(always)]
+fn enter(context: *mut c_void, access: Access, hook: Hook) {
+    if ours() {
+        let Subject { group, .. } = call::subject(context, access, hook);
+        survey(hook, Phase::Begin, group);
+        call::remember(hook, &Subject { group, ..Subject::default() });
     }
 }
 
+#[inline(always)]
+fn leave(hook: Hook) {
+    // Only ours is remembered.
+    if let Some(subject) = call::recall(hook) {
+        survey(hook, Phase::End, subject.group);
+    }
+}
+
+#[inline(always)]
+fn with_scratch(group: u64, make: impl FnOnce(*mut Scratch)) {
+    if BUSY.insert(0, 0, u64::from(BPF_NOEXIST)).is_err() {
+        return loss::count(group, LossKind::Record);
+    }
+    if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
+        make(scratch);
+    }
+    let _ = BUSY.remove(0);
+}
+
+/// Begins a record: the group, a member of it (0: none), and what that has. `place` is its `struct
+/// group_device`, or 0.
+#[inline(never)]
+fn read_member(scratch: *mut Scratch, moment: Moment, device: u64, place: u64) {
+    // SAFETY: `with_scratch` gave it.
+    let record = unsafe { &mut (*scratch).record };
+    read::clear(&raw mut record.head);
+    emit::head(&mut record.head.operation, moment.hook, moment.phase, moment.group, device);
+    if device != 0 {
+        read::state(&mut record.head.state, device, place);
+        record.head.operation.header.known |= known::STATE;
+    }
+}
+
+/// Adds the group's `pasid_array`.
+#[inline(never)]
+fn read_array(scratch: *mut Scratch, group: u64) {
+    if layout!(group_pasid_head) == ABSENT {
+        return;
+    }
+    let (head, readable) = read::read(group, layout!(group_pasid_head));
+    // SAFETY: `with_scratch` gave it.
+    unsafe {
+        let record = &raw mut (*scratch).record;
+        let complete = array::walk(record, head);
+        (*record).head.array.complete = complete & readable;
+        (*record).head.operation.header.known |= known::ARRAY;
+    }
+}
+
+/// Sends as much of the record as is filled.
+#[inline(always)]
+fn send(scratch: *mut Scratch, group: u64) {
+    // SAFETY: `with_scratch` gave it.
+    let record = unsafe { &mut (*scratch).record };
+    let entries = u64::from(record.head.array.len) + u64::from(record.head.table.len);
+    let entries = entries.min(SNAPSHOT_CAPACITY as u64);
+    let size = size_of::<SnapshotHead>() as u64 + entries * size_of::<ArrayEntry>() as u64;
+    emit::output((&raw const *record).cast(), size, group);
+}
+
+/// A walk over `iommu_group::devices`.
+struct Members {
+    scratch: *mut Scratch,
+    moment: Moment,
+    /// The list's head, and the link being looked at.
+    head: u64,
+    at: u64,
+    /// Look for this one only, and where it was found.
+    wanted: u64,
+    found: u64,
+    len: u32,
+    complete: u32,
+}
+
+/// Sends a record for each member. Returns how many there are, and 1 if these are all.
+#[inline(never)]
+fn members(scratch: *mut Scratch, moment: Moment) -> (u32, u32) {
+    let mut list = Members::of(scratch, moment, 0);
+    // SAFETY: `each` matches the callback's prototype and `list` outlives the call.
+    unsafe { bpf_loop(MEMBERS, each as *const () as *mut c_void, (&raw mut list).cast(), 0) };
+    (list.len, list.complete)
+}
+
+/// The `struct group_device` of a member, where something of it is of interest; else 0.
+#[inline(never)]
+fn find(group: u64, device: u64) -> u64 {
+    if layout!(member_blocked).offset == ABSENT {
+        return 0;
+    }
+    let moment = Moment { hook: Hook::SnapshotGroup, phase: Phase::Point, group };
+    let mut list = Members::of(core::ptr::null_mut(), moment, device);
+    // SAFETY: `search` matches the callback's prototype and `list` outlives the call.
+    unsafe { bpf_loop(MEMBERS, search as *const () as *mut c_void, (&raw mut list).cast(), 0) };
+    list.found
+}
+
+impl Members {
+    #[inline(always)]
+    fn of(scratch: *mut Scratch, moment: Moment, wanted: u64) -> Members {
+        let head = moment.group.wrapping_add(u64::from(layout!(group_devices)));
+        let at = member(head, layout!(list_next));
+        Members { scratch, moment, head, at, wanted, found: 0, len: 0, complete: 0 }
+    }
+
+    /// The next member and its `struct group_device`; `None` at the end.
+    #[inline(always)]
+    fn next(&mut self) -> Option<(u64, u64)> {
+        if self.at == self.head || self.at == 0 {
+            self.complete = u32::from(self.at != 0);
+            return None;
+        }
+        let place = self.at.wrapping_sub(u64::from(layout!(member_list)));
+        self.at = member(self.at, layout!(list_next));
+        Some((member(place, layout!(member_device)), place))
+    }
+}
+
+unsafe extern "C" fn each(_iteration: u32, context: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop passes the `Members` that `members` gave it.
+    let list = unsafe { &mut *context.cast::<Members>() };
+    let Some((device, place)) = list.next() else { return 1 };
+    // Without the mutex a link can lead astray: a member points back to its group.
+    if read::group_of(device) != list.moment.group {
+        return 1;
+    }
+    list.len += 1;
+    read_member(list.scratch, list.moment, device, place);
+    send(list.scratch, list.moment.group);
+    0
+}
+
+unsafe extern "C" fn search(_iteration: u32, context: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop passes the `Members` that `find` gave it.
+    let list = unsafe { &mut *context.cast::<Members>() };
+    let Some((device, place)) = list.next() else { return 1 };
+    if device == list.wanted {
+        list.found = place;
+        return 1;
+    }
+    0
+}
+
 macro_rules! look {
-    ($hook:ident, $name:literal, $reads:expr) => {
+    ($hook:ident, $name:literal, $vendor:expr) => {
         const _: () = assert!(call::is_name_of(Hook::$hook, $name));
-        program!("fentry", $name, context => look(context, Access::Trampoline, Hook::$hook, $reads));
-        program!("kprobe", $name, context => look(context, Access::Registers, Hook::$hook, $reads));
+        program!("fentry", $name, context => look(context, Access::Trampoline, Hook::$hook, $vendor));
+        program!("kprobe", $name, context => look(context, Access::Registers, Hook::$hook, $vendor));
     };
 }
 
-look!(SnapshotGroup, "snapshot_group", Reads::ARRAY);
-look!(SnapshotIntel, "snapshot_intel", Reads::ARRAY.and(Reads::VTD_TABLE));
-look!(SnapshotAmd, "snapshot_amd", Reads::ARRAY);
-look!(SnapshotDma, "snapshot_dma", Reads::ARRAY);
+look!(SnapshotIntel, "snapshot_intel", Vendor::Vtd);
+look!(SnapshotAmd, "snapshot_amd", Vendor::Amd);
+look!(SnapshotDma, "snapshot_dma", Vendor::PerhapsSmmu);
+
+const _: () = assert!(call::is_name_of(Hook::SnapshotGroup, "snapshot_group"));
+program!("fentry", "snapshot_group", context => enter(context, Access::Trampoline, Hook::SnapshotGroup));
+program!("fexit", "snapshot_group", _context => leave(Hook::SnapshotGroup));
+program!("kprobe", "snapshot_group", context => enter(context, Access::Registers, Hook::SnapshotGroup));
+program!("kretprobe", "snapshot_group", _context => leave(Hook::SnapshotGroup));

@@ -3,8 +3,8 @@
 use super::{Memory, PASID_BITS, Step};
 
 /// `XA_CHUNK_SHIFT` without `BASE_SMALL`: log2 of the slots of a node.
-const CHUNK_SHIFT: u32 = 6;
-const CHUNK_MASK: u32 = 63;
+pub const CHUNK_SHIFT: u32 = 6;
+pub const CHUNK_MASK: u32 = 63;
 /// `XA_ZERO_ENTRY`: `xa_mk_internal(257)`.
 const ZERO_ENTRY: u64 = (257 << 2) | 2;
 /// Internal entries up to this are special values, above it they point to nodes (`xa_is_node`).
@@ -51,25 +51,32 @@ pub fn is_reserved(entry: u64) -> bool {
     entry == ZERO_ENTRY
 }
 
+/// Whether an entry points to a node: to [`node`] of it.
 #[inline(always)]
-fn is_node(entry: u64) -> bool {
+pub fn is_node(entry: u64) -> bool {
     entry & 3 == 2 && entry > NODE_LIMIT
+}
+
+/// The node that an entry points to.
+#[inline(always)]
+pub fn node(entry: u64) -> u64 {
+    entry - 2
 }
 
 /// Whether a slot holds something: neither nothing, nor a mark for those who walk (retry, sibling).
 #[inline(always)]
-fn holds(entry: u64) -> bool {
+pub fn holds(entry: u64) -> bool {
     entry != 0 && (entry & 3 != 2 || is_reserved(entry))
 }
 
 /// Sets out from `xa_head`.
 #[inline(always)]
-pub fn start(memory: &impl Memory, node: Node, head: u64) -> Start {
+pub fn start(memory: &impl Memory, members: Node, head: u64) -> Start {
     if !is_node(head) {
         return Start::Whole(holds(head).then_some(Slot { index: 0, entry: head }));
     }
-    let mut walk = Walk { root: head - 2, node: head - 2, ..Walk::default() };
-    let shift = memory.byte(walk.root.wrapping_add(u64::from(node.shift)));
+    let mut walk = Walk { root: node(head), node: node(head), ..Walk::default() };
+    let shift = memory.byte(walk.root.wrapping_add(u64::from(members.shift)));
     walk.failed = u32::from(shift.is_none());
     walk.root_shift = u32::from(shift.unwrap_or(0)) & 31;
     walk.shift = walk.root_shift;
@@ -85,7 +92,7 @@ impl Walk {
 
     /// Looks at one slot: goes down into a node, or gives what is there and goes on to the next.
     #[inline(always)]
-    pub fn step(&mut self, memory: &impl Memory, node: Node) -> Step<Slot> {
+    pub fn step(&mut self, memory: &impl Memory, members: Node) -> Step<Slot> {
         if self.index >> PASID_BITS != 0
             || u64::from(self.index) >> (self.root_shift + CHUNK_SHIFT) != 0
             || self.failed != 0
@@ -94,13 +101,13 @@ impl Walk {
         }
         let shift = self.shift & 31;
         let slot = self.index >> shift & CHUNK_MASK;
-        let address = self.node.wrapping_add(u64::from(node.slots)).wrapping_add(u64::from(slot) * 8);
+        let address = self.node.wrapping_add(u64::from(members.slots)).wrapping_add(u64::from(slot) * 8);
         let Some(entry) = memory.word(address) else {
             self.failed = 1;
             return Step::Done;
         };
         if is_node(entry) && shift >= CHUNK_SHIFT {
-            self.node = entry - 2;
+            self.node = node(entry);
             self.shift = shift - CHUNK_SHIFT;
             return Step::Next;
         }

@@ -8,6 +8,7 @@ mod hook;
 mod layout;
 mod loss;
 mod record;
+mod snapshot;
 
 pub use hook::Hook;
 pub use layout::{ABSENT, AmdLayout, Arguments, Bit, Layout, NO_ARGUMENT, Process, SmmuLayout, Symbols};
@@ -16,6 +17,9 @@ pub use record::{
     ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,
     PasidArray, Phase, Task, entry, known,
 };
+pub use snapshot::{
+    Part, SNAPSHOT_CAPACITY, Snapshot, SnapshotHead, State, TableEntry, TableKind, is_snapshot, state,
+};
 
 /// Version of the wire format: a recording or a pinned ring of another version is not read as this one.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;

@@ -1,7 +1,8 @@
 //! The records: what one run of a program says.
 //!
-//! Two shapes share one beginning: [`Operation`], and [`Inventory`], which is an operation followed by
-//! the group's `pasid_array` as it was read at that moment. Pointers are in them as identities of
+//! Three shapes share one beginning: [`Operation`]; [`Inventory`], which is an operation followed by
+//! the group's `pasid_array` as it was read at that moment; and [`super::Snapshot`], as long as what was read, which
+//! the hooks that read for the reading's sake make and no others. Pointers are in them as identities of
 //! kernel objects; userspace compares them and never prints them.
 
 #[cfg(not(target_arch = "bpf"))]
@@ -10,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Length of a device's name with its terminating NUL; longer names are cut.
 pub const NAME_LEN: usize = 32;
 
-/// How many entries of a group's `pasid_array` fit into one record.
+/// How many entries of a group's `pasid_array` fit into one [`Inventory`].
 pub const ARRAY_CAPACITY: usize = 32;
 
 /// Which members of an [`Operation`] were read; the others are zero and mean nothing.
@@ -43,6 +44,12 @@ pub mod known {
     pub const ARRAY: u32 = 1 << 12;
     /// `slot`.
     pub const SLOT: u32 = 1 << 13;
+    /// `state` of a [`super::Snapshot`].
+    pub const STATE: u32 = 1 << 14;
+    /// The entries of the hardware table of a [`super::Snapshot`].
+    pub const ENTRIES: u32 = 1 << 15;
+    /// `members` of a [`super::Snapshot`].
+    pub const MEMBERS: u32 = 1 << 16;
     /// A read from kernel memory failed: what depends on it is missing, and that is not the kernel's saying.
     pub const FAULT: u32 = 1 << 31;
 }

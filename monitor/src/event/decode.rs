@@ -5,6 +5,7 @@ use zerocopy::FromBytes;
 
 use super::{
     ArrayEntry, Comm, Device, Domain, DomainKind, Event, Group, Key, Name, Ownership, PasidArray, Slot, Task,
+    snapshot,
 };
 
 /// Why bytes are no record.
@@ -18,6 +19,10 @@ pub enum Malformed {
     Phase(u8),
     #[error("a pasid_array of {0} entries does not fit a record")]
     Array(u32),
+    #[error("a snapshot of {0} bytes does not hold {1} entries")]
+    Snapshot(usize, u64),
+    #[error("no hardware table is of kind {0}")]
+    Table(u32),
 }
 
 /// What the C function behind a hook returns.
@@ -75,7 +80,9 @@ pub(super) const MAX_ERRNO: i64 = 4095;
 
 /// Decodes one record from the ring or a recording. The bytes are hostile until this has passed them.
 pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
-    if bytes.len() == size_of::<wire::Inventory>() {
+    if snapshot::is_one(bytes) {
+        snapshot::decode(bytes)
+    } else if bytes.len() == size_of::<wire::Inventory>() {
         let record = wire::Inventory::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;
         let mut event = operation(&record.operation)?;
         if record.operation.header.known & known::ARRAY != 0 {
@@ -88,7 +95,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
     }
 }
 
-fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
+pub(super) fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
     let header = &record.header;
     let hook = Hook::from_number(header.hook).ok_or(Malformed::Hook(header.hook))?;
     let phase = Phase::from_number(header.phase).ok_or(Malformed::Phase(header.phase))?;
@@ -160,7 +167,7 @@ fn array(record: &wire::PasidArray) -> Result<PasidArray, Malformed> {
     Ok(PasidArray { entries, complete: record.complete != 0 })
 }
 
-fn array_entry(record: &wire::ArrayEntry) -> ArrayEntry {
+pub(super) fn array_entry(record: &wire::ArrayEntry) -> ArrayEntry {
     ArrayEntry {
         pasid: record.pasid,
         encoding: Encoding::from_number(record.encoding),

@@ -80,7 +80,7 @@ pub const CATALOGUE: &[Row] = &[
     both(Hook::VtdTearDown, &["intel_pasid_tear_down_entry"], "with CONFIG_INTEL_IOMMU"),
     exit(Hook::VtdTableAlloc, &["intel_pasid_alloc_table"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::VtdTableFree, &["intel_pasid_free_table"], "with CONFIG_INTEL_IOMMU"),
-    entry(Hook::SnapshotGroup, &["iommu_get_group_resv_regions"], ""),
+    both(Hook::SnapshotGroup, &["iommu_get_group_resv_regions"], ""),
     entry(Hook::SnapshotIntel, &["intel_iommu_get_resv_regions"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::SnapshotAmd, &["amd_iommu_get_resv_regions"], "with CONFIG_AMD_IOMMU"),
     entry(Hook::SnapshotDma, &["iommu_dma_get_resv_regions"], "with CONFIG_IOMMU_DMA"),

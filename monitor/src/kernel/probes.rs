@@ -20,6 +20,7 @@ use super::{
     btf::{self, Btf},
     catalogue::{CATALOGUE, Ends, Row, Target},
     host::{self, Denied},
+    kallsyms::{self, Kallsyms},
     layout,
 };
 use crate::coverage::{Backend, Coverage, HookState};
@@ -110,11 +111,13 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     host::may_attach()?;
     let started = Instant::now();
     // The loader reads the kernel's types for itself; on a slow machine that takes its time, so side by side.
-    let (types, loader) = std::thread::scope(|scope| {
+    let (types, loader, kallsyms) = std::thread::scope(|scope| {
         let loader = scope.spawn(loader);
-        (kernel_types(), loader.join())
+        let kallsyms = scope.spawn(kallsyms::running);
+        (kernel_types(), loader.join(), kallsyms.join())
     });
     let (types, mut loader) = (types?, loader.unwrap_or_default());
+    let kallsyms = kallsyms.unwrap_or(Kallsyms::NOT_READ);
     let symbols: Vec<&str> = CATALOGUE.iter().filter_map(|row| Some(resolve(&types, row)?.0)).collect();
     let loader_btf = LoaderBtf::parse(&types.skeleton(&symbols), Endianness::default())
         .map_err(|_| Error::Btf { source: btf::Error::Malformed("the loader can't read it") })?;
@@ -131,6 +134,7 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         .btf(Some(&loader_btf))
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("LAYOUT", layout.as_bytes(), true)
+        .override_global("SYMBOLS", kallsyms.symbols.as_bytes(), true)
         .override_global("ARGUMENTS", arguments.as_slice().as_bytes(), true)
         .override_global("OWN_PROCESS", own_process.as_bytes(), true)
         .override_global(aya_log::LEVEL, &(plan.log_level as u8), false)

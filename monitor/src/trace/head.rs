@@ -48,12 +48,17 @@ pub struct Head {
 pub struct RecordSizes {
     pub operation: usize,
     pub inventory: usize,
+    /// Of a snapshot without entries.
+    pub snapshot: usize,
 }
 
 impl RecordSizes {
     /// As this version has them.
-    const OURS: RecordSizes =
-        RecordSizes { operation: size_of::<wire::Operation>(), inventory: size_of::<wire::Inventory>() };
+    const OURS: RecordSizes = RecordSizes {
+        operation: size_of::<wire::Operation>(),
+        inventory: size_of::<wire::Inventory>(),
+        snapshot: size_of::<wire::SnapshotHead>(),
+    };
 }
 
 /// What of a head every version has.

@@ -3,7 +3,7 @@
 use monitor::event::{self, Identities, Key};
 use monitor::input::{Input, Lost, Resync, Stage};
 use monitor::trace::Item;
-use monitor_ebpf::wire::{Hook, Inventory, Operation, Phase};
+use monitor_ebpf::wire::{ArrayEntry, Hook, Inventory, Operation, Phase, SnapshotHead, is_snapshot};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -13,20 +13,24 @@ use crate::rig::{
 
 /// Any record that can be decoded: what is in it beyond that is anything at all, pointers not the least.
 fn any_record() -> impl Strategy<Value = Vec<u8>> {
-    let bytes = prop_oneof![
-        prop::collection::vec(any::<u8>(), size_of::<Operation>()),
-        prop::collection::vec(any::<u8>(), size_of::<Inventory>()),
-        Just(vec![0; size_of::<Operation>()]),
-    ];
-    (bytes, 0..Hook::COUNT, 0_u8..3, 0_u32..40).prop_map(|(mut bytes, hook, phase, len)| {
-        let (mut operation, rest) = Operation::read_from_prefix(&bytes).expect("long enough");
-        let rest = rest.len();
-        (operation.header.hook, operation.header.phase) = (hook as u16, phase);
-        bytes[..size_of::<Operation>()].copy_from_slice(operation.as_bytes());
-        if rest > 0 {
-            bytes[size_of::<Operation>()..][..4].copy_from_slice(&(len % 32).to_le_bytes());
+    let zeroes = Just(vec![0; size_of::<Inventory>() * 2]);
+    let bytes = prop_oneof![2 => prop::collection::vec(any::<u8>(), size_of::<Inventory>() * 2), 1 => zeroes];
+    (bytes, 0..Hook::COUNT, 0_u8..3, 0_u32..32, any::<bool>()).prop_map(|(bytes, hook, phase, len, long)| {
+        let hook = Hook::ALL[hook];
+        let header = |operation: &mut Operation| {
+            (operation.header.hook, operation.header.phase) = (hook as u16, phase);
+        };
+        if is_snapshot(hook) {
+            let (mut head, entries) = SnapshotHead::read_from_prefix(&bytes).expect("long enough");
+            header(&mut head.operation);
+            (head.array.len, head.table.len, head.table_kind) = (len / 2, len % 3, 1 + len % 3);
+            let entries = &entries[..(len / 2 + len % 3) as usize * size_of::<ArrayEntry>()];
+            return [head.as_bytes(), entries].concat();
         }
-        bytes
+        let (mut record, _) = Inventory::read_from_prefix(&bytes).expect("long enough");
+        header(&mut record.operation);
+        record.array.len = len;
+        if long { record.as_bytes().to_vec() } else { record.operation.as_bytes().to_vec() }
     })
 }
 

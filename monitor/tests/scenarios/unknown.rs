@@ -5,10 +5,10 @@ use monitor::coverage::{Coverage, HookState};
 use monitor::event::Slot;
 use monitor::input::Stage;
 use monitor::watcher::{Filter, Knowledge, Options, Report, Watcher};
-use monitor_ebpf::wire::Hook;
+use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::kernel::{Call, EBUSY, Era};
-use crate::rig::{D1, D2, NVME, OWNER, Rig, coverage, driver, options, raised, vfio};
+use crate::rig::{D1, D2, NVME, OWNER, Rig, coverage, driver, options, other, raised, vfio};
 
 fn attach(pasid: u32, domain: u64) -> Call {
     Call::Attach { device: NVME, pasid, domain }
@@ -359,4 +359,35 @@ fn a_torn_reading_takes_nothing_away_and_syncs_nothing() {
     let pasids = rig.watcher.groups()[0].pasids.clone().expect("known");
     assert_eq!(pasids.len(), 1);
     assert!(pasids[0].attached_by.is_some());
+}
+
+#[test]
+fn a_call_whose_end_was_lost_does_not_hide_the_next_fault() {
+    let claim = Call::Claim { group: 7, owner: OWNER };
+    let release = Call::Release { group: 7 };
+    for (before, lost, after) in [
+        (vec![], claim.clone(), vec![release.clone()]),
+        (vec![claim.clone()], release.clone(), vec![]),
+        (vec![], attach(5, D1), vec![detach(5, D1)]),
+        (vec![attach(5, D1)], detach(5, D1), vec![]),
+    ] {
+        let mut rig = Rig::new(Era::Handles);
+        rig.calls(&other(), before);
+        // Of this call only the begin is told; that it returned, and what came then, was lost.
+        rig.kernel.call(&other(), lost.clone());
+        let begin = rig.kernel.log.iter().position(|event| event.phase == Phase::Begin);
+        rig.kernel.log.truncate(begin.map_or(0, |index| index + 1));
+        rig.watch();
+        for call in after {
+            rig.kernel.call(&other(), call);
+        }
+        rig.kernel.log.clear();
+        rig.lose(Stage::Ring, 10_000);
+        rig.bootstrap();
+        rig.calls(&vfio(), [claim.clone()]);
+        rig.calls(&driver(), [attach(5, D1)]);
+        rig.calls(&vfio(), [release.clone()]);
+        let expected = raised("pasid-left-on-release", 7, &[5], "driver", "vfio");
+        rig.expect(&[expected.implying(&["ownership-stuck"])]);
+    }
 }

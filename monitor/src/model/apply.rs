@@ -272,9 +272,7 @@ fn presence(group: &Group, event: &Event, pasid: u32) -> Presence {
             (Some(read), Some(had)) if read.key != had.key => Presence::Unknown,
             (read, had) => Presence::Attached(Attachment { domain: read.or(had), ..known }),
         },
-        (Some(Slot::Taken(entry)), Presence::Unknown) => {
-            Presence::Attached(Attachment { domain: entry.domain, attached_by: None })
-        }
+        (Some(Slot::Taken(entry)), Presence::Unknown) => Presence::Attached(group.attached_as(&entry)),
         (Some(Slot::Empty), Presence::Absent | Presence::Unknown) if !event.incomplete => Presence::Absent,
         _ => Presence::Unknown,
     }
@@ -285,6 +283,9 @@ fn adopt(group: &mut Group, event: &Event, room: usize) {
     let Some(seen) = &event.group else { return };
     let changing = group.in_flight.others(event.task.tid);
     let locked = under_mutex(event.hook);
+    if !locked {
+        group.read_ns = group.read_ns.max(event.mono_ns);
+    }
     // Inside the switch of a RID's domain ownership and domain are half-way.
     if event.hook != Hook::RidAttach {
         if let Some(ownership) = seen.ownership.filter(|_| locked || !changing.ownership()) {
@@ -305,11 +306,8 @@ fn adopt(group: &mut Group, event: &Event, room: usize) {
     }
     if let Some(array) = &event.array {
         let torn = event.incomplete && array.complete;
-        if torn {
-            group.adopt(&crate::event::PasidArray { complete: false, ..array.clone() }, room, &changing);
-        } else {
-            group.adopt(array, room, &changing);
-        }
+        let part = torn.then(|| crate::event::PasidArray { complete: false, ..array.clone() });
+        group.adopt(part.as_ref().unwrap_or(array), room, &changing, locked);
     }
 }
 

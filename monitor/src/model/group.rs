@@ -107,6 +107,9 @@ pub struct Group {
     pub(super) in_flight: InFlight,
     /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
     pub(super) trusted_from: u64,
+    /// When it was last read without the mutex, in CLOCK_MONOTONIC ns: such a reading can be newer than its
+    /// place in the ring, and than readings that come after it.
+    pub(super) read_ns: u64,
     /// Nobody held it at a time since it became known: who holds it now was seen to take hold of it.
     pub seen_free: bool,
     /// A hook missed a call on it since it became known: not all that stands in it was seen to come.
@@ -135,6 +138,7 @@ impl Group {
             bonds: HashMap::default(),
             in_flight: InFlight::default(),
             trusted_from: 0,
+            read_ns: 0,
             seen_free: false,
             leaked: false,
             looked: None,
@@ -168,14 +172,18 @@ impl Group {
 
     /// The PASIDs of a read array, each with what is known of it if it is the same attachment.
     pub fn attachments(&self, array: &PasidArray) -> Vec<(u32, Attachment)> {
-        let known = |entry: &ArrayEntry| match (self.pasids.get(&entry.pasid), entry.domain) {
+        array.pasids().map(|entry| (entry.pasid, self.attached_as(entry))).collect()
+    }
+
+    /// A read entry, with what is known of it if it is the same attachment.
+    pub(super) fn attached_as(&self, entry: &ArrayEntry) -> Attachment {
+        match (self.pasids.get(&entry.pasid), entry.domain) {
             (Some(known), Some(read)) if known.domain.is_some_and(|had| had.key != read.key) => {
                 Attachment { domain: Some(read), attached_by: None }
             }
             (Some(known), read) => Attachment { domain: known.domain.or(read), ..known.clone() },
             (None, read) => Attachment { domain: read, attached_by: None },
-        };
-        array.pasids().map(|entry| (entry.pasid, known(entry))).collect()
+        }
     }
 
     /// How many SVA bonds there are, of those whose bind was seen.
@@ -226,18 +234,41 @@ impl Group {
 
     /// Takes over a read `pasid_array`, but for the PASIDs that a call under way may be changing.
     /// What it shows and we did not know was attached before we watched.
-    pub(super) fn adopt(&mut self, array: &PasidArray, room: usize, changing: &Overlap) {
+    ///
+    /// A reading that was not made under the mutex can be newer than its place in the ring, by what calls did whose
+    /// records come after it. Where it contradicts what is known, either may be right: that PASID is in doubt.
+    pub(super) fn adopt(&mut self, array: &PasidArray, room: usize, changing: &Overlap, locked: bool) {
         let mut room = room;
         for entry in array.pasids().filter(|entry| !changing.pasid(entry.pasid)) {
+            if !locked && self.contradicts(entry) {
+                self.doubtful.insert(entry.pasid);
+                continue;
+            }
             if !self.adopt_entry(entry, &mut room) {
                 return;
             }
         }
         if array.complete {
             let there = |pasid: u32| array.entries.binary_search_by_key(&pasid, |entry| entry.pasid).is_ok();
-            self.pasids.retain(|&pasid, _| changing.pasid(pasid) || there(pasid));
-            self.doubtful.retain(|&pasid| changing.pasid(pasid));
+            if locked {
+                self.pasids.retain(|&pasid, _| changing.pasid(pasid) || there(pasid));
+                self.doubtful.retain(|&pasid| changing.pasid(pasid));
+            } else {
+                let gone = self.pasids.keys().filter(|&&pasid| !changing.pasid(pasid) && !there(pasid));
+                self.doubtful.extend(gone);
+            }
             self.pasids_known = true;
+        }
+    }
+
+    /// Whether what was read of a PASID is not what is known.
+    fn contradicts(&self, entry: &ArrayEntry) -> bool {
+        if self.doubtful.contains(&entry.pasid) {
+            return false;
+        }
+        match self.pasids.get(&entry.pasid) {
+            Some(known) => known.domain.zip(entry.domain).is_some_and(|(had, read)| had.key != read.key),
+            None => self.synced && self.pasids_known,
         }
     }
 
@@ -317,9 +348,9 @@ mod tests {
     #[test]
     fn without_room_for_a_pasid_the_groups_pasids_are_unknown() {
         let mut group = group();
-        group.adopt(&array(&[1, 2]), 2, &Overlap::default());
+        group.adopt(&array(&[1, 2]), 2, &Overlap::default(), true);
         assert_eq!(group.pasids().map(Iterator::count), Some(2));
-        group.adopt(&array(&[1, 2, 3]), 0, &Overlap::default());
+        group.adopt(&array(&[1, 2, 3]), 0, &Overlap::default(), true);
         assert!(group.pasids().is_none());
         assert_eq!(group.presence(3), Presence::Unknown);
         assert!(matches!(group.presence(2), Presence::Attached(_)));
@@ -328,8 +359,8 @@ mod tests {
     #[test]
     fn what_a_call_under_way_may_change_is_not_taken_over() {
         let mut group = group();
-        group.adopt(&array(&[1]), 9, &Overlap::default());
-        group.adopt(&array(&[2]), 9, &Overlap::everything());
+        group.adopt(&array(&[1]), 9, &Overlap::default(), true);
+        group.adopt(&array(&[2]), 9, &Overlap::everything(), true);
         assert!(matches!(group.presence(1), Presence::Attached(_)));
         assert!(!matches!(group.presence(2), Presence::Attached(_)));
     }

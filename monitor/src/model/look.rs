@@ -341,7 +341,8 @@ pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
         event.hook,
         Hook::SnapshotGroup | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma
     );
-    if !from_outside || !group.synced || event.incomplete {
+    // What is known may be newer than what was read now.
+    if !from_outside || !group.synced || event.incomplete || event.mono_ns <= group.read_ns {
         return None;
     }
     let seen = event.group.as_ref()?;

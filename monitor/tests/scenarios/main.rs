@@ -8,6 +8,8 @@ mod looks;
 mod order;
 mod ownership;
 mod property;
+mod random;
+mod reference;
 mod release;
 mod rig;
 mod tables;

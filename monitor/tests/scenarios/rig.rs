@@ -40,6 +40,18 @@ impl Raised {
         self
     }
 
+    /// All that was raised. What followed from it later is in the violation that is open.
+    pub fn all(reports: &[Report], watcher: &Watcher) -> Vec<Raised> {
+        let violations = reports.iter().filter_map(|report| match report {
+            Report::Violation(violation) => Some(violation.as_ref()),
+            _ => None,
+        });
+        let now = |raised: &Violation| {
+            watcher.violations().find(|open| open.fingerprint == raised.fingerprint).cloned()
+        };
+        violations.map(|raised| Raised::of(now(raised).as_ref().unwrap_or(raised))).collect()
+    }
+
     fn of(violation: &Violation) -> Raised {
         Raised {
             check: violation.check.name.into(),

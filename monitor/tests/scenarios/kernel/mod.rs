@@ -3,15 +3,23 @@
 //! or of the checks.
 //!
 //! A call has three moments, so that calls of several tasks can overlap: [`Kernel::begin`] reports the
-//! entry, [`Kernel::act`] does the work under `group->mutex`, [`Kernel::end`] reports the return.
+//! entry, [`Kernel::act`] does the work under `group->mutex`, [`Kernel::end`] reports the return. The work
+//! can be done step by step, too: [`Kernel::advance`].
 
-mod calls;
+mod call;
+mod course;
+mod hotplug;
+mod plan;
 mod ring;
 
-use std::collections::BTreeMap;
+pub use call::Call;
+pub use hotplug::Look;
+pub use ring::Loss;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use monitor::event::{Domain, DomainKind, Event, Key, Task};
-use monitor_ebpf::wire::{Encoding, Hook, Phase};
+use monitor_ebpf::wire::{Encoding, Hook};
 
 /// What a kernel of a time is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,13 +42,13 @@ impl Era {
     }
 
     /// `__iommu_release_dma_ownership` is a function of its own that can be hooked.
-    fn has_locked_release(self) -> bool {
+    pub fn has_locked_release(self) -> bool {
         self >= Era::Handles
     }
 }
 
 /// What a kernel, or what calls it, may do wrong.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// The last release forgets to give the owner up.
     pub release_keeps_owner: bool,
@@ -60,6 +68,8 @@ pub struct Dev {
     pub name: &'static str,
     pub max_pasids: u32,
     pub table: u64,
+    /// What is present in its hardware PASID table.
+    pub present: BTreeMap<u32, u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,78 +90,19 @@ pub struct Grp {
     pub blocking_domain: u64,
     pub recovery_cnt: u32,
     array: BTreeMap<u32, Entry>,
-    bonds: BTreeMap<u64, Bond>,
+    /// By mm.
+    pub bonds: BTreeMap<u64, Bond>,
+    /// The task that holds the mutex.
+    holder: Option<u32>,
 }
 
+/// An SVA bond: `struct iommu_sva`.
 #[derive(Clone, Debug)]
-struct Bond {
-    handle: u64,
-    pasid: u32,
+pub struct Bond {
+    pub handle: u64,
+    pub pasid: u32,
     domain: u64,
-    users: u32,
-}
-
-/// A call into the IOMMU core. Groups by their number, devices by their name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Call {
-    Claim {
-        group: u32,
-        owner: u64,
-    },
-    Release {
-        group: u32,
-    },
-    ClaimDevice {
-        device: &'static str,
-        owner: u64,
-    },
-    ReleaseDevice {
-        device: &'static str,
-    },
-    Use {
-        device: &'static str,
-    },
-    Unuse {
-        device: &'static str,
-    },
-    AttachGroup {
-        group: u32,
-        domain: u64,
-    },
-    DetachGroup {
-        group: u32,
-        domain: u64,
-    },
-    Attach {
-        device: &'static str,
-        pasid: u32,
-        domain: u64,
-    },
-    /// An attach without a handle: idxd's system PASID.
-    AttachBare {
-        device: &'static str,
-        pasid: u32,
-        domain: u64,
-    },
-    Replace {
-        device: &'static str,
-        pasid: u32,
-        domain: u64,
-    },
-    Detach {
-        device: &'static str,
-        pasid: u32,
-        domain: u64,
-    },
-    Bind {
-        device: &'static str,
-        mm: u64,
-        pasid: u32,
-    },
-    Unbind {
-        device: &'static str,
-        mm: u64,
-    },
+    pub users: u32,
 }
 
 /// A call under way.
@@ -162,19 +113,82 @@ pub struct Running {
     group: u32,
     hook: Hook,
     ret: i32,
-    acted: bool,
+    moment: Moment,
     bond: Option<u64>,
+    faults: Faults,
+    /// Its programs don't run.
+    unseen: bool,
+    /// The call on a PASID inside an SVA bind or unbind.
+    nested: Option<Box<Running>>,
+    /// Where it stands in [`Kernel::history`].
+    fact: Option<usize>,
+    /// The place of its first record.
+    began: usize,
+    /// The places of its first and last record under the mutex.
+    locked: Option<(usize, usize)>,
+}
+
+#[derive(Clone, Debug)]
+enum Moment {
+    Begun,
+    /// It holds the mutex.
+    Inside {
+        steps: VecDeque<plan::Step>,
+        before: State,
+    },
+    Acted,
 }
 
 impl Running {
     /// The call returns this error at once.
     pub fn refuse(&mut self, errno: i32) {
-        (self.acted, self.ret) = (true, errno);
+        (self.moment, self.ret) = (Moment::Acted, errno);
     }
 
     pub fn acted(&self) -> bool {
-        self.acted
+        matches!(self.moment, Moment::Acted)
     }
+
+    pub fn group(&self) -> u32 {
+        self.group
+    }
+
+    /// It did not take the mutex yet.
+    pub fn waits(&self) -> bool {
+        matches!(self.nested.as_deref().unwrap_or(self).moment, Moment::Begun)
+    }
+}
+
+/// A group as it truly was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub owner: u64,
+    pub count: u32,
+    pub domain: u64,
+    pub default_domain: u64,
+    pub blocking_domain: u64,
+    /// What is attached, index 0 included.
+    pub array: BTreeMap<u32, Option<u64>>,
+}
+
+/// A call that did its work. In the order of the mutex.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    pub call: Call,
+    pub group: u32,
+    /// The comm of who called.
+    pub who: String,
+    pub ret: i32,
+    pub before: State,
+    pub after: State,
+    pub faults: Faults,
+    /// Places in the ring of its first record and its last; an end that is not reported yet is at the end.
+    pub began: usize,
+    pub ended: usize,
+    /// The place that was next when its last record was filled: until then it had not returned.
+    pub returned: usize,
+    /// The places of the first and the last record that it made while it held the mutex.
+    pub locked: Option<(usize, usize)>,
 }
 
 pub const EPERM: i32 = -1;
@@ -188,7 +202,28 @@ pub struct Kernel {
     pub groups: BTreeMap<u32, Grp>,
     /// What the hooks reported, in the order of the ring.
     pub log: Vec<Event>,
+    /// What truly happened, in the order in which it did.
+    pub history: Vec<Fact>,
+    /// What whoever looked under the mutex truly saw, by group.
+    pub looks: Vec<(u32, State)>,
+    /// Records of calls are reserved only, and filled by [`Kernel::fill`].
+    pub lazy: bool,
+    /// By task: the record that it reserved and is to fill.
+    unfilled: BTreeMap<u32, ring::Unfilled>,
+    /// How many records were taken out of the log.
+    taken: usize,
+    /// What becomes of records on their way.
+    pub loss: Option<Loss>,
+    /// Tasks whose last record found no room, and who did not come to count it yet.
+    uncounted: BTreeSet<u32>,
+    /// Records that found no room in the ring, and programs that did not run, as far as they are counted.
+    pub dropped: u64,
+    pub missed: u64,
+    /// On which CPU a task runs; else one of four.
+    pub cpus: BTreeMap<u32, u32>,
     sequences: BTreeMap<u32, u64>,
+    /// `iommu_sva_lock`, by task.
+    sva_lock: Option<u32>,
     pointer: u64,
 }
 
@@ -216,6 +251,17 @@ impl Kernel {
             now: 1_000_000_000,
             groups: BTreeMap::new(),
             log: Vec::new(),
+            history: Vec::new(),
+            looks: Vec::new(),
+            lazy: false,
+            loss: None,
+            uncounted: BTreeSet::new(),
+            dropped: 0,
+            missed: 0,
+            unfilled: BTreeMap::new(),
+            taken: 0,
+            cpus: BTreeMap::new(),
+            sva_lock: None,
             sequences: BTreeMap::new(),
             pointer: 900_000,
         }
@@ -238,6 +284,7 @@ impl Kernel {
                 recovery_cnt: 0,
                 array: BTreeMap::new(),
                 bonds: BTreeMap::new(),
+                holder: None,
             },
         );
     }
@@ -245,7 +292,7 @@ impl Kernel {
     pub fn device(&mut self, name: &'static str) -> Dev {
         let key = self.pointer();
         let table = self.pointer();
-        Dev { key, name, max_pasids: 1 << 20, table }
+        Dev { key, name, max_pasids: 1 << 20, table, present: BTreeMap::new() }
     }
 
     fn pointer(&mut self) -> u64 {
@@ -255,11 +302,6 @@ impl Kernel {
 
     pub fn sleep(&mut self, ns: u64) {
         self.now += ns;
-    }
-
-    /// The PASIDs that are attached, index 0 left out.
-    pub fn pasids(&self, group: u32) -> Vec<u32> {
-        self.groups[&group].array.keys().copied().filter(|&pasid| pasid != 0).collect()
     }
 
     /// iommufd's handle of the RID, at index 0.
@@ -281,106 +323,16 @@ impl Kernel {
         *self.groups.iter().find(|(_, group)| holds(group)).expect("a group of this device").0
     }
 
-    /// The whole call at once.
-    pub fn call(&mut self, task: &Task, call: Call) -> i32 {
-        let mut running = self.begin(task, call);
-        self.act(&mut running);
-        self.end(running)
-    }
-
-    /// Calls that were made before anybody watched, or that nobody saw.
-    pub fn calls_before(&mut self, task: &Task, calls: impl IntoIterator<Item = Call>) {
-        for call in calls {
-            assert_eq!(self.call(task, call.clone()), 0, "{call:?}");
-        }
-        let unseen = std::mem::take(&mut self.log);
-        for event in unseen {
-            *self.sequences.entry(event.cpu).or_default() -= 1;
-        }
-    }
-
-    pub fn begin(&mut self, task: &Task, call: Call) -> Running {
-        let (hook, group) = self.target(&call);
-        let mut running = Running { call, task: *task, group, hook, ret: 0, acted: false, bond: None };
-        if let Call::Unbind { mm, .. } = running.call {
-            running.bond = self.groups[&group].bonds.get(&mm).map(|bond| bond.handle);
-        }
-        self.report(&running, Phase::Begin, None);
-        running
-    }
-
-    pub fn end(&mut self, running: Running) -> i32 {
-        assert!(running.acted, "a call returns after it did its work");
-        self.report(&running, Phase::End, Some(running.ret));
-        running.ret
-    }
-
-    /// The work, under `group->mutex`.
-    pub fn act(&mut self, running: &mut Running) {
-        running.acted = true;
-        let id = running.group;
-        running.ret = match running.call.clone() {
-            Call::Use { .. } => self.use_default(id),
-            Call::Unuse { .. } => self.unuse_default(id),
-            Call::Claim { owner, .. } => match self.groups[&id].owner_cnt {
-                0 => self.take(running, owner),
-                _ => EPERM,
-            },
-            Call::ClaimDevice { owner, .. } => match &mut self.group_mut(id) {
-                group if group.owner_cnt > 0 && group.owner != owner => EPERM,
-                group if group.owner_cnt > 0 => {
-                    group.owner_cnt += 1;
-                    0
-                }
-                _ => self.take(running, owner),
-            },
-            Call::Release { .. } => self.release(running),
-            Call::ReleaseDevice { .. } => match self.groups[&id].owner_cnt {
-                0 | 1 => self.release(running),
-                _ => {
-                    self.group_mut(id).owner_cnt -= 1;
-                    0
-                }
-            },
-            Call::AttachGroup { domain, .. } => {
-                self.set_domain(running, domain);
-                0
-            }
-            Call::DetachGroup { .. } => {
-                let group = &self.groups[&id];
-                let core = if group.owner == 0 { group.default_domain } else { group.blocking_domain };
-                self.set_domain(running, core);
-                0
-            }
-            Call::Attach { pasid, domain, .. } => self.attach(id, pasid, domain, true),
-            Call::AttachBare { pasid, domain, .. } => self.attach(id, pasid, domain, false),
-            Call::Replace { pasid, domain, .. } => self.replace(id, pasid, domain),
-            Call::Detach { pasid, .. } => {
-                self.group_mut(id).array.remove(&pasid);
-                0
-            }
-            Call::Bind { device, mm, pasid } => self.bind(running, device, mm, pasid),
-            Call::Unbind { device, mm } => self.unbind(running, device, mm),
-        };
-    }
-
-    fn target(&self, call: &Call) -> (Hook, u32) {
-        match *call {
-            Call::Claim { group, .. } => (Hook::ClaimGroup, group),
-            Call::Release { group } => (Hook::ReleaseGroup, group),
-            Call::AttachGroup { group, .. } => (Hook::AttachGroup, group),
-            Call::DetachGroup { group, .. } => (Hook::DetachGroup, group),
-            Call::ClaimDevice { device, .. } => (Hook::ClaimDevice, self.group_of(device)),
-            Call::ReleaseDevice { device } => (Hook::ReleaseDevice, self.group_of(device)),
-            Call::Use { device } => (Hook::UseDefault, self.group_of(device)),
-            Call::Unuse { device } => (Hook::UnuseDefault, self.group_of(device)),
-            Call::Attach { device, .. } | Call::AttachBare { device, .. } => {
-                (Hook::PasidAttach, self.group_of(device))
-            }
-            Call::Replace { device, .. } => (Hook::PasidReplace, self.group_of(device)),
-            Call::Detach { device, .. } => (Hook::PasidDetach, self.group_of(device)),
-            Call::Bind { device, .. } => (Hook::SvaBind, self.group_of(device)),
-            Call::Unbind { device, .. } => (Hook::SvaUnbind, self.group_of(device)),
+    /// The group as it truly is.
+    pub fn state(&self, id: u32) -> State {
+        let group = &self.groups[&id];
+        State {
+            owner: group.owner,
+            count: group.owner_cnt,
+            domain: group.domain,
+            default_domain: group.default_domain,
+            blocking_domain: group.blocking_domain,
+            array: group.array.iter().map(|(&pasid, entry)| (pasid, entry.domain)).collect(),
         }
     }
 }

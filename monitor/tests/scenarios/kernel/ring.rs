@@ -1,40 +1,69 @@
 //! The ring: what the hooks report, with the group as it is read back.
 
-use monitor::event::{ArrayEntry, Device, DeviceState, Event, Group, Key, Ownership, PasidArray, Slot, Task};
+use std::collections::BTreeMap;
+
+use monitor::event::{ArrayEntry, Device, Event, Group, Key, Ownership, PasidArray, Slot, Task};
 use monitor::kernel::catalogue::{CATALOGUE, Ends, Target};
 use monitor_ebpf::wire::{Hook, Phase};
 
-use super::{Call, Dev, Entry, Grp, Kernel, Running, domain, task};
+use crate::random::Random;
+
+use super::{Call, Dev, Entry, Grp, Kernel, Running, domain};
+
+/// A record that is reserved. Its content is read when its program gets to it.
+pub(super) struct Unfilled {
+    place: usize,
+    group_read: bool,
+    /// The call that returns with it.
+    fact: Option<usize>,
+}
+
+/// What becomes of records on their way: one in so many is lost.
+pub struct Loss {
+    pub seed: u64,
+    pub one_in: u64,
+    /// By task: how many records it has tried to make.
+    pub counts: BTreeMap<u32, u64>,
+}
+
+impl Loss {
+    /// What one task loses hangs on nothing that others do.
+    fn strikes(&mut self, tid: u32, one_in: u64) -> bool {
+        let count = self.counts.entry(tid).or_default();
+        *count += 1;
+        Random::new(self.seed ^ u64::from(tid) << 32 ^ *count).one_in(one_in)
+    }
+}
 
 impl Kernel {
     pub(super) fn locked(&mut self, running: &Running, phase: Phase) {
         let event = self.event(Hook::ReleaseLocked, phase, running.group, &running.task);
-        self.log.push(event);
+        self.push(event);
+    }
+
+    pub(super) fn rid(
+        &mut self,
+        task: &Task,
+        id: u32,
+        device: &Dev,
+        phase: Phase,
+        to: u64,
+        ret: Option<i32>,
+    ) {
+        let mut event = self.event(Hook::RidAttach, phase, id, task);
+        event.device = Some(seen(device));
+        event.domain = domain(to);
+        event.ret = ret;
+        self.push(event);
     }
 
     pub(super) fn report(&mut self, running: &Running, phase: Phase, ret: Option<i32>) {
-        if phase == Phase::Begin && seen_by_its_return(running.hook) {
+        if running.unseen || phase == Phase::Begin && seen_by_its_return(running.hook) {
             return;
         }
         let mut event = self.event(running.hook, phase, running.group, &running.task);
-        let name = match running.call {
-            Call::ClaimDevice { device, .. }
-            | Call::ReleaseDevice { device }
-            | Call::Use { device }
-            | Call::Unuse { device }
-            | Call::Attach { device, .. }
-            | Call::AttachBare { device, .. }
-            | Call::Replace { device, .. }
-            | Call::Detach { device, .. }
-            | Call::Bind { device, .. }
-            | Call::Unbind { device, .. } => Some(device),
-            Call::Claim { .. }
-            | Call::Release { .. }
-            | Call::AttachGroup { .. }
-            | Call::DetachGroup { .. } => None,
-        };
         let devices = &self.groups[&running.group].devices;
-        event.device = devices.iter().find(|device| Some(device.name) == name).map(seen);
+        event.device = devices.iter().find(|device| Some(device.name) == running.call.device()).map(seen);
         match running.call {
             Call::Attach { pasid, domain: to, .. }
             | Call::AttachBare { pasid, domain: to, .. }
@@ -43,12 +72,21 @@ impl Kernel {
                 event.pasid = Some(pasid);
                 event.domain = domain(to);
             }
-            Call::AttachGroup { domain: to, .. } | Call::DetachGroup { domain: to, .. } => {
-                event.domain = domain(to)
-            }
+            Call::AttachDevice { domain: to, .. }
+            | Call::DetachDevice { domain: to, .. }
+            | Call::AttachGroup { domain: to, .. }
+            | Call::DetachGroup { domain: to, .. }
+            | Call::AttachGroupHandle { domain: to, .. }
+            | Call::ReplaceGroupHandle { domain: to, .. }
+            | Call::DetachGroupHandle { domain: to, .. }
+            | Call::ReplaceGroup { domain: to, .. } => event.domain = domain(to),
             Call::Claim { owner, .. } | Call::ClaimDevice { owner, .. } => event.owner = Key::new(owner),
             Call::Bind { mm, .. } => event.mm = Key::new(mm),
-            _ => {}
+            Call::Release { .. }
+            | Call::ReleaseDevice { .. }
+            | Call::Use { .. }
+            | Call::Unuse { .. }
+            | Call::Unbind { .. } => {}
         }
         event.bond = running.bond.and_then(Key::new);
         let void = matches!(
@@ -56,7 +94,9 @@ impl Kernel {
             Hook::ReleaseGroup
                 | Hook::ReleaseDevice
                 | Hook::UnuseDefault
+                | Hook::DetachDevice
                 | Hook::DetachGroup
+                | Hook::DetachGroupHandle
                 | Hook::PasidDetach
                 | Hook::SvaUnbind
         );
@@ -65,7 +105,84 @@ impl Kernel {
             event.slot = Some(read_slot(&self.groups[&running.group], pasid));
         }
         event.stack = (phase == Phase::Begin).then_some(running.task.tid);
+        let tid = running.task.tid;
+        if self.lazy && self.lost(tid) {
+            self.uncounted.insert(tid);
+            return;
+        }
+        if self.lazy {
+            let (place, fact) = (self.place(), running.fact.filter(|_| phase == Phase::End));
+            self.unfilled.insert(tid, Unfilled { place, group_read: false, fact });
+        }
         self.log.push(event);
+    }
+
+    /// A record that is reserved and filled at once.
+    pub(super) fn push(&mut self, event: Event) {
+        match self.lost(event.task.tid) {
+            true => self.dropped += 1,
+            false => self.log.push(event),
+        }
+    }
+
+    /// The ring has no room for a record.
+    fn lost(&mut self, tid: u32) -> bool {
+        self.loss.as_mut().is_some_and(|loss| loss.strikes(tid, loss.one_in))
+    }
+
+    /// The programs of a call don't run: the kernel counts that, and nothing else tells.
+    pub(super) fn misses(&mut self, tid: u32) -> bool {
+        let missed = self.loss.as_mut().is_some_and(|loss| loss.strikes(tid, 4 * loss.one_in));
+        self.missed += u64::from(missed);
+        missed
+    }
+
+    /// The task has still to do with its last record.
+    pub fn is_busy(&self, tid: u32) -> bool {
+        self.unfilled.contains_key(&tid) || self.uncounted.contains(&tid)
+    }
+
+    /// The place in the ring of the next record, counted from the start.
+    pub(super) fn place(&self) -> usize {
+        self.taken + self.log.len()
+    }
+
+    /// The program of this task goes on with its record: first it reads the group, then the array, and then the
+    /// consumer may have it. `false`: there is none.
+    pub fn fill(&mut self, tid: u32) -> bool {
+        if self.uncounted.remove(&tid) {
+            self.dropped += 1;
+            return true;
+        }
+        let Some(unfilled) = self.unfilled.get_mut(&tid) else { return false };
+        let event = &mut self.log[unfilled.place - self.taken];
+        let id = event.group.expect("a record that names a group").id;
+        // What the group was when it went, if it is gone.
+        let group = self.groups.get(&id);
+        if !unfilled.group_read {
+            unfilled.group_read = true;
+            self.now += 500;
+            event.mono_ns = self.now;
+            event.group = group.map(|group| view(id, group)).or(event.group);
+            return true;
+        }
+        if let Some(group) = group {
+            event.array = event.array.as_ref().map(|_| read_array(group));
+            event.slot = event.slot.zip(event.pasid).map(|(_, pasid)| read_slot(group, pasid));
+        }
+        let filled = self.unfilled.remove(&tid);
+        if let Some(fact) = filled.and_then(|filled| filled.fact) {
+            self.history[fact].returned = self.place();
+        }
+        true
+    }
+
+    /// The records up to the first that is not filled: the consumer stops there.
+    pub fn take_ready(&mut self) -> Vec<Event> {
+        let first = self.unfilled.values().map(|unfilled| unfilled.place).min();
+        let ready = first.map_or(self.log.len(), |first| first - self.taken);
+        self.taken += ready;
+        self.log.drain(..ready).collect()
     }
 
     /// The program that should have made the record at this place did not run: not even the sequence of its
@@ -78,94 +195,10 @@ impl Kernel {
         *self.sequences.entry(missed.cpu).or_default() -= 1;
     }
 
-    /// The record at this place of the ring was reserved, and is filled only now: what it read of its group
-    /// is of this moment.
-    pub fn fill_late(&mut self, index: usize) {
-        let id = self.log[index].group.expect("a record that names a group").id;
-        let group = &self.groups[&id];
-        let view = view(id, group);
-        let event = &mut self.log[index];
-        event.group = Some(view);
-        event.array = event.array.as_ref().map(|_| read_array(group));
-        event.slot = event.slot.zip(event.pasid).map(|(_, pasid)| read_slot(group, pasid));
-    }
-
-    /// Somebody reads the group's `reserved_regions`: its entry, a snapshot of each device under the mutex,
-    /// its return.
-    pub fn snapshot(&mut self, id: u32) {
-        let reader = task(1, "iommu-watch");
-        let begin = self.event(Hook::SnapshotGroup, Phase::Begin, id, &reader);
-        self.log.push(begin);
-        for device in self.groups[&id].devices.clone() {
-            let mut event = self.event(Hook::SnapshotIntel, Phase::Point, id, &reader);
-            let state = DeviceState { bound: true, ..DeviceState::default() };
-            let table = Some(Key::new(device.table));
-            event.device = Some(Device { table, state: Some(state), ..seen(&device) });
-            self.log.push(event);
-        }
-        let end = self.event(Hook::SnapshotGroup, Phase::End, id, &reader);
-        self.log.push(end);
-    }
-
-    pub fn snapshot_all(&mut self) {
-        for id in self.groups.keys().copied().collect::<Vec<_>>() {
-            self.snapshot(id);
-        }
-    }
-
-    /// A device leaves its group; with the last one the group goes.
-    pub fn unplug(&mut self, name: &'static str) {
-        let id = self.group_of(name);
-        let kworker = task(2, "kworker/u8:0");
-        let index = self.groups[&id].devices.iter().position(|device| device.name == name).expect("a member");
-        let device = self.group_mut(id).devices.remove(index);
-        for hook in [Hook::DeviceRemove, Hook::VtdTableFree] {
-            let mut event = self.event(hook, Phase::Point, id, &kworker);
-            event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });
-            self.log.push(event);
-        }
-        if self.groups[&id].devices.is_empty() {
-            let event = self.event(Hook::GroupRelease, Phase::Point, id, &kworker);
-            self.log.push(event);
-            self.groups.remove(&id);
-        }
-    }
-
-    /// A device joins a group that is there. The group's PASIDs are not replayed to it.
-    pub fn plug(&mut self, id: u32, device: Dev) {
-        let kworker = task(2, "kworker/u8:0");
-        let mut add = self.event(Hook::DeviceAdd, Phase::Point, id, &kworker);
-        add.device = Some(seen(&device));
-        add.group = None;
-        self.log.push(add);
-        let to = self.groups[&id].domain;
-        for (phase, ret) in [(Phase::Begin, None), (Phase::End, Some(0))] {
-            let mut event = self.event(Hook::RidAttach, phase, id, &kworker);
-            event.device = Some(seen(&device));
-            event.domain = domain(to);
-            event.ret = ret;
-            self.log.push(event);
-        }
-        self.group_mut(id).devices.push(device);
-    }
-
-    /// A hook of a driver reports on a device.
-    pub fn hardware(&mut self, hook: Hook, task: &Task, name: &'static str, pasid: u32) {
-        let id = self.group_of(name);
-        let device =
-            self.groups[&id].devices.iter().find(|device| device.name == name).cloned().expect("a member");
-        for phase in [Phase::Begin, Phase::End] {
-            let mut event = self.event(hook, phase, id, task);
-            event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });
-            event.pasid = Some(pasid);
-            self.log.push(event);
-        }
-    }
-
     /// An event of this moment, with the group as it is read back.
     pub(super) fn event(&mut self, hook: Hook, phase: Phase, id: u32, task: &Task) -> Event {
         self.now += 1_000;
-        let cpu = task.tid % 4;
+        let cpu = self.cpus.get(&task.tid).copied().unwrap_or(task.tid % 4);
         let sequence = self.sequences.entry(cpu).or_insert(100);
         *sequence += 1;
         let group = &self.groups[&id];

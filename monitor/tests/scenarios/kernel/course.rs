@@ -1,0 +1,211 @@
+//! The course of a call: its entry, its work under the mutex, its return.
+
+use std::collections::VecDeque;
+
+use monitor::event::Task;
+use monitor_ebpf::wire::Phase;
+
+use super::plan::{self, Step};
+use super::{Bond, Call, Fact, Kernel, Moment, Running};
+
+impl Kernel {
+    /// The whole call at once.
+    pub fn call(&mut self, task: &Task, call: Call) -> i32 {
+        let mut running = self.begin(task, call);
+        self.act(&mut running);
+        self.end(running)
+    }
+
+    /// Calls that were made before anybody watched, or that nobody saw.
+    pub fn calls_before(&mut self, task: &Task, calls: impl IntoIterator<Item = Call>) {
+        for call in calls {
+            assert_eq!(self.call(task, call.clone()), 0, "{call:?}");
+        }
+        let unseen = std::mem::take(&mut self.log);
+        for event in unseen {
+            *self.sequences.entry(event.cpu).or_default() -= 1;
+        }
+    }
+
+    pub fn begin(&mut self, task: &Task, call: Call) -> Running {
+        let hook = call.hook();
+        let named = call.group().or_else(|| call.device().map(|device| self.group_of(device)));
+        let group = named.expect("a call names a group or a device");
+        let began = self.place();
+        let mut running = Running {
+            call,
+            task: *task,
+            group,
+            hook,
+            ret: 0,
+            moment: Moment::Begun,
+            bond: None,
+            faults: self.faults,
+            unseen: false,
+            nested: None,
+            fact: None,
+            began,
+            locked: None,
+        };
+        running.unseen = self.misses(task.tid);
+        if let Call::Unbind { mm, .. } = running.call {
+            running.bond = self.groups[&group].bonds.get(&mm).map(|bond| bond.handle);
+        }
+        self.report(&running, Phase::Begin, None);
+        running
+    }
+
+    pub fn end(&mut self, running: Running) -> i32 {
+        assert!(running.acted(), "a call returns after it did its work");
+        if let Some(fact) = running.fact {
+            let place = self.place();
+            (self.history[fact].ended, self.history[fact].returned) = (place, place);
+        }
+        self.report(&running, Phase::End, Some(running.ret));
+        running.ret
+    }
+
+    /// All its work.
+    pub fn act(&mut self, running: &mut Running) {
+        while !running.acted() {
+            while self.fill(running.task.tid) {}
+            assert!(self.advance(running), "nobody else holds a lock");
+        }
+    }
+
+    /// The next thing that the call does. `false`: it waits for a lock, or has done all its work.
+    pub fn advance(&mut self, running: &mut Running) -> bool {
+        match (&mut running.moment, &running.call) {
+            (Moment::Acted, _) => return false,
+            (Moment::Begun, Call::Bind { .. } | Call::Unbind { .. }) => return self.advance_sva(running),
+            (Moment::Begun, call) => {
+                let group = self.groups.get_mut(&running.group).expect("a group that is there");
+                if group.holder.is_some() {
+                    return false;
+                }
+                group.holder = Some(running.task.tid);
+                let (steps, ret) = plan::plan(call, self.era, running.faults, group);
+                running.ret = ret;
+                running.moment =
+                    Moment::Inside { steps: VecDeque::from(steps), before: self.state(running.group) };
+            }
+            (Moment::Inside { steps, .. }, _) => match steps.pop_front() {
+                Some(step) => self.step(running, step),
+                None => self.unlock(running),
+            },
+        }
+        true
+    }
+
+    fn step(&mut self, running: &mut Running, step: Step) {
+        let place = self.place();
+        if matches!(step, Step::Locked(_) | Step::Rid { .. }) {
+            running.locked = Some((running.locked.map_or(place, |(first, _)| first), place));
+        }
+        match step {
+            Step::Locked(phase) => self.locked(running, phase),
+            Step::Rid { index, phase, domain, ret } => {
+                let device = self.groups[&running.group].devices[index].clone();
+                self.rid(&running.task, running.group, &device, phase, domain, ret);
+            }
+            Step::Owner { owner, count } => {
+                let group = self.group_mut(running.group);
+                (group.owner, group.owner_cnt) = (owner, count);
+            }
+            Step::Sit(domain) => self.group_mut(running.group).domain = domain,
+            Step::Store(pasid, entry) => drop(self.group_mut(running.group).array.insert(pasid, entry)),
+            Step::Erase(pasid) => drop(self.group_mut(running.group).array.remove(&pasid)),
+            Step::Hardware { index, pasid, domain } => {
+                let present = &mut self.group_mut(running.group).devices[index].present;
+                match domain {
+                    Some(domain) => present.insert(pasid, domain),
+                    None => present.remove(&pasid),
+                };
+            }
+        }
+    }
+
+    fn unlock(&mut self, running: &mut Running) {
+        self.group_mut(running.group).holder = None;
+        let after = self.state(running.group);
+        let Moment::Inside { before, .. } = std::mem::replace(&mut running.moment, Moment::Acted) else {
+            return;
+        };
+        running.fact = Some(self.history.len());
+        self.history.push(Fact {
+            call: running.call.clone(),
+            group: running.group,
+            who: running.task.comm.to_string(),
+            ret: running.ret,
+            before,
+            after,
+            faults: running.faults,
+            began: running.began,
+            ended: usize::MAX,
+            returned: usize::MAX,
+            locked: running.locked,
+        });
+    }
+
+    /// `iommu_sva_bind_device` and its counterpart, under `iommu_sva_lock`: an mm that is bound already only counts.
+    fn advance_sva(&mut self, running: &mut Running) -> bool {
+        let tid = running.task.tid;
+        if let Some(nested) = &mut running.nested {
+            if !nested.acted() {
+                return self.advance(nested);
+            }
+            let nested = running.nested.take().expect("just seen");
+            running.ret = self.end(*nested);
+            self.finish_bind(running);
+            return true;
+        }
+        if self.sva_lock.is_some() {
+            return false;
+        }
+        self.sva_lock = Some(tid);
+        let group = self.group_mut(running.group);
+        let inner = match running.call {
+            Call::Bind { device, mm, pasid } => match group.bonds.get_mut(&mm) {
+                Some(bond) => {
+                    bond.users += 1;
+                    running.bond = Some(bond.handle);
+                    None
+                }
+                None => Some(Call::Attach { device, pasid, domain: 4000 + mm }),
+            },
+            Call::Unbind { device, mm } => group.bonds.get_mut(&mm).and_then(|bond| {
+                bond.users -= 1;
+                let (pasid, domain) = (bond.pasid, bond.domain);
+                (bond.users == 0).then_some(Call::Detach { device, pasid, domain })
+            }),
+            _ => None,
+        };
+        match inner {
+            Some(call) => {
+                let task = running.task;
+                running.nested = Some(Box::new(self.begin(&task, call)));
+            }
+            None => self.unlock_sva(running),
+        }
+        true
+    }
+
+    fn finish_bind(&mut self, running: &mut Running) {
+        match running.call {
+            Call::Bind { mm, pasid, .. } if running.ret == 0 => {
+                let handle = self.pointer();
+                running.bond = Some(handle);
+                let bond = Bond { handle, pasid, domain: 4000 + mm, users: 1 };
+                self.group_mut(running.group).bonds.insert(mm, bond);
+            }
+            Call::Unbind { mm, .. } => drop(self.group_mut(running.group).bonds.remove(&mm)),
+            _ => {}
+        }
+        self.unlock_sva(running);
+    }
+
+    fn unlock_sva(&mut self, running: &mut Running) {
+        self.sva_lock = None;
+        running.moment = Moment::Acted;
+    }
+}

@@ -1,0 +1,108 @@
+//! What others do than the callers: snapshots, devices that come and go, a driver's hooks.
+
+use monitor::event::{Device, DeviceState, Key, Task};
+use monitor_ebpf::wire::{Hook, Phase};
+
+use super::ring::seen;
+use super::{Dev, Kernel, task};
+
+/// The parts of a read of `reserved_regions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    Entry,
+    /// Under the mutex.
+    Devices,
+    Return,
+}
+
+impl Look {
+    pub const ALL: [Look; 3] = [Look::Entry, Look::Devices, Look::Return];
+}
+
+impl Kernel {
+    /// Somebody reads the group's `reserved_regions`: its entry, a snapshot of each device under the mutex,
+    /// its return.
+    pub fn snapshot(&mut self, id: u32) {
+        let reader = task(1, "iommu-watch");
+        for part in Look::ALL {
+            self.look(&reader, id, part);
+        }
+    }
+
+    /// A part of such a read.
+    pub fn look(&mut self, reader: &Task, id: u32, part: Look) {
+        let phase = match part {
+            Look::Entry => Phase::Begin,
+            Look::Return => Phase::End,
+            Look::Devices => {
+                self.looks.push((id, self.state(id)));
+                for device in self.groups[&id].devices.clone() {
+                    let mut event = self.event(Hook::SnapshotIntel, Phase::Point, id, reader);
+                    let state = DeviceState { bound: true, ..DeviceState::default() };
+                    let table = Some(Key::new(device.table));
+                    event.device = Some(Device { table, state: Some(state), ..seen(&device) });
+                    self.push(event);
+                }
+                return;
+            }
+        };
+        let event = self.event(Hook::SnapshotGroup, phase, id, reader);
+        self.push(event);
+    }
+
+    /// Nobody holds the group's mutex.
+    pub fn is_free(&self, id: u32) -> bool {
+        self.groups[&id].holder.is_none()
+    }
+
+    pub fn snapshot_all(&mut self) {
+        for id in self.groups.keys().copied().collect::<Vec<_>>() {
+            self.snapshot(id);
+        }
+    }
+
+    /// A device leaves its group; with the last one the group goes.
+    pub fn unplug(&mut self, name: &'static str) {
+        let id = self.group_of(name);
+        let kworker = task(2, "kworker/u8:0");
+        let index = self.groups[&id].devices.iter().position(|device| device.name == name).expect("a member");
+        let device = self.group_mut(id).devices.remove(index);
+        for hook in [Hook::DeviceRemove, Hook::VtdTableFree] {
+            let mut event = self.event(hook, Phase::Point, id, &kworker);
+            event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });
+            self.push(event);
+        }
+        if self.groups[&id].devices.is_empty() {
+            let event = self.event(Hook::GroupRelease, Phase::Point, id, &kworker);
+            self.push(event);
+            self.groups.remove(&id);
+        }
+    }
+
+    /// A device joins a group that is there. The group's PASIDs are not replayed to it.
+    pub fn plug(&mut self, id: u32, device: Dev) {
+        let kworker = task(2, "kworker/u8:0");
+        let mut add = self.event(Hook::DeviceAdd, Phase::Point, id, &kworker);
+        add.device = Some(seen(&device));
+        add.group = None;
+        self.push(add);
+        let to = self.groups[&id].domain;
+        for (phase, ret) in [(Phase::Begin, None), (Phase::End, Some(0))] {
+            self.rid(&kworker, id, &device, phase, to, ret);
+        }
+        self.group_mut(id).devices.push(device);
+    }
+
+    /// A hook of a driver reports on a device.
+    pub fn hardware(&mut self, hook: Hook, task: &Task, name: &'static str, pasid: u32) {
+        let id = self.group_of(name);
+        let device =
+            self.groups[&id].devices.iter().find(|device| device.name == name).cloned().expect("a member");
+        for phase in [Phase::Begin, Phase::End] {
+            let mut event = self.event(hook, phase, id, task);
+            event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });
+            event.pasid = Some(pasid);
+            self.push(event);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Order is proved: random programs of many tasks, with every legal skew of what the ring delivers ([`moves`]), held
+//! against a reference that knows what truly happened ([`crate::reference`]).
+//!
+//! A program comes from its seed alone. `PROPERTY_CASES` says how many are tried for each property, `PROPERTY_SEED`
+//! tries one again. What fails is shrunk to the moves that it takes; those of the bugs that were found are kept as
+//! tests of their own.
+
+mod ends;
+mod lossy;
+mod moves;
+mod plant;
+mod program;
+mod run;
+mod shrink;
+mod verdicts;
+mod worker;
+mod world;
+
+use crate::kernel::Faults;
+
+use program::{Kind, Program};
+use run::Run;
+
+/// How many programs of a property are tried when nobody says.
+const CASES: u64 = 200;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Tries the property on every seed.
+#[track_caller]
+fn hold(kind: Kind, property: impl Fn(&Program, &mut Run) -> Result<(), String>) {
+    let seeds = match number("PROPERTY_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PROPERTY_CASES").unwrap_or(CASES),
+    };
+    for seed in seeds {
+        let told = Told(seed);
+        let (program, mut run) = Program::random(seed, kind);
+        if let Err(error) = property(&program, &mut run) {
+            let (program, error) = shrink::shrink(program, error, &property);
+            let right = format!(", faults: {:?}", Faults::default());
+            let moves = program.moves.iter().map(|step| format!("    {step:?},\n").replace(&right, ""));
+            let moves: Vec<String> = moves.collect();
+            panic!("seed {seed}, {:?}: {error}\n{:?}\n{}", kind, program.world, moves.concat());
+        }
+        drop(told);
+    }
+}
+
+/// Tells the seed of a program that panics.
+struct Told(u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the program of seed {} failed", self.0);
+        }
+    }
+}
+
+#[test]
+fn correct_programs_raise_nothing_and_the_model_ends_where_the_kernel_is() {
+    hold(Kind::default(), |_, run| {
+        ends::finish(run)?;
+        verdicts::nothing(run)?;
+        ends::same(run)
+    });
+}
+
+#[test]
+fn correct_programs_raise_nothing_whatever_gets_lost() {
+    hold(Kind { lossy: true, ..Kind::default() }, |_, run| {
+        ends::finish(run)?;
+        verdicts::nothing(run)?;
+        ends::same_state(run)
+    });
+}
+
+#[test]
+fn a_planted_fault_is_raised_in_every_program() {
+    hold(Kind { planted: true, ..Kind::default() }, |_, run| {
+        ends::finish(run)?;
+        verdicts::exactly(run)?;
+        ends::same(run)
+    });
+}
+
+#[test]
+fn wild_programs_raise_nothing_that_the_reference_does_not() {
+    hold(Kind { wild: true, ..Kind::default() }, |_, run| {
+        ends::finish(run)?;
+        verdicts::no_more(run)?;
+        ends::same(run)
+    });
+}
+
+#[test]
+fn wild_programs_raise_nothing_else_whatever_gets_lost() {
+    hold(Kind { wild: true, lossy: true, ..Kind::default() }, |_, run| {
+        ends::finish(run)?;
+        verdicts::no_more(run)?;
+        ends::same_state(run)
+    });
+}
+
+#[test]
+fn losing_events_of_a_run_adds_no_violation() {
+    hold(Kind { wild: true, ..Kind::default() }, |program, run| {
+        ends::finish(run)?;
+        lossy::adds_nothing(program, run)
+    });
+}

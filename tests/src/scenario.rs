@@ -66,6 +66,9 @@ const SOFTIOMMU: Setting = Setting { test_modules: &["softiommu", "caller"], ..S
 /// The same, with groups that nobody has used yet.
 const ALONE: Setting = Setting { alone: true, ..SOFTIOMMU };
 
+/// The kernel may preempt a task anywhere.
+const PREEMPTIBLE: Setting = Setting { append: "preempt=full", ..SOFTIOMMU };
+
 /// PASIDs on the NVMes behind VT-d, and faults in its driver.
 const INTEL: Setting = Setting { test_modules: &["pasidcap", "saboteur", "caller"], ..Setting::PLAIN };
 
@@ -85,6 +88,7 @@ pub const ALL: &[Scenario] = &[
     row("imbalance", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, imbalance::on_softiommu),
     row("overrun", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, loss::overrun),
     row("missed", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, loss::missed),
+    row("preempted", &WITH_PASIDS, PREEMPTIBLE, Scenario::LONG, loss::preempted),
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),
     row("shared-table", &WITH_PASIDS, INTEL, Scenario::LONG, shared_table::watched),

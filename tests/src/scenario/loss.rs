@@ -1,4 +1,4 @@
-//! `overrun`, `missed`: events are lost on purpose. Of which groups is told, nothing is raised by guess, each
+//! `overrun`, `missed`, `preempted`: events are lost on purpose. Of which groups is told, nothing is raised by guess, each
 //! group is soon known again, and the next fault is caught.
 
 use std::collections::BTreeSet;
@@ -47,6 +47,11 @@ pub fn overrun(report: &Report) -> Result<(), String> {
 /// More calls under way at once than a kretprobe has room for.
 pub fn missed(report: &Report) -> Result<(), String> {
     report.says("@ kprobes 1\n")?;
+    preempted(report)
+}
+
+/// A program is preempted, and others would run it meanwhile.
+pub fn preempted(report: &Report) -> Result<(), String> {
     let [left, mended] = fault("fault", "mended", "softdev.1");
     expect::lossy_phases(report, &ARMED, &[Expect::clean("missed", &[]), left, mended])?;
     lost_of(Transcript::read(&report.text).phase("missed")?, "kernel", 1, None)

@@ -1,6 +1,8 @@
 //! `doctor`: what can be seen on this kernel, and what stands in the way of the rest.
 
-use std::fmt::Write;
+mod offline;
+
+use std::{fmt::Write, path::PathBuf};
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use crate::{
     kernel::{
         catalogue::{CATALOGUE, Row, Target},
         host::{self, Identity, Lockdown},
+        layout::{State, Table},
         missed::{Missed, Misses},
         probes,
         sysfs::Sysfs,
@@ -34,14 +37,30 @@ struct Attached {
     coverage: Coverage,
     timing: probes::Timing,
     missed: Missed,
+    tables: [Table; 3],
 }
 
-pub fn run(global: &Global) -> Result<u8> {
+/// Ask about a kernel that isn't running.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Answer for the kernel of this BTF (its /sys/kernel/btf/vmlinux), which need not run
+    #[arg(long, value_name = "FILE")]
+    btf: Option<PathBuf>,
+    /// With --btf: that kernel's symbols (its /proc/kallsyms)
+    #[arg(long, value_name = "FILE", requires = "btf")]
+    kallsyms: Option<PathBuf>,
+}
+
+pub fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
+    if let Some(btf) = &arguments.btf {
+        return offline::run(global, btf, arguments.kallsyms.as_deref());
+    }
     // The probes are let go at once: this only asks.
     let attached = probes::attach(&global.plan(|_| true)).map(|probes| Attached {
         coverage: probes.coverage.clone(),
         timing: probes.timing,
         missed: Misses::new(&probes).read(&probes),
+        tables: probes.tables,
     });
     let findings = Findings {
         identity: host::identity(),
@@ -55,17 +74,17 @@ pub fn run(global: &Global) -> Result<u8> {
     }
     findings
         .attached
-        .map(|attached| verdict(&states(&attached.coverage, &findings.inventory, global)))
+        .map(|attached| verdict(&states(&attached.coverage, Some(&findings.inventory), global)))
         .map_err(Into::into)
 }
 
 type States = Vec<(&'static str, CheckState)>;
 
-fn states(coverage: &Coverage, inventory: &Inventory, global: &Global) -> States {
+fn states(coverage: &Coverage, inventory: Option<&Inventory>, global: &Global) -> States {
     let state = |check: &&dyn crate::check::Check| {
         let name = check.spec().name;
         let wanted = global.checks.is_empty() || global.checks.iter().any(|wanted| wanted == name);
-        (name, if wanted { check.state(coverage, Some(inventory)) } else { CheckState::Off })
+        (name, if wanted { check.state(coverage, inventory) } else { CheckState::Off })
     };
     REGISTRY.iter().map(state).collect()
 }
@@ -92,7 +111,7 @@ impl Findings {
         let _ = writeln!(text, "lockdown    {}", self.lockdown.name());
         let _ = writeln!(text, "privileges  {}", if host::capable() { "enough" } else { "not enough" });
         let _ = writeln!(text, "iommu       {}", self.iommus());
-        let Ok(Attached { coverage, timing, missed }) = &self.attached else { return text };
+        let Ok(Attached { coverage, timing, missed, tables }) = &self.attached else { return text };
         let (attached, there) = count(coverage);
         let _ = writeln!(text, "hooks       {attached} of {there} attached in {timing}");
         let _ = writeln!(text, "missed runs {}\n", missed_text(missed));
@@ -108,8 +127,9 @@ impl Findings {
             let names: Vec<_> = absent.iter().map(|row| row.hook.name()).collect();
             let _ = writeln!(text, "  not in this kernel: {}", names.join(", "));
         }
+        text += &tables_text(tables);
         let _ = writeln!(text, "\nchecks");
-        for (name, state) in states(coverage, &self.inventory, global) {
+        for (name, state) in states(coverage, Some(&self.inventory), global) {
             let _ = writeln!(text, "  {name:<26}{state}");
         }
         text
@@ -126,7 +146,8 @@ impl Findings {
             "groups": self.inventory.groups.len(),
             "iommu": self.iommus(),
         });
-        if let Ok(Attached { coverage, timing, missed }) = &self.attached {
+        if let Ok(Attached { coverage, timing, missed, tables }) = &self.attached {
+            report["tables"] = tables_json(tables);
             report["uncounted_kprobes"] = json!(missed.untold);
             report["attach_seconds"] = json!({
                 "types": timing.types.as_secs_f64(),
@@ -147,7 +168,7 @@ impl Findings {
                     }
                 })
                 .collect();
-            report["checks"] = states(coverage, &self.inventory, global)
+            report["checks"] = states(coverage, Some(&self.inventory), global)
                 .iter()
                 .map(|(name, state)| json!({"check": name, "state": state.name(), "reason": state.reason()}))
                 .collect();
@@ -169,6 +190,39 @@ impl Findings {
             (_, false) => format!("{} ({groups} groups)", drivers.join(", ")),
         }
     }
+}
+
+/// Whose hardware PASID tables can be read.
+fn tables_text(tables: &[Table]) -> String {
+    let mut text = String::from("\ntables\n");
+    for table in tables {
+        let shared = if table.per_domain { ", each the domain's: shared by design" } else { "" };
+        let told = match table.state {
+            State::Whole => format!("root and entries{shared}"),
+            State::Root { reason } => format!("root only{shared}: {reason}"),
+            State::Absent => "not in this kernel".into(),
+            State::Unknown { missing } => format!("not known: this kernel's driver has no {missing}"),
+        };
+        let _ = writeln!(text, "  {:<26}{told}", table.vendor);
+    }
+    text
+}
+
+fn tables_json(tables: &[Table]) -> Value {
+    let row = |table: &Table| {
+        let (state, reason) = match table.state {
+            State::Whole => ("whole", None),
+            State::Root { reason } => ("root", Some(reason.to_owned())),
+            State::Absent => ("absent", None),
+            State::Unknown { missing } => ("unknown", Some(format!("no {missing}"))),
+        };
+        let mut row = json!({"table": table.vendor, "state": state, "reason": reason});
+        if !matches!(table.state, State::Absent | State::Unknown { .. }) {
+            row["per_domain"] = json!(table.per_domain);
+        }
+        row
+    };
+    tables.iter().map(row).collect()
 }
 
 /// The hooks that are attached, and those that this kernel has.

@@ -63,7 +63,7 @@ enum Command {
         file: PathBuf,
     },
     /// Say what can be seen on this kernel: privileges, hooks, checks
-    Doctor,
+    Doctor(doctor::Arguments),
     /// List the checks, or explain one
     Checks {
         /// The check to explain
@@ -242,7 +242,7 @@ pub fn main() -> ExitCode {
         Some(Command::Watch(arguments)) => watch::run(global, arguments),
         Some(Command::Record(arguments)) => record::run(global, arguments),
         Some(Command::Replay { file }) => replay::run(global, file, replay::Show::Verdict),
-        Some(Command::Doctor) => doctor::run(global),
+        Some(Command::Doctor(arguments)) => doctor::run(global, arguments),
         Some(Command::Checks { name }) => checks::run(global, name.as_deref()),
     };
     match done {

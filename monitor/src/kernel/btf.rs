@@ -253,6 +253,11 @@ impl Btf {
         sizes.all(|size| size == Some(first)).then_some(first)
     }
 
+    /// Whether the kernel has a tracepoint of this name.
+    pub fn tracepoint(&self, name: &str) -> bool {
+        self.tracepoints.contains_key([TRACEPOINT, name.as_bytes()].concat().as_slice())
+    }
+
     /// The parameters of a function; `None` if there is no such function, or several that differ.
     pub fn parameters(&self, name: &str) -> Option<Vec<Parameter>> {
         let mut lists = self.functions.get(name.as_bytes())?.iter().map(|&id| self.list(id));
@@ -377,5 +382,7 @@ fn string(strings: &[u8], offset: u32) -> &[u8] {
     &tail[..end]
 }
 
+#[cfg(test)]
+mod cut;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //! physical address; where physical memory is mapped is in a variable, whose value a program reads.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, BufRead, BufReader, Read},
     path::Path,
@@ -40,6 +41,22 @@ pub fn running() -> Kallsyms {
 /// Reads a list: lines of an address, a type and a name.
 pub fn read(path: &Path) -> io::Result<Kallsyms> {
     parse(BufReader::with_capacity(1 << 16, File::open(path)?))
+}
+
+/// Which of these functions a list has.
+pub fn names<'a>(path: &Path, wanted: &[&'a str]) -> io::Result<HashSet<&'a str>> {
+    let mut list = BufReader::with_capacity(1 << 16, File::open(path)?);
+    let wanted: HashMap<&[u8], &str> = wanted.iter().map(|name| (name.as_bytes(), *name)).collect();
+    let (mut found, mut line) = (HashSet::new(), Vec::new());
+    for _ in 0..LINES {
+        line.clear();
+        if list.by_ref().take(LINE).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let name = line.trim_ascii_end().splitn(3, |&byte| byte == b' ').nth(2);
+        found.extend(name.and_then(|name| wanted.get(name)));
+    }
+    Ok(found)
 }
 
 /// Reads no further than to the last name that is looked for.

@@ -1,12 +1,13 @@
 //! What the programs need to know of the running kernel's structures and functions, from its BTF.
 
+pub mod members;
 mod vendors;
 
 use monitor_ebpf::wire::{ABSENT, Arguments, Bit, Layout, NO_ARGUMENT};
 
 use super::btf::{Btf, Error, Parameter};
 
-pub use vendors::{Table, tables};
+pub use vendors::{State, Table, tables};
 
 /// Resolves every offset that the programs read. What the kernel does not have is [`ABSENT`].
 pub fn layout(btf: &Btf) -> Result<Layout, Error> {
@@ -111,3 +112,6 @@ pub fn arguments(parameters: &[Parameter]) -> Arguments {
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,8 @@ pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub coverage: Coverage,
     pub timing: Timing,
+    /// Whose hardware PASID tables can be read.
+    pub tables: [layout::Table; 3],
 }
 
 /// Where the time of attaching went.
@@ -158,7 +160,7 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         object: object_done - types_done,
         programs: object_done.elapsed(),
     };
-    Ok(Probes { ebpf, coverage, timing })
+    Ok(Probes { ebpf, coverage, timing, tables: layout::tables(&layout, kallsyms.symbols, kallsyms.reason) })
 }
 
 /// A loader that has found out what this kernel can do.

@@ -1,0 +1,85 @@
+//! The members that the programs read, by name: what is shown of a layout, and held against other sources.
+
+use monitor_ebpf::wire::{ABSENT, Bit, Layout};
+
+/// Where a member lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Bytes from the start of its struct.
+    Offset(u32),
+    /// A flag: bytes, and the bit within.
+    Bit(u32, u32),
+    Absent,
+}
+
+fn offset(at: u32) -> Place {
+    if at == ABSENT { Place::Absent } else { Place::Offset(at) }
+}
+
+fn bit(at: Bit) -> Place {
+    if at.offset == ABSENT { Place::Absent } else { Place::Bit(at.offset, at.shift) }
+}
+
+/// A member: its struct and the path in it, and where a layout has it.
+pub type Member = (&'static str, fn(&Layout) -> Place);
+
+/// The core's. A flag of `struct pci_dev` lies from its `dev` on.
+pub const CORE: &[Member] = &[
+    ("device.kobj.name", |l| offset(l.device_name)),
+    ("device.iommu_group", |l| offset(l.device_group)),
+    ("device.iommu", |l| offset(l.device_iommu)),
+    ("device.driver", |l| offset(l.device_driver)),
+    ("device.bus", |l| offset(l.device_bus)),
+    ("bus_type.name", |l| offset(l.bus_name)),
+    ("dev_iommu.priv", |l| offset(l.dev_iommu_priv)),
+    ("dev_iommu.max_pasids", |l| offset(l.dev_iommu_max_pasids)),
+    ("dev_iommu.iommu_dev", |l| offset(l.dev_iommu_instance)),
+    ("dev_iommu.attach_deferred", |l| bit(l.dev_iommu_deferred)),
+    ("iommu_device.dev", |l| offset(l.instance_device)),
+    ("pci_dev.ats_enabled", |l| bit(l.pci_ats)),
+    ("pci_dev.pri_enabled", |l| bit(l.pci_pri)),
+    ("pci_dev.pasid_enabled", |l| bit(l.pci_pasid)),
+    ("iommu_group.id", |l| offset(l.group_id)),
+    ("iommu_group.owner", |l| offset(l.group_owner)),
+    ("iommu_group.owner_cnt", |l| offset(l.group_owner_cnt)),
+    ("iommu_group.recovery_cnt", |l| offset(l.group_recovery_cnt)),
+    ("iommu_group.domain", |l| offset(l.group_domain)),
+    ("iommu_group.default_domain", |l| offset(l.group_default_domain)),
+    ("iommu_group.blocking_domain", |l| offset(l.group_blocking_domain)),
+    ("iommu_group.pasid_array.xa_head", |l| offset(l.group_pasid_head)),
+    ("iommu_group.devices", |l| offset(l.group_devices)),
+    ("list_head.next", |l| offset(l.list_next)),
+    ("group_device.list", |l| offset(l.member_list)),
+    ("group_device.dev", |l| offset(l.member_device)),
+    ("group_device.blocked", |l| bit(l.member_blocked)),
+    ("iommu_domain.type", |l| offset(l.domain_type)),
+    ("iommu_domain.mm", |l| offset(l.domain_mm)),
+    ("mm_struct.mm_users.counter", |l| offset(l.mm_users)),
+    ("iommu_attach_handle.domain", |l| offset(l.handle_domain)),
+    ("iommu_sva.dev", |l| offset(l.sva_dev)),
+    ("iommu_sva.domain", |l| offset(l.sva_domain)),
+    ("xa_node.shift", |l| offset(l.xa_node_shift)),
+    ("xa_node.slots", |l| offset(l.xa_node_slots)),
+];
+
+/// The drivers' that keep PASID tables.
+pub const VENDORS: &[Member] = &[
+    ("device_domain_info.pasid_table", |l| offset(l.vtd_info_table)),
+    ("pasid_table.table", |l| offset(l.vtd_table_directory)),
+    ("pasid_table.max_pasid", |l| offset(l.vtd_table_max)),
+    ("iommu_dev_data.domain", |l| offset(l.amd.domain)),
+    ("gcr3_tbl", |l| offset(l.amd.table)),
+    ("gcr3_tbl.glx", |l| offset(l.amd.levels)),
+    ("gcr3_tbl.domid", |l| offset(l.amd.id)),
+    ("arm_smmu_master.dev", |l| offset(l.smmu.master_device)),
+    ("arm_smmu_master.smmu", |l| offset(l.smmu.master_smmu)),
+    ("arm_smmu_device.iommu", |l| offset(l.smmu.smmu_instance)),
+    ("arm_smmu_master.domain", |l| offset(l.smmu.master_domain)),
+    ("arm_smmu_domain.stage", |l| offset(l.smmu.domain_stage)),
+    ("arm_smmu_ctx_desc_cfg", |l| offset(l.smmu.config)),
+    ("arm_smmu_ctx_desc_cfg.root", |l| offset(l.smmu.root)),
+    ("arm_smmu_ctx_desc_cfg.linear.num_ents", |l| offset(l.smmu.linear_len)),
+    ("arm_smmu_ctx_desc_cfg.l2.l2ptrs", |l| offset(l.smmu.list)),
+    ("arm_smmu_ctx_desc_cfg.l2.num_l1_ents", |l| offset(l.smmu.list_len)),
+    ("arm_smmu_ctx_desc_cfg.s1fmt", |l| offset(l.smmu.format)),
+];

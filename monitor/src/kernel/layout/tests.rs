@@ -1,0 +1,235 @@
+//! The layouts and prototypes of twenty Debian kernels, by reductions of their BTF in `tests/kernels`. What they
+//! are held against was taken from the same kernels by other tools (see the README there).
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use monitor_ebpf::wire::Symbols;
+
+use super::{
+    members::{CORE, Place, VENDORS},
+    *,
+};
+use crate::kernel::{
+    catalogue::{CATALOGUE, Target},
+    probes::resolve,
+};
+
+const KERNELS: [&str; 20] = [
+    "amd64-6.1",
+    "amd64-6.12",
+    "amd64-6.16",
+    "amd64-6.17",
+    "amd64-6.18",
+    "amd64-6.19",
+    "amd64-7.0",
+    "amd64-7.1",
+    "amd64-7.2",
+    "amd64-7.3",
+    "arm64-6.1",
+    "arm64-6.12",
+    "arm64-6.16",
+    "arm64-6.17",
+    "arm64-6.18",
+    "arm64-6.19",
+    "arm64-7.0",
+    "arm64-7.1",
+    "arm64-7.2",
+    "arm64-7.3",
+];
+
+/// What the layouts ask for, by struct.
+const ASKED: &[(&str, &[&str])] = &[
+    ("device", &["kobj.name", "iommu_group", "iommu", "driver", "bus"]),
+    ("bus_type", &["name"]),
+    ("dev_iommu", &["priv", "max_pasids", "iommu_dev", "attach_deferred"]),
+    ("iommu_device", &["dev"]),
+    ("pci_dev", &["ats_enabled", "pri_enabled", "pasid_enabled", "dev"]),
+    (
+        "iommu_group",
+        &[
+            "id",
+            "owner",
+            "owner_cnt",
+            "recovery_cnt",
+            "domain",
+            "default_domain",
+            "blocking_domain",
+            "pasid_array.xa_head",
+            "devices",
+        ],
+    ),
+    ("list_head", &["next"]),
+    ("group_device", &["list", "dev", "blocked"]),
+    ("iommu_domain", &["type", "mm"]),
+    ("mm_struct", &["mm_users.counter"]),
+    ("iommu_attach_handle", &["domain"]),
+    ("iommu_sva", &["dev", "domain", "handle.domain"]),
+    ("xa_node", &["shift", "slots"]),
+    ("device_domain_info", &["pasid_table"]),
+    ("pasid_table", &["table", "max_pasid"]),
+    ("iommu_dev_data", &["domain", "gcr3_info.gcr3_tbl", "gcr3_info.glx", "gcr3_info.domid"]),
+    ("protection_domain", &["gcr3_tbl", "glx", "id"]),
+    ("arm_smmu_master", &["dev", "smmu", "domain", "cd_table"]),
+    ("arm_smmu_device", &["iommu", "strtab_cfg"]),
+    ("arm_smmu_domain", &["stage", "s1_cfg.cdcfg", "s1_cfg.s1fmt"]),
+    (
+        "arm_smmu_ctx_desc_cfg",
+        &[
+            "linear.table",
+            "linear.num_ents",
+            "l2.l2ptrs",
+            "l2.num_l1_ents",
+            "cdtab",
+            "l1_desc",
+            "num_l1_ents",
+            "s1fmt",
+        ],
+    ),
+    ("arm_smmu_l1_ctx_desc", &["l2ptr"]),
+];
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/kernels")
+}
+
+fn kernel(name: &str) -> Btf {
+    let path = folder().join(format!("{name}.btf"));
+    let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Btf::parse(bytes).expect("well-formed")
+}
+
+/// The rows of a table about one kernel, without its name.
+fn rows(table: &str, kernel: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(folder().join(table)).expect("a table");
+    let cells = text.lines().map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());
+    cells.filter(|cells| cells[0] == kernel).map(|cells| cells[1..].to_vec()).collect()
+}
+
+/// The functions that a kernel's list of symbols has.
+fn functions(kernel: &str) -> BTreeSet<String> {
+    rows("functions.tsv", kernel).into_iter().map(|row| row[0].clone()).collect()
+}
+
+fn calls() -> impl Iterator<Item = &'static &'static str> {
+    CATALOGUE.iter().flat_map(|row| match row.target {
+        Target::Call { symbols, .. } => symbols.iter(),
+        Target::Tracepoint { .. } => [].iter(),
+    })
+}
+
+/// Where the other tool has a member.
+fn place(text: &str) -> Place {
+    match text.split_once(':') {
+        _ if text == "-" => Place::Absent,
+        Some((offset, bit)) => Place::Bit(offset.parse().expect("a number"), bit.parse().expect("a number")),
+        None => Place::Offset(text.parse().expect("a number")),
+    }
+}
+
+#[test]
+fn every_member_lies_where_another_tool_has_it() {
+    for name in KERNELS {
+        let layout = layout(&kernel(name)).expect("no two structs are taken for one");
+        let expected = rows("offsets.tsv", name);
+        assert!(expected.len() > 30, "{name}: {} rows", expected.len());
+        for row in expected {
+            let (_, at) = CORE.iter().chain(VENDORS).find(|(member, _)| *member == row[0]).expect("a member");
+            // A `bool` is a flag of bit 0, and a flag that is there says more than its offset.
+            let found = match (at(&layout), place(&row[1])) {
+                (Place::Bit(offset, 0), Place::Offset(_)) => Place::Offset(offset),
+                (found, _) => found,
+            };
+            assert_eq!(found, place(&row[1]), "{name}: {}", row[0]);
+        }
+    }
+}
+
+#[test]
+fn every_function_of_a_kernel_is_found_and_no_other() {
+    let listed: BTreeSet<String> = KERNELS.iter().flat_map(|name| functions(name)).collect();
+    for name in KERNELS {
+        let types = kernel(name);
+        let found =
+            calls().filter(|symbol| types.parameters(symbol).is_some()).map(|&symbol| symbol.to_owned());
+        // Of a hook that came later the other tool has said nothing.
+        let found: BTreeSet<String> = found.filter(|symbol| listed.contains(symbol)).collect();
+        assert_eq!(found, functions(name), "{name}");
+        for row in CATALOGUE {
+            if let Target::Tracepoint { name: tracepoint } = row.target {
+                assert!(types.tracepoint(tracepoint), "{name}: {tracepoint}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_function_says_what_it_is_about() {
+    for name in KERNELS {
+        let types = kernel(name);
+        for row in CATALOGUE {
+            let Some((symbol, parameters)) = resolve(&types, row) else { continue };
+            let found = arguments(&parameters);
+            let told = [found.group, found.device, found.handle].iter().any(|&at| at != NO_ARGUMENT);
+            assert!(told, "{name}: {symbol}{parameters:?}");
+        }
+    }
+}
+
+#[test]
+fn the_tables_of_three_vendors_can_be_read_where_the_driver_is() {
+    const FOUND: Symbols = Symbols { page_offset_base: 1, sme_me_mask: 0 };
+    for name in KERNELS {
+        let layout = layout(&kernel(name)).expect("no two structs are taken for one");
+        let [vtd, amd, smmu] = tables(&layout, FOUND, "");
+        let (x86, old) = (name.starts_with("amd64"), name.ends_with("-6.1"));
+        let there = |there: bool| if there { State::Whole } else { State::Absent };
+        assert_eq!(
+            [vtd, amd, smmu].map(|table| table.state),
+            [there(x86), there(x86), there(!x86)],
+            "{name}"
+        );
+        // The table was the domain's: AMD's up to 6.8, SMMUv3's up to 6.6. VT-d's never since 5.16.
+        let on_domain = [vtd, amd, smmu].map(|table| table.per_domain);
+        assert_eq!(on_domain, [false, old && x86, old && !x86], "{name}");
+        assert_eq!(layout.smmu.list_width, if x86 { ABSENT } else { u32::from(old) }, "{name}");
+        // Without the address only what is virtual can be read.
+        let blind = tables(&layout, Symbols::UNKNOWN, "hidden").map(|table| table.state);
+        let root = if x86 { State::Root { reason: "hidden" } } else { State::Absent };
+        assert_eq!(blind, [root, root, there(!x86)], "{name}");
+    }
+}
+
+#[test]
+fn a_member_that_is_renamed_is_missed_by_name() {
+    let whole = layout(&kernel("arm64-7.3")).expect("no two structs are taken for one");
+    let mut other = whole;
+    other.smmu.list = ABSENT;
+    let [.., smmu] = tables(&other, Symbols::UNKNOWN, "");
+    assert_eq!(smmu.state, State::Unknown { missing: "the list of second-level tables" });
+}
+
+/// Makes the reductions anew out of whole BTF files: `BTF_FOLDER=… cargo test -p monitor --lib -- --ignored cut`.
+#[test]
+#[ignore = "writes the fixtures"]
+fn cut_the_kernels() {
+    let whole =
+        PathBuf::from(std::env::var_os("BTF_FOLDER").expect("BTF_FOLDER names the folder of NAME.btf"));
+    let members: Vec<(&str, &str)> =
+        ASKED.iter().flat_map(|(name, paths)| paths.iter().map(move |path| (*name, *path))).collect();
+    let functions: Vec<&str> = calls().copied().collect();
+    let tracepoints: Vec<&str> = CATALOGUE
+        .iter()
+        .filter_map(|row| match row.target {
+            Target::Tracepoint { name } => Some(name),
+            Target::Call { .. } => None,
+        })
+        .collect();
+    for name in KERNELS {
+        let bytes = fs::read(whole.join(format!("{name}.btf"))).expect("a whole BTF file");
+        let types = Btf::parse(bytes).expect("well-formed");
+        let cut = types.cut(&members, &functions, &tracepoints);
+        let again = Btf::parse(cut.clone()).expect("well-formed");
+        assert_eq!(layout(&again), layout(&types), "{name}: the reduction says the same");
+        fs::write(folder().join(format!("{name}.btf")), cut).expect("written");
+    }
+}

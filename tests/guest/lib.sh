@@ -240,7 +240,7 @@ tell_log() {
 # scrape: what the daemon has counted so far, without zeros
 scrape() {
 	wget -q -O - $watch_url/metrics |
-		grep -e '^iommu_watch_events' -e '^iommu_watch_groups' -e '^iommu_watch_check' -e '^iommu_watch_violations' |
+		grep -e '^iommu_watch_events' -e '^iommu_watch_hook_misses' -e '^iommu_watch_groups' -e '^iommu_watch_check' -e '^iommu_watch_violations' |
 		grep -v ' 0$'
 }
 
@@ -282,6 +282,14 @@ found_again() {
 	done
 	settle
 	tail -c +$((log_told + 1)) $watch_log | grep '"kind":"state"'
+}
+
+# audited: waits until the daemon has looked at every group twice, and at what it found once more
+audited() {
+	seen=$(metric 'resyncs_total{reason="audit"}')
+	until [ $(metric 'resyncs_total{reason="audit"}') -ge $((seen + 4)) ]; do
+		usleep 200000
+	done
 }
 
 # groups DEVICE...: tells the number of each device's group

@@ -97,6 +97,9 @@ impl Boot<'_> {
             .console(options.artefacts.join(format!("{}-{first}.console", self.series)))
             .timeout(BOOT + self.scenarios.iter().map(|scenario| scenario.limit).sum::<Duration>())
             .script(Script::Text(self.script()));
+        for device in self.setting.devices {
+            vm = vm.device(*device);
+        }
         for module in self.setting.modules {
             vm = vm.module(*module);
         }

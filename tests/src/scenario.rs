@@ -2,12 +2,14 @@
 //!
 //! To add one: its script in `tests/guest/scenarios/NAME.sh`, and a row in [`ALL`].
 
+mod audit;
 mod expect;
 mod harmless;
 mod imbalance;
 mod left_behind;
 mod life;
 mod loss;
+mod one_shot;
 mod refusals;
 mod shared_table;
 mod transcript;
@@ -40,6 +42,8 @@ pub struct Setting {
     pub test_modules: &'static [&'static str],
     /// For the kernel's command line.
     pub append: &'static str,
+    /// Further devices of the machine.
+    pub devices: &'static [&'static str],
     /// For a scenario that leaves a kernel behind that no other could use.
     pub alone: bool,
 }
@@ -53,8 +57,14 @@ impl Scenario {
 
 impl Setting {
     /// VT-d in scalable mode and nothing else.
-    pub const PLAIN: Self =
-        Self { iommu: Iommu::IntelSm, modules: &[], test_modules: &[], append: "", alone: false };
+    pub const PLAIN: Self = Self {
+        iommu: Iommu::IntelSm,
+        modules: &[],
+        test_modules: &[],
+        append: "",
+        devices: &[],
+        alone: false,
+    };
 }
 
 /// The kernels that keep an account of PASIDs.
@@ -71,6 +81,19 @@ const PREEMPTIBLE: Setting = Setting { append: "preempt=full", ..SOFTIOMMU };
 
 /// PASIDs on the NVMes behind VT-d, and faults in its driver.
 const INTEL: Setting = Setting { test_modules: &["pasidcap", "saboteur", "caller"], ..Setting::PLAIN };
+
+/// The same, with two functions of one device, which make a group of two.
+const PAIR: Setting = Setting {
+    devices: &[
+        "pcie-root-port,id=rp3,bus=pcie.0,chassis=3,slot=3",
+        "nvme,serial=three,bus=rp3,addr=0.0,multifunction=on",
+        "nvme,serial=four,bus=rp3,addr=0.1",
+    ],
+    ..INTEL
+};
+
+/// One look at a guest where nothing was watched before.
+const ONE_SHOT: Setting = Setting { alone: true, ..INTEL };
 
 const LOCKED_DOWN: Setting = Setting { append: "lockdown=confidentiality", ..Setting::PLAIN };
 
@@ -92,7 +115,10 @@ pub const ALL: &[Scenario] = &[
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),
     row("shared-table", &WITH_PASIDS, INTEL, Scenario::LONG, shared_table::watched),
-    row("one-shot", &WITH_PASIDS, INTEL, Scenario::LONG, life::one_shot),
+    row("tables", &WITH_PASIDS, INTEL, Scenario::LONG, audit::tables),
+    row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group),
+    row("leaky", &WITH_PASIDS, ALONE, Scenario::LONG, audit::leaky),
+    row("one-shot", &WITH_PASIDS, ONE_SHOT, Scenario::LONG, one_shot::one_shot),
 ];
 
 const fn row(

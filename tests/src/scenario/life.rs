@@ -1,4 +1,4 @@
-//! `doctor`, `commands`, `life`, `one-shot`: each command by itself.
+//! `doctor`, `commands`, `life`: each command by itself.
 
 use serde_json::Value;
 
@@ -106,36 +106,8 @@ pub fn life(report: &Report) -> Result<(), String> {
     Ok(())
 }
 
-/// What was there before anybody watched.
-pub fn one_shot(report: &Report) -> Result<(), String> {
-    const CHECK: &str = "pasid-table-shared";
-
-    let shared = Violation {
-        check: CHECK,
-        group_of: None,
-        devices: &["0000:01:00.0", "0000:02:00.0"],
-        pasids: &[],
-        attached_by: None,
-        triggered_by: None,
-        implied: &[],
-    };
-    report.exits_with(&[0])?;
-    let transcript = Transcript::read(&report.text);
-    for (phase, code) in [("clean", 0), ("shared", 1), ("shared-json", 1), ("filtered", 0)] {
-        ends_with(transcript.phase(phase)?, &[code])?;
-    }
-    let json = one_shot_json(transcript.phase("shared-json")?)?;
-    let found: Vec<&Value> = json["violations"].as_array().into_iter().flatten().collect();
-    if found.len() != 1 || found[0]["check"] != CHECK {
-        return Err(format!("`check` found {found:?}"));
-    }
-    // The daemon that comes later says the same, first of all.
-    let start = transcript.phase("start")?;
-    let row = Expect::clean("start", &[]).raises(shared);
-    expect::one(&row, start, &transcript)
-}
-
-fn one_shot_json(phase: &Phase) -> Result<&Value, String> {
+/// What the one-shot said in this phase.
+pub fn one_shot_json(phase: &Phase) -> Result<&Value, String> {
     phase.of_kind("check").next().ok_or_else(|| format!("{}: there is no JSON", phase.name))
 }
 
@@ -150,7 +122,7 @@ fn softdev(phase: &Phase) -> Result<&Value, String> {
         .ok_or_else(|| format!("group {number} is not on the page"))
 }
 
-fn ends_with(phase: &Phase, codes: &[i32]) -> Result<(), String> {
+pub fn ends_with(phase: &Phase, codes: &[i32]) -> Result<(), String> {
     if phase.exits == codes {
         Ok(())
     } else {

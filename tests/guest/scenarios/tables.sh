@@ -1,0 +1,41 @@
+# The core's account of PASIDs against the hardware's tables, at every audit.
+. /guest/lib.sh
+load_pasidcap
+load_saboteur
+load caller
+one=0000:01:00.0
+c alloc $one mine
+
+watch_start --audit 2
+groups $one
+phase clean
+as tenant c attach-pasid mine $one 5
+as tenant c attach-pasid mine $one 6
+audited
+page api/v1/groups groups
+
+phase extra
+fault present $one,7,1
+audited
+phase extra-mended
+fault present $one,7,0
+audited
+
+phase missing
+fault present $one,5,0
+audited
+phase missing-mended
+fault present $one,5,1
+audited
+
+# The core forgets the PASID, and the driver leaves it in its table.
+phase kept
+fault skip intel_pasid_tear_down_entry
+as tenant c detach-pasid mine $one 5
+fault skip ''
+audited
+phase kept-mended
+fault present $one,5,0
+as tenant c detach-pasid mine $one 6
+audited
+watch_stop

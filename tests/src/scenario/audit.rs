@@ -1,0 +1,105 @@
+//! `tables`, `group`, `leaky`: what the daemon finds by reading every group again.
+
+use super::Report;
+use super::expect::{self, Expect, Violation};
+use super::transcript::Transcript;
+
+const MISMATCH: &str = "pasid-table-mismatch";
+const DIVERGENCE: &str = "group-divergence";
+const NVME: &str = "0000:01:00.0";
+const PAIR: [&str; 2] = ["0000:03:00.0", "0000:03:00.1"];
+
+pub fn tables(report: &Report) -> Result<(), String> {
+    let differs = |pasids, attached_by| Violation {
+        check: MISMATCH,
+        group_of: Some(NVME),
+        devices: &[NVME],
+        pasids,
+        attached_by,
+        triggered_by: None,
+        implied: &[],
+    };
+    let mended = |phase| Expect::clean(phase, &[]).resolves(MISMATCH, Some(NVME), "cleared");
+    let rows = [
+        Expect::clean("clean", &[("pasid_attach", 2)]),
+        Expect::clean("extra", &[]).raises(differs(&[7], None)),
+        mended("extra-mended"),
+        Expect::clean("missing", &[]).raises(differs(&[5], Some("tenant"))),
+        mended("missing-mended"),
+        Expect::clean("kept", &[("pasid_detach", 1)]).raises(differs(&[5], None)),
+        mended("kept-mended"),
+    ];
+    expect::phases(report, &[MISMATCH, DIVERGENCE, "domain-off-default"], &rows)?;
+    // What was read is shown as it is: the RID's own entry, and the two PASIDs.
+    let transcript = Transcript::read(&report.text);
+    let phase = transcript.phase("clean")?;
+    let number = phase.group_of(NVME)?;
+    let page = phase.of_kind("groups").next().ok_or("there is no page of groups")?;
+    let groups = page["is"].as_array().ok_or("the page of groups is no list")?;
+    let group = groups.iter().find(|group| group["group"] == number).ok_or("the group is not on the page")?;
+    let pasids: Vec<u64> = group["pasids"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|attached| attached["pasid"].as_u64())
+        .collect();
+    if pasids == [5, 6] { Ok(()) } else { Err(format!("the group shows as {group}")) }
+}
+
+pub fn group(report: &Report) -> Result<(), String> {
+    let differs = Violation {
+        check: DIVERGENCE,
+        group_of: Some(PAIR[0]),
+        devices: &PAIR,
+        pasids: &[5],
+        attached_by: Some("tenant"),
+        triggered_by: None,
+        implied: &[],
+    };
+    let mended = |phase| Expect::clean(phase, &[]).resolves(DIVERGENCE, Some(PAIR[0]), "cleared");
+    let rows = [
+        Expect::clean("clean", &[("pasid_attach", 1), ("pasid_detach", 1)]),
+        Expect::clean("uneven", &[("pasid_attach", 1)]).raises(differs),
+        mended("mended"),
+        Expect::clean("joined", &[("pasid_attach", 1)]).raises(differs),
+        mended("left"),
+    ];
+    expect::phases(report, &[MISMATCH, DIVERGENCE], &rows)?;
+    let transcript = Transcript::read(&report.text);
+    for (phase, severity) in [("uneven", "critical"), ("joined", "info")] {
+        let line = transcript.phase(phase)?.of_kind("violation").next().ok_or("there is no violation")?;
+        if line["severity"] != severity {
+            return Err(format!("{phase}: the severity is {}", line["severity"]));
+        }
+    }
+    Ok(())
+}
+
+pub fn leaky(report: &Report) -> Result<(), String> {
+    const CHECK: &str = "attach-imbalance";
+    let clumsy = Violation {
+        check: CHECK,
+        group_of: Some("softdev.0"),
+        devices: &["softdev.0"],
+        pasids: &[5],
+        attached_by: None,
+        triggered_by: Some("clumsy"),
+        implied: &[],
+    };
+    let rows = [
+        Expect::clean("clean", &[("pasid_attach", 1)]),
+        Expect::clean("missed", &[("pasid_attach", 0)]),
+        Expect::clean("after", &[("pasid_attach", 0), ("pasid_detach", 3)]).raises(clumsy),
+    ];
+    expect::phases(report, &["ownership-stuck", "domain-off-default"], &rows)?;
+    let transcript = Transcript::read(&report.text);
+    for (name, misses, degraded) in [("clean", 0.0, 0.0), ("missed", 1.0, 1.0), ("after", 1.0, 1.0)] {
+        let phase = transcript.phase(name)?;
+        let state = format!("check_state{{check=\"{CHECK}\",state=\"degraded\"}}");
+        let found = (phase.metric("hook_misses_total{hook=\"pasid_attach\"}"), phase.metric(&state));
+        if found != (misses, degraded) {
+            return Err(format!("{name}: misses and degraded are {found:?}"));
+        }
+    }
+    Ok(())
+}

@@ -4,7 +4,7 @@
 mod counters;
 mod report;
 
-use monitor_ebpf::wire::Hook;
+use monitor_ebpf::wire::{Hook, is_snapshot};
 
 use crate::check::{self, Book, Case, CheckState, Finding, Outcome, REGISTRY, Scope, Severity, Violation};
 use crate::coverage::Coverage;
@@ -384,7 +384,11 @@ impl Watcher {
         reports
     }
 
+    /// Our own reads are no news.
     fn passes_event(&self, event: &Event) -> bool {
+        if is_snapshot(event.hook) {
+            return false;
+        }
         let device: Vec<String> = event.device.iter().map(|device| device.name.to_string()).collect();
         self.options.filter.passes(event.group.map(|group| group.id), &device)
     }

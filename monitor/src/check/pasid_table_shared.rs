@@ -1,6 +1,6 @@
 //! `pasid-table-shared`: every device has a PASID table of its own.
 
-use monitor_ebpf::wire::Hook;
+use monitor_ebpf::wire::{Hook, is_snapshot};
 
 use crate::coverage::Coverage;
 use crate::inventory::Inventory;
@@ -127,10 +127,6 @@ impl Check for PasidTableShared {
     fn look_state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> Option<CheckState> {
         Some(self.state(coverage, inventory))
     }
-}
-
-fn is_snapshot(hook: Hook) -> bool {
-    matches!(hook, Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma | Hook::SnapshotGroup)
 }
 
 /// The drivers that have PASID tables, each with the hook that reads them.

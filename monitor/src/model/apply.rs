@@ -20,9 +20,6 @@ const MAX_DOUBTFUL: usize = 65_536;
 impl Host {
     /// Takes in one event, in the order of the ring, and says what became known by it.
     pub fn apply<'e>(&mut self, event: &'e Event, transitions: &mut Vec<Transition<'e>>) {
-        if event.hook != Hook::SnapshotGroup {
-            self.end_look(transitions);
-        }
         let trusted = self.trusts(event.mono_ns);
         let role = Role::of(event.hook);
         let group = match role {
@@ -40,8 +37,8 @@ impl Host {
             },
             Role::Letting => self.let_go(key, event, transitions),
             Role::Reading => {
-                self.look(key, event, transitions);
                 self.read(key, event, transitions);
+                self.look(key, event, transitions);
             }
             Role::Leaving(Leaver::Group) if event.phase != Phase::End => {
                 return self.drop_group(key, transitions);
@@ -177,8 +174,7 @@ impl Host {
     /// A reading for its own sake: one of those that make up a look.
     fn read(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition<'_>>) {
         let locked = under_mutex(event.hook);
-        let read_twice = self.reads_again(key, event) || self.lone_reading(key, event);
-        let sound = (locked || read_twice) && !self.overtaken(event.mono_ns);
+        let sound = (locked || self.reads_again(key, event)) && !self.overtaken(event.mono_ns);
         let (room, core_pasids) = (self.room(), self.core_pasids);
         let Some(group) = self.group_mut(key) else { return };
         if sound {

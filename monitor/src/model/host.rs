@@ -170,7 +170,6 @@ impl Host {
     /// Time passes: a call that should have returned long ago has returned unseen, and what it did is
     /// not known.
     pub fn tick(&mut self, mono_ns: u64, transitions: &mut Vec<Transition<'_>>) {
-        self.end_look(transitions);
         let before = mono_ns.saturating_sub(MAX_CALL_NS);
         if self.oldest_call >= before {
             return;

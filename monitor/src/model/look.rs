@@ -4,7 +4,7 @@
 //! held, then one on return. What comes between entry and return is one look. Of the tables only
 //! what differs is kept: a host has many PASIDs, and they are mostly right.
 
-use monitor_ebpf::wire::{Hook, Phase};
+use monitor_ebpf::wire::{Hook, Phase, is_snapshot};
 
 use crate::event::{DeviceState, Domain, Event, Key, Name, Ownership, PasidArray, TableEntry, TableReading};
 
@@ -98,15 +98,16 @@ fn is_pci(name: &str) -> bool {
     hex(4) && hex(2) && hex(2) && hex(1) && parts.next().is_none()
 }
 
-/// A look that is under way.
+/// A look that is under way. On entry and on return of the read each member is reported and then the group,
+/// without the mutex; in between, where the driver's hook is known, each member with it.
 #[derive(Clone, Debug)]
 pub(super) struct Looking {
     pub group: Key,
+    /// On entry: the members, and at last the group.
+    entry: (Vec<Key>, Option<Reading>),
+    /// With the mutex held; or on return, where no driver's hook tells.
     members: Vec<(Member, Option<Box<TableReading>>)>,
     entries: usize,
-    /// What was read of the group on entry, before the mutex was taken.
-    before: Option<Reading>,
-    /// What the first member's hook read of the group.
     of_group: Option<OfGroup>,
     whole: bool,
     /// A driver's hook read with the mutex held.
@@ -128,9 +129,9 @@ impl Looking {
     fn new(group: Key) -> Looking {
         Looking {
             group,
+            entry: (Vec::new(), None),
             members: Vec::new(),
             entries: 0,
-            before: None,
             of_group: None,
             whole: true,
             locked: false,
@@ -138,9 +139,9 @@ impl Looking {
         }
     }
 
-    /// No more than its begin was seen.
-    fn begins(&self) -> bool {
-        !self.locked && self.returned.is_none()
+    /// Its entry is being reported still.
+    fn enters(&self) -> bool {
+        self.entry.1.is_none() && !self.locked
     }
 
     fn has_returned(&self) -> bool {
@@ -148,43 +149,46 @@ impl Looking {
     }
 
     fn entered(&mut self, event: &Event) {
-        self.before = Reading::of(event).filter(|_| !event.incomplete);
+        match &event.device {
+            Some(device) if self.entry.0.len() < MAX_MEMBERS => self.entry.0.push(device.key),
+            Some(_) => self.whole = false,
+            None => self.entry.1 = Reading::of(event).filter(|_| !event.incomplete),
+        }
     }
 
     fn reads_same(&self, event: &Event) -> bool {
-        self.before.is_some() && self.before == Reading::of(event).filter(|_| !event.incomplete)
+        self.entry.1.is_some() && self.entry.1 == Reading::of(event).filter(|_| !event.incomplete)
     }
 
-    /// The read has returned. Where no hook of the driver told of the members under the mutex, what is read
-    /// of them now is as good, if nothing has changed since the entry.
-    fn returned(&mut self, event: &Event) {
-        self.returned = Some(event.mono_ns);
-        if self.locked || event.device.is_none() {
-            return;
-        }
-        if self.reads_same(event) {
-            self.keep(event);
-        } else {
-            self.of_group = None;
-            self.before = None;
+    fn left(&mut self, event: &Event) {
+        match (&event.device, self.locked) {
+            (Some(_), true) => {}
+            (Some(_), false) => self.member(event),
+            (None, locked) => {
+                self.returned = Some(event.mono_ns);
+                if !locked {
+                    // Nobody held the mutex for us. What reads the same at both ends stood there in between.
+                    self.of_group(event);
+                    self.whole &= self.reads_same(event);
+                }
+                let mut before = self.entry.0.clone();
+                let mut after: Vec<Key> = self.members.iter().map(|(member, _)| member.device).collect();
+                before.sort_unstable();
+                after.sort_unstable();
+                self.whole &= before == after;
+            }
         }
     }
 
-    fn member(&mut self, event: &Event) {
+    fn member_locked(&mut self, event: &Event) {
         self.locked = true;
-        self.keep(event);
+        self.of_group(event);
+        self.member(event);
     }
 
-    /// What was read of a member, and with it of the group.
-    fn keep(&mut self, event: &Event) {
-        let (Some(group), Some(device)) = (&event.group, &event.device) else {
-            self.whole = false;
-            return;
-        };
-        let (Some(ownership), Some(state), false) = (group.ownership, device.state, event.incomplete) else {
-            self.whole = false;
-            return;
-        };
+    fn of_group(&mut self, event: &Event) {
+        let Some(group) = event.group.as_ref().filter(|_| !event.incomplete) else { return };
+        let Some(ownership) = group.ownership else { return };
         let array = event.array.as_ref().filter(|array| array.complete);
         self.of_group.get_or_insert_with(|| OfGroup {
             ownership,
@@ -193,15 +197,23 @@ impl Looking {
             recovery_cnt: group.recovery_cnt,
             pasids: array.map(|array| array.pasids().map(|entry| entry.pasid).take(MAX_LISTED).collect()),
         });
-        let room = MAX_ENTRIES.saturating_sub(self.entries);
-        let table = event
-            .table
-            .as_ref()
-            .filter(|table| table.complete && !table.per_domain && table.entries.len() <= room);
+    }
+
+    fn member(&mut self, event: &Event) {
+        let state = event.device.and_then(|device| device.state);
+        let (Some(device), Some(state), false) = (&event.device, state, event.incomplete) else {
+            self.whole = false;
+            return;
+        };
         if self.members.len() >= MAX_MEMBERS {
             self.whole = false;
             return;
         }
+        let room = MAX_ENTRIES.saturating_sub(self.entries);
+        let array = event.array.as_ref().filter(|array| array.complete);
+        let table = event.table.as_ref().filter(|table| {
+            self.locked && table.complete && !table.per_domain && table.entries.len() <= room
+        });
         self.entries += table.map_or(0, |table| table.entries.len());
         let member = Member {
             device: device.key,
@@ -288,13 +300,12 @@ impl Host {
         match (event.hook, event.phase) {
             (Hook::SnapshotGroup, Phase::End) => {
                 if let Some(looking) = self.looking.as_mut().filter(|_| ours) {
-                    looking.returned(event);
+                    looking.left(event);
                 }
+                self.end_look(transitions);
             }
             (Hook::SnapshotGroup, _) => {
-                let more = ours && self.looking.as_ref().is_some_and(Looking::begins);
-                if !more {
-                    self.end_look(transitions);
+                if !ours || !self.looking.as_ref().is_some_and(Looking::enters) {
                     self.looking = Some(Looking::new(key));
                 }
                 if let Some(looking) = &mut self.looking {
@@ -303,7 +314,7 @@ impl Host {
             }
             _ => {
                 if let Some(looking) = self.looking.as_mut().filter(|_| ours) {
-                    looking.member(event);
+                    looking.member_locked(event);
                 }
             }
         }
@@ -317,13 +328,8 @@ impl Host {
         event.phase == Phase::End && same && self.group_by_key(key).is_some_and(Group::quiescent)
     }
 
-    /// A hook that reads once, while no call is under way.
-    pub(super) fn lone_reading(&self, key: Key, event: &Event) -> bool {
-        event.phase == Phase::Point && self.group_by_key(key).is_some_and(Group::quiescent)
-    }
-
-    /// Whatever comes next is not of the look any more: if it has returned, it is over.
-    pub(super) fn end_look(&mut self, transitions: &mut Vec<Transition<'_>>) {
+    /// The look is over, if its read has returned.
+    fn end_look(&mut self, transitions: &mut Vec<Transition>) {
         let Some(looking) = self.looking.take_if(|looking| looking.has_returned()) else { return };
         let Some(group) = self.group_mut(looking.group) else { return };
         group.looks += 1;
@@ -337,12 +343,8 @@ impl Host {
 /// that is under way may be changing accounts for itself.
 pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
     // Inside a call of its own the state is half-way: only our own read comes from outside of all.
-    let from_outside = matches!(
-        event.hook,
-        Hook::SnapshotGroup | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma
-    );
     // What is known may be newer than what was read now.
-    if !from_outside || !group.synced || event.incomplete || event.mono_ns <= group.read_ns {
+    if !is_snapshot(event.hook) || !group.synced || event.incomplete || event.mono_ns <= group.read_ns {
         return None;
     }
     let seen = event.group.as_ref()?;

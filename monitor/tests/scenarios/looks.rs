@@ -320,3 +320,33 @@ fn look_twice_shared(rig: &mut Rig) {
         });
     }
 }
+
+/// No driver's hook is known: what reads the same on entry and on return of the core's function stood there.
+#[test]
+fn without_a_drivers_hook_it_takes_two_readings() {
+    for era in [Era::Owners, Era::Domains, Era::Handles, Era::Tagged] {
+        let unlocked = |rig: &mut Rig| {
+            let locked = |event: &Event| event.hook == Hook::SnapshotIntel;
+            while let Some(index) = rig.kernel.log.iter().position(locked) {
+                rig.kernel.miss(index);
+            }
+        };
+        let mut rig = Rig::unwatched(era);
+        rig.kernel.snapshot(7);
+        unlocked(&mut rig);
+        let half = rig.kernel.log.len() / 2;
+        for event in rig.kernel.log.iter_mut().skip(half) {
+            event.group.as_mut().expect("read").ownership.as_mut().expect("read").count = 1;
+        }
+        rig.watch();
+        assert_eq!(rig.watcher.unknown_groups(), [7], "it changed meanwhile");
+        rig.kernel.group_mut(7).domain = D2;
+        for _ in 0..2 {
+            rig.kernel.snapshot(7);
+            unlocked(&mut rig);
+            rig.watch();
+        }
+        rig.assert_synced();
+        rig.expect(&[found("domain-off-default", &[])]);
+    }
+}

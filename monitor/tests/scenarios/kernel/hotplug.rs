@@ -19,6 +19,11 @@ impl Look {
     pub const ALL: [Look; 3] = [Look::Entry, Look::Devices, Look::Return];
 }
 
+/// A device with a driver.
+fn bound() -> DeviceState {
+    DeviceState { bound: true, ..DeviceState::default() }
+}
+
 impl Kernel {
     /// Somebody reads the group's `reserved_regions`: its entry, a snapshot of each device under the mutex,
     /// its return.
@@ -38,14 +43,20 @@ impl Kernel {
                 self.looks.push((id, self.state(id)));
                 for device in self.groups[&id].devices.clone() {
                     let mut event = self.event(Hook::SnapshotIntel, Phase::Point, id, reader);
-                    let state = DeviceState { bound: true, ..DeviceState::default() };
                     let table = Some(Key::new(device.table));
-                    event.device = Some(Device { table, state: Some(state), ..seen(&device) });
+                    event.device = Some(Device { table, state: Some(bound()), ..seen(&device) });
                     self.push(event);
                 }
                 return;
             }
         };
+        // Each member, and then the group.
+        for device in self.groups[&id].devices.clone() {
+            let mut event = self.event(Hook::SnapshotGroup, phase, id, reader);
+            event.device = Some(Device { state: Some(bound()), ..seen(&device) });
+            event.array = None;
+            self.push(event);
+        }
         let event = self.event(Hook::SnapshotGroup, phase, id, reader);
         self.push(event);
     }

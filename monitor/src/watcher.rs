@@ -88,7 +88,7 @@ impl Watcher {
     pub fn take(&mut self, input: Input, mono_ns: u64) -> Vec<Report> {
         match input {
             Input::Start => self.start(mono_ns),
-            Input::Event(event) => self.feed(&event),
+            Input::Event(ref event) => self.feed(event),
             Input::Inventory(inventory) => {
                 self.inventory = Some(inventory);
                 self.restate(mono_ns)

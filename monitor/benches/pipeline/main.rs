@@ -6,6 +6,7 @@
 
 mod measure;
 mod memory;
+mod reading;
 mod script;
 mod subject;
 mod table;

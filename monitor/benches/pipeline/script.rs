@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use monitor_ebpf::wire::{self, Hook, Phase};
 
-use crate::world::{BLOCKED, Batch, Call, DMA_FQ, Entry, SVA, UNMANAGED, Use, World, address, domain};
+use crate::world::{Batch, Call, Entry, SVA_DOMAINS, Use, World, address, domain};
 
 /// Tasks that are in a call at the same time.
 const TASKS: usize = 8;
@@ -17,7 +17,7 @@ const BONDS: u64 = 0xffff_8890_0000_0000;
 enum Step {
     Record(Call, Phase, i64),
     Attach(Entry),
-    Replace(u32, wire::Domain),
+    Replace(u32, u16),
     Detach(u32),
     /// No call is under way on the PASID any more.
     Calm(u32),
@@ -93,8 +93,7 @@ impl Workload {
     pub fn misbehave(&mut self, batch: &mut Batch) {
         let group = self.pick(Some(false));
         let pasid = self.free_pasid(group);
-        let call =
-            Call { pasid, domain: Some(domain(1, 2, UNMANAGED)), ..Call::on(Hook::PasidDetach, group, 0) };
+        let call = Call { pasid, domain: Some(domain(1, 2)), ..Call::on(Hook::PasidDetach, group, 0) };
         self.world.record(&call, Phase::Begin, 0, batch);
         self.world.record(&call, Phase::End, 0, batch);
     }
@@ -164,15 +163,15 @@ impl Workload {
         let pasid = self.free_pasid(group);
         let sva = self.world.groups[group].serves == Use::Driver;
         let id = self.world.groups[group].id;
-        let domain =
-            if sva { domain(id, 16 + pasid % 1024, SVA) } else { domain(id, 2 + pasid % 4, UNMANAGED) };
+        let number = if sva { SVA_DOMAINS + (pasid % 1024) as u16 } else { 2 + (pasid % 4) as u16 };
+        let to = Some(domain(id, number));
         let set_up = if sva { Hook::VtdSetupFirst } else { Hook::VtdSetupSecond };
-        let call = Call { pasid, domain: Some(domain), ..Call::on(Hook::PasidAttach, group, task) };
+        let call = Call { pasid, domain: to, ..Call::on(Hook::PasidAttach, group, task) };
         let steps = &mut self.workers[task].steps;
         steps.extend([
             Step::Record(call, Phase::Begin, 0),
             Step::Record(Call { pasid, ..Call::on(set_up, group, task) }, Phase::End, 0),
-            Step::Attach(Entry { pasid, domain, busy: true }),
+            Step::Attach(Entry { pasid, domain: number, busy: true }),
             Step::Record(call, Phase::End, 0),
         ]);
         if sva {
@@ -184,7 +183,8 @@ impl Workload {
     }
 
     fn detach(&mut self, task: usize, group: usize) {
-        let Some(Entry { pasid, domain, .. }) = self.choose(group) else { return };
+        let Some(Entry { pasid, domain: number, .. }) = self.choose(group) else { return };
+        let domain = domain(self.world.groups[group].id, number);
         let sva = self.world.groups[group].serves == Use::Driver;
         let unbind = Call {
             handle: bond(group, pasid) as u64,
@@ -212,11 +212,12 @@ impl Workload {
 
     fn replace(&mut self, task: usize, group: usize) {
         let Some(Entry { pasid, domain: had, .. }) = self.choose(group) else { return };
-        let domain = wire::Domain { key: had.key ^ 0x40, ..had };
-        let call = Call { pasid, domain: Some(domain), ..Call::on(Hook::PasidReplace, group, task) };
+        let number = had ^ 1;
+        let to = Some(domain(self.world.groups[group].id, number));
+        let call = Call { pasid, domain: to, ..Call::on(Hook::PasidReplace, group, task) };
         self.workers[task].steps.extend([
             Step::Record(call, Phase::Begin, 0),
-            Step::Replace(pasid, domain),
+            Step::Replace(pasid, number),
             Step::Record(call, Phase::End, 0),
             Step::Calm(pasid),
         ]);
@@ -246,7 +247,7 @@ impl Workload {
         if std::mem::replace(&mut self.world.groups[group].taken, true) {
             return;
         }
-        let to = domain(self.world.groups[group].id, 2 + self.below(4) as u32, UNMANAGED);
+        let to = domain(self.world.groups[group].id, 2 + self.below(4) as u16);
         self.workers[task].steps.extend(rid(group, task, to, Hook::ReplaceGroupHandle));
         self.workers[task].steps.push_back(Step::Leave);
     }
@@ -260,8 +261,7 @@ impl Workload {
         self.workers[task].group = group;
         let id = self.world.groups[group].id;
         let owner = address(6, id);
-        let (default, blocking, own) =
-            (domain(id, 0, DMA_FQ), domain(id, 1, BLOCKED), domain(id, 2, UNMANAGED));
+        let (default, blocking, own) = (domain(id, 0), domain(id, 1), domain(id, 2));
         let claim = Call { owner, ..Call::on(Hook::ClaimDevice, group, task) };
         let release = Call::on(Hook::ReleaseDevice, group, task);
         let locked = Call { device: false, ..Call::on(Hook::ReleaseLocked, group, task) };
@@ -277,7 +277,8 @@ impl Workload {
             Step::Attach(entry) => Some(*entry),
             _ => None,
         });
-        if let Some(Entry { pasid, domain, .. }) = attached {
+        if let Some(Entry { pasid, domain: number, .. }) = attached {
+            let domain = domain(id, number);
             let call = Call { pasid, domain: Some(domain), ..Call::on(Hook::PasidDetach, group, task) };
             let tear_down = Call { pasid, ..Call::on(Hook::VtdTearDown, group, task) };
             self.workers[task].steps.extend([

@@ -7,10 +7,13 @@ use monitor_ebpf::wire::{
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Domains, as the kernel numbers their kinds (include/linux/iommu.h).
-pub const BLOCKED: u32 = 0;
-pub const UNMANAGED: u32 = 1;
-pub const DMA_FQ: u32 = 0xb;
-pub const SVA: u32 = 0x10;
+const BLOCKED: u32 = 0;
+const UNMANAGED: u32 = 1;
+const DMA_FQ: u32 = 0xb;
+const SVA: u32 = 0x10;
+
+/// The first of a group's domains that is of a process.
+pub const SVA_DOMAINS: u16 = 16;
 
 /// Time from one record to the next, in ns.
 const TICK: u64 = 300;
@@ -43,7 +46,7 @@ impl Batch {
         self.ends.iter().map(move |&to| &self.bytes[std::mem::replace(&mut from, to)..to])
     }
 
-    fn push(&mut self, bytes: &[u8], hook: Hook, phase: Phase) {
+    pub fn push(&mut self, bytes: &[u8], hook: Hook, phase: Phase) {
         self.bytes.extend_from_slice(bytes);
         self.ends.push(self.bytes.len());
         self.counted.resize(Hook::COUNT, 0);
@@ -62,11 +65,12 @@ pub enum Use {
     Spare,
 }
 
-/// A PASID that is attached.
+/// A PASID that is attached. Small: what the host keeps must not drive the watcher's state out of the caches.
 #[derive(Clone, Copy)]
 pub struct Entry {
     pub pasid: u32,
-    pub domain: wire::Domain,
+    /// Which of the group's domains.
+    pub domain: u16,
     /// A call on it is under way.
     pub busy: bool,
 }
@@ -88,9 +92,9 @@ pub struct Group {
 impl Group {
     fn new(id: u32, serves: Use) -> Group {
         let (owner, count, domain) = match serves {
-            Use::Tenant => (address(6, id), 1, domain(id, 2, UNMANAGED)),
-            Use::Driver => (0, 1, domain(id, 0, DMA_FQ)),
-            Use::Spare => (0, 0, domain(id, 0, DMA_FQ)),
+            Use::Tenant => (address(6, id), 1, domain(id, 2)),
+            Use::Driver => (0, 1, domain(id, 0)),
+            Use::Spare => (0, 0, domain(id, 0)),
         };
         Group { id, serves, owner, count, leaving: 0, domain, array: Vec::new(), taken: false }
     }
@@ -131,7 +135,7 @@ impl World {
     pub fn with_pasids(groups: u32, pasids: u32) -> World {
         let mut world = World::new(groups, |_| Use::Tenant);
         for group in &mut world.groups {
-            let entry = |pasid| Entry { pasid, domain: domain(group.id, 2, UNMANAGED), busy: false };
+            let entry = |pasid| Entry { pasid, domain: 2, busy: false };
             group.array = (1..=pasids).map(entry).collect();
         }
         world
@@ -141,18 +145,20 @@ impl World {
         self.groups.iter().map(|group| group.array.len()).sum()
     }
 
-    /// What our own read of every group's `reserved_regions` makes the kernel report.
-    pub fn snapshot(&mut self, batch: &mut Batch) {
-        for group in 0..self.groups.len() {
-            for (hook, device) in [(Hook::SnapshotGroup, false), (Hook::SnapshotIntel, true)] {
-                let call = Call { device, ..Call::on(hook, group, 0) };
-                self.record(&call, Phase::Point, 0, batch);
-            }
+    /// Appends what a hook reports of a call, with the group as it is now.
+    pub fn record(&mut self, call: &Call, phase: Phase, ret: i64, batch: &mut Batch) {
+        let operation = self.operation(call, phase, ret);
+        if reads_array(call.hook) {
+            let mut record = Inventory { operation, array: array(&self.groups[call.group]) };
+            record.operation.header.known |= known::ARRAY;
+            batch.push(record.as_bytes(), call.hook, phase);
+        } else {
+            batch.push(operation.as_bytes(), call.hook, phase);
         }
     }
 
-    /// Appends what a hook reports of a call, with the group as it is now.
-    pub fn record(&mut self, call: &Call, phase: Phase, ret: i64, batch: &mut Batch) {
+    /// What all records begin with.
+    pub fn operation(&mut self, call: &Call, phase: Phase, ret: i64) -> Operation {
         self.now += TICK;
         let cpu = call.task % CPUS;
         self.sequences[cpu] += 1;
@@ -191,7 +197,7 @@ impl World {
             }
         }
         record.ret = ret;
-        let stack = phase != Phase::End && call.hook != Hook::RidAttach;
+        let stack = phase != Phase::End && call.hook != Hook::RidAttach && !wire::is_snapshot(call.hook);
         record.header = Header {
             time_ns: self.now,
             sequence: self.sequences[cpu],
@@ -203,13 +209,7 @@ impl World {
             reserved: 0,
             known,
         };
-        if reads_array(call.hook) {
-            record.header.known |= known::ARRAY;
-            let record = Inventory { operation: record, array: array(group) };
-            batch.push(record.as_bytes(), call.hook, phase);
-        } else {
-            batch.push(record.as_bytes(), call.hook, phase);
-        }
+        record
     }
 }
 
@@ -224,9 +224,15 @@ pub fn address(kind: u64, number: u32) -> u64 {
     0xffff_8880_0000_0000 + (kind << 32) + u64::from(number) * 0x400
 }
 
-/// The `number`th domain of a group.
-pub fn domain(group: u32, number: u32, kind: u32) -> wire::Domain {
+/// A domain of a group: its default domain, its blocking domain, those of its owner, then those of processes.
+pub fn domain(group: u32, number: u16) -> wire::Domain {
     let key = address(4, 0) + (u64::from(group) << 20) + u64::from(number) * 0x80;
+    let kind = match number {
+        0 => DMA_FQ,
+        1 => BLOCKED,
+        2..SVA_DOMAINS => UNMANAGED,
+        _ => SVA,
+    };
     wire::Domain { key, kind, kind_known: 1 }
 }
 
@@ -235,8 +241,8 @@ fn view(group: &Group) -> wire::Group {
         key: address(1, group.id),
         owner: group.owner,
         domain: group.domain,
-        default_domain: domain(group.id, 0, DMA_FQ),
-        blocking_domain: domain(group.id, 1, BLOCKED),
+        default_domain: domain(group.id, 0),
+        blocking_domain: domain(group.id, 1),
         id: group.id,
         owner_cnt: group.count,
         recovery_cnt: 0,
@@ -260,20 +266,21 @@ fn task(number: usize) -> wire::Task {
 
 fn slot(group: &Group, pasid: u32) -> ArrayEntry {
     match group.find(pasid) {
-        Ok(index) => entry(&group.array[index]),
+        Ok(index) => entry(group, &group.array[index]),
         Err(_) => ArrayEntry { pasid, encoding: Encoding::Empty as u16, ..ArrayEntry::default() },
     }
 }
 
-fn entry(entry: &Entry) -> ArrayEntry {
-    ArrayEntry { domain: entry.domain, pasid: entry.pasid, encoding: Encoding::Domain as u16, flags: 0 }
+pub fn entry(group: &Group, entry: &Entry) -> ArrayEntry {
+    let domain = domain(group.id, entry.domain);
+    ArrayEntry { domain, pasid: entry.pasid, encoding: Encoding::Domain as u16, flags: 0 }
 }
 
 /// The walker's view: as many entries as fit a record.
 fn array(group: &Group) -> PasidArray {
     let mut array = PasidArray::new_zeroed();
     for (to, from) in array.entries.iter_mut().zip(&group.array) {
-        *to = entry(from);
+        *to = entry(group, from);
     }
     array.len = group.array.len().min(ARRAY_CAPACITY) as u32;
     array.complete = u32::from(group.array.len() <= ARRAY_CAPACITY);
@@ -284,13 +291,7 @@ fn array(group: &Group) -> PasidArray {
 fn reads_array(hook: Hook) -> bool {
     matches!(
         hook,
-        Hook::ClaimDevice
-            | Hook::ReleaseDevice
-            | Hook::UseDefault
-            | Hook::UnuseDefault
-            | Hook::ReleaseLocked
-            | Hook::SnapshotGroup
-            | Hook::SnapshotIntel
+        Hook::ClaimDevice | Hook::ReleaseDevice | Hook::UseDefault | Hook::UnuseDefault | Hook::ReleaseLocked
     )
 }
 

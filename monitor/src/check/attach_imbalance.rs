@@ -83,7 +83,7 @@ impl Check for AttachImbalance {
             ),
         };
         let attachment = match &operation.presence {
-            Presence::Attached(attachment) => attachment.clone(),
+            Presence::Attached(attachment) => *attachment,
             Presence::Absent | Presence::Unknown => Attachment { domain: None, attached_by: None },
         };
         let attached = attachment.domain;

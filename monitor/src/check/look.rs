@@ -43,7 +43,7 @@ impl Shown<'_> {
 }
 
 fn attachment(group: &Group, pasid: u32) -> Attachment {
-    group.attachment(pasid).cloned().unwrap_or(Attachment { domain: None, attached_by: None })
+    group.attachment(pasid).copied().unwrap_or(Attachment { domain: None, attached_by: None })
 }
 
 /// Whether what a look showed stands, by the looks since.

@@ -218,7 +218,7 @@ impl Violation {
         let pasids = finding.pasids.iter().map(|(pasid, attachment)| Pasid {
             pasid: *pasid,
             domain: attachment.domain.map(|domain| names.domain(domain)),
-            attached_by: attachment.attached_by.as_deref().cloned(),
+            attached_by: attachment.attached_by,
         });
         Violation {
             pasids: pasids.collect(),

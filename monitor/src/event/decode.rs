@@ -1,7 +1,7 @@
 //! Wire record → typed event.
 
 use monitor_ebpf::wire::{self, Encoding, Hook, Phase, known};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::{
     ArrayEntry, Comm, Device, Domain, DomainKind, Event, Group, Key, Name, Ownership, PasidArray, Slot, Task,
@@ -83,16 +83,29 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
     if snapshot::is_one(bytes) {
         snapshot::decode(bytes)
     } else if bytes.len() == size_of::<wire::Inventory>() {
-        let record = wire::Inventory::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;
-        let mut event = operation(&record.operation)?;
-        if record.operation.header.known & known::ARRAY != 0 {
-            event.array = Some(array(&record.array)?);
-        }
-        Ok(event)
+        with_record(bytes, inventory)
     } else {
-        let record = wire::Operation::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;
-        operation(&record)
+        with_record(bytes, operation)
     }
+}
+
+/// Reads the record in place, as the ring has it; from a place that is not aligned for it, out of a copy.
+fn with_record<R>(bytes: &[u8], read: fn(&R) -> Result<Event, Malformed>) -> Result<Event, Malformed>
+where
+    R: FromBytes + Immutable + KnownLayout,
+{
+    match R::ref_from_bytes(bytes) {
+        Ok(record) => read(record),
+        Err(_) => read(&R::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?),
+    }
+}
+
+fn inventory(record: &wire::Inventory) -> Result<Event, Malformed> {
+    let mut event = operation(&record.operation)?;
+    if record.operation.header.known & known::ARRAY != 0 {
+        event.array = Some(array(&record.array)?);
+    }
+    Ok(event)
 }
 
 pub(super) fn operation(record: &wire::Operation) -> Result<Event, Malformed> {

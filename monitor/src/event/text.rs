@@ -3,30 +3,35 @@
 use std::{fmt, ops::Deref};
 
 /// Text of at most `N` bytes. It comes from outside and goes to terminals and logs: what is not UTF-8
-/// or not printable was replaced by `?`.
+/// or not printable was replaced by `?`. Behind its end there are NULs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Text<const N: usize> {
-    bytes: [u8; N],
-    len: u8,
-}
+pub struct Text<const N: usize>([u8; N]);
 
 impl<const N: usize> Text<N> {
     /// The bytes up to their NUL, or as many as fit.
     pub fn new(from: &[u8]) -> Text<N> {
-        let from = &from[..from.len().min(N).min(usize::from(u8::MAX))];
-        let len = from.iter().position(|&byte| byte == 0).unwrap_or(from.len());
+        let len = len(&from[..from.len().min(N)]);
         let mut bytes = [0; N];
         bytes[..len].copy_from_slice(&from[..len]);
         if !bytes[..len].iter().all(|byte| (b' '..=b'~').contains(byte)) {
             replace_unprintable(&mut bytes[..len]);
         }
-        Text { bytes, len: len as u8 }
+        Text(bytes)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.first().is_none_or(|&byte| byte == 0)
     }
 
     pub fn as_str(&self) -> &str {
         // It is UTF-8 since it was made.
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+        std::str::from_utf8(&self.0[..len(&self.0)]).unwrap_or_default()
     }
+}
+
+/// The bytes up to their NUL.
+fn len(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len())
 }
 
 /// Leaves as many bytes as there were.

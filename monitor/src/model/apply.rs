@@ -358,7 +358,7 @@ fn settle_pasid(
     let begin = operation.map_or(event, |call| &call.begin);
     if attaches && succeeded {
         if room > 0 || group.pasids.contains_key(&pasid) {
-            let attached_by = Some(Box::new(Actor::of(begin)));
+            let attached_by = Some(Actor::of(begin));
             let domain = event.domain.or(begin.domain);
             group.pasids.insert(pasid, Attachment { domain, attached_by });
         } else {

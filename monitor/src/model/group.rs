@@ -1,6 +1,7 @@
 //! One IOMMU group: who owns it, what its RIDs are attached to, which PASIDs live in it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU32;
 
 use foldhash::HashMap;
 use monitor_ebpf::wire::{Hook, Phase};
@@ -35,16 +36,16 @@ impl Actor {
 }
 
 /// A PASID that is attached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// `None`: not known (the array names none, and the attach was not seen).
     pub domain: Option<Domain>,
     /// `None`: attached before we watched, or by a call that we did not see.
-    pub attached_by: Option<Box<Actor>>,
+    pub attached_by: Option<Actor>,
 }
 
 /// What is known of a PASID in a group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
     #[default]
     Unknown,
@@ -56,10 +57,10 @@ pub enum Presence {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bond {
     pub mm: Option<Key>,
-    pub pasid: Option<u32>,
+    /// Who attached it is who made the bond.
+    pub pasid: Option<NonZeroU32>,
     /// Binds less unbinds; `None`: the first bind was not seen.
-    pub count: Option<u32>,
-    pub bound_by: Actor,
+    pub count: Option<NonZeroU32>,
 }
 
 /// An event in short, kept as evidence.
@@ -98,7 +99,7 @@ pub struct Group {
     pub recovery_cnt: u32,
     /// The state is known: it was read soundly, and nothing was lost since.
     pub synced: bool,
-    pub(super) pasids: BTreeMap<u32, Attachment>,
+    pub(super) pasids: HashMap<u32, Attachment>,
     /// A PASID that is not in `pasids` is absent; else it is unknown.
     pub(super) pasids_known: bool,
     /// PASIDs of which it is not known whether they are attached.
@@ -132,7 +133,7 @@ impl Group {
             default_domain: None,
             recovery_cnt: 0,
             synced: false,
-            pasids: BTreeMap::new(),
+            pasids: HashMap::default(),
             pasids_known: false,
             doubtful: BTreeSet::new(),
             bonds: HashMap::default(),
@@ -153,7 +154,7 @@ impl Group {
             return Presence::Unknown;
         }
         match self.pasids.get(&pasid) {
-            Some(attachment) => Presence::Attached(attachment.clone()),
+            Some(attachment) => Presence::Attached(*attachment),
             None if self.pasids_known => Presence::Absent,
             None => Presence::Unknown,
         }
@@ -166,8 +167,14 @@ impl Group {
 
     /// The PASIDs that are attached, in ascending order; `None`: not all of them are known.
     pub fn pasids(&self) -> Option<impl Iterator<Item = (u32, &Attachment)>> {
+        if !self.synced || !self.pasids_known {
+            return None;
+        }
         let certain = self.pasids.iter().filter(|(pasid, _)| !self.doubtful.contains(pasid));
-        (self.synced && self.pasids_known).then(|| certain.map(|(&pasid, attachment)| (pasid, attachment)))
+        let mut pasids: Vec<(u32, &Attachment)> =
+            certain.map(|(&pasid, attachment)| (pasid, attachment)).collect();
+        pasids.sort_unstable_by_key(|&(pasid, _)| pasid);
+        Some(pasids.into_iter())
     }
 
     /// The PASIDs of a read array, each with what is known of it if it is the same attachment.
@@ -181,7 +188,7 @@ impl Group {
             (Some(known), Some(read)) if known.domain.is_some_and(|had| had.key != read.key) => {
                 Attachment { domain: Some(read), attached_by: None }
             }
-            (Some(known), read) => Attachment { domain: known.domain.or(read), ..known.clone() },
+            (Some(known), read) => Attachment { domain: known.domain.or(read), ..*known },
             (None, read) => Attachment { domain: read, attached_by: None },
         }
     }
@@ -312,19 +319,18 @@ impl Group {
                 *count = count.saturating_add(1);
             }
         } else if self.bonds.len() < MAX_BONDS {
-            let count = first.then_some(1);
-            let bond_state = Bond { mm: event.mm, pasid: attached, count, bound_by: Actor::of(event) };
-            self.bonds.insert(bond, bond_state);
+            let count = first.then_some(NonZeroU32::MIN);
+            self.bonds.insert(bond, Bond { mm: event.mm, pasid: attached.and_then(NonZeroU32::new), count });
         }
     }
 
     pub(super) fn unbind(&mut self, bond: Key, detached: bool) {
         let Some(known) = self.bonds.get_mut(&bond) else { return };
-        if let Some(count) = &mut known.count {
-            *count = count.saturating_sub(1);
-        }
-        if detached || known.count == Some(0) {
+        let last = known.count == Some(NonZeroU32::MIN);
+        if detached || last {
             self.bonds.remove(&bond);
+        } else {
+            known.count = known.count.and_then(|count| NonZeroU32::new(count.get() - 1));
         }
     }
 }

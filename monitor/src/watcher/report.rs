@@ -139,7 +139,7 @@ impl GroupState {
             let pasids = pasids.map(|(pasid, attachment)| Pasid {
                 pasid,
                 domain: attachment.domain.map(|domain| names.domain(domain)),
-                attached_by: attachment.attached_by.as_deref().cloned(),
+                attached_by: attachment.attached_by,
             });
             pasids.collect()
         });

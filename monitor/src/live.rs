@@ -92,6 +92,10 @@ impl Live {
         let diagnostics = Diagnostics::new(&mut probes);
         let ring = Ring::new(&mut probes)?;
         let stacks = Stacks::new(&mut probes)?;
+        if upkeep.recorder.is_some() {
+            // Else the first event would wait for it, and all that comes after.
+            stacks.prepare();
+        }
         let misses = Misses::new(&probes);
         let options = Options { coverage: probes.coverage.clone(), ..options };
         let mut live = Live {

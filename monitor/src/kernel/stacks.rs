@@ -1,9 +1,9 @@
 //! Kernel stacks: ids to symbols. Addresses never leave this file.
 
 use std::{
-    fs::File,
+    cell::RefCell,
+    fs::{self, File},
     io::{self, BufRead, BufReader},
-    sync::OnceLock,
 };
 
 use aya::maps::{MapData, StackTraceMap};
@@ -19,7 +19,7 @@ const OWN: [&str; 2] = ["bpf_prog_", "bpf_trampoline_"];
 /// The stacks that the programs took.
 pub struct Stacks {
     map: StackTraceMap<MapData>,
-    symbols: OnceLock<Symbols>,
+    symbols: RefCell<Option<Symbols>>,
 }
 
 impl Stacks {
@@ -27,16 +27,18 @@ impl Stacks {
     pub fn new(probes: &mut Probes) -> Result<Stacks, Error> {
         let map = probes.ebpf.take_map("STACKS").ok_or(Error::Missing("STACKS"))?;
         let map = StackTraceMap::try_from(map).map_err(|error| Error::Map("STACKS", error))?;
-        Ok(Stacks { map, symbols: OnceLock::new() })
+        Ok(Stacks { map, symbols: RefCell::new(None) })
     }
 
     /// The frames of a stack, innermost first, as `function+0xoffset`. `None` if the stack is gone or the
     /// kernel does not tell its symbols (kptr_restrict).
     ///
-    /// The first call reads the kernel's symbols, which takes a while: ask only when there is something
-    /// to report.
+    /// The first call reads the kernel's symbols, which takes a while, and so does one after modules came or
+    /// went: ask only when there is something to report.
     pub fn frames(&self, id: u32) -> Option<Vec<String>> {
-        let symbols = self.symbols.get_or_init(|| Symbols::read().unwrap_or_default());
+        self.prepare();
+        let symbols = self.symbols.borrow();
+        let symbols = symbols.as_ref()?;
         let trace = self.map.get(&id, 0).ok()?;
         let frames: Vec<String> = trace
             .frames()
@@ -49,6 +51,23 @@ impl Stacks {
     }
 }
 
+impl Stacks {
+    /// Reads the kernel's symbols, unless they are known as they are now: for who can't wait for it later.
+    pub fn prepare(&self) {
+        let modules = modules(&fs::read_to_string("/proc/modules").unwrap_or_default());
+        let mut symbols = self.symbols.borrow_mut();
+        if symbols.as_ref().is_none_or(|known| known.modules != modules) {
+            let read = Symbols::read().unwrap_or_default();
+            *symbols = Some(Symbols { modules, ..read });
+        }
+    }
+}
+
+/// What /proc/modules says, without the columns that change while the same modules are there.
+fn modules(text: &str) -> String {
+    text.lines().flat_map(|line| line.split(' ').take(2)).collect::<Vec<_>>().join(" ")
+}
+
 /// The kernel's functions by address: some 200,000 of them, so they are kept small.
 #[derive(Default)]
 struct Symbols {
@@ -56,6 +75,8 @@ struct Symbols {
     starts: Vec<(u64, u32)>,
     /// The names, each with a newline after it.
     names: String,
+    /// The modules that were there.
+    modules: String,
 }
 
 impl Symbols {
@@ -102,6 +123,15 @@ mod tests {
         let symbols = Symbols::parse(text.as_bytes()).expect("text");
         assert_eq!(symbols.name(0xffff_ffff_8100_0190).as_deref(), Some("inner+0x90"));
         assert_eq!(symbols.name(0x1000), None);
+    }
+
+    #[test]
+    fn a_module_that_is_used_is_still_the_same() {
+        let before = "nvme 61440 0 - Live 0x0000000000000000\nvfio 45056 2 a,b, Live 0x0000000000000000\n";
+        let used = before.replace("61440 0 -", "61440 3 x,y,z,");
+        assert_eq!(modules(before), "nvme 61440 vfio 45056");
+        assert_eq!(modules(&used), modules(before));
+        assert_ne!(modules(before.lines().next().unwrap_or_default()), modules(before));
     }
 
     #[test]

@@ -77,12 +77,17 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn new(store: Store, origin: Origin, coverage: &Coverage) -> Recorder {
+        let writer = Writer::new(store, Head::new(origin, coverage));
+        Recorder::with(move |batches, shared| write(writer, batches, shared))
+    }
+
+    /// With a thread that does this.
+    fn with(run: impl FnOnce(&Receiver<Batch>, &Shared) -> Summary + Send + 'static) -> Recorder {
         let shared = Arc::new(Shared::default());
         let (queue, batches) = mpsc::channel();
-        let writer = Writer::new(store, Head::new(origin, coverage));
         let thread = {
             let shared = shared.clone();
-            std::thread::spawn(move || write(writer, &batches, &shared))
+            std::thread::spawn(move || run(&batches, &shared))
         };
         Recorder {
             batch: Batch::default(),
@@ -232,16 +237,70 @@ fn write(mut writer: Writer, batches: &Receiver<Batch>, shared: &Shared) -> Summ
             }
             break;
         }
-        let part = writer.part();
+        let (part, had_gap) = (writer.part(), writer.has_gap());
         if let Err(error) = writer.write(&batch) {
             shared.lost.fetch_add(batch.events.max(1), Relaxed);
-            shared.unsettled.store(true, Relaxed);
             failure = failure.or_else(|| Some(error.to_string()));
         }
-        if writer.part() != part {
+        // Only now: what would be read while nothing can be written would be lost as well.
+        if writer.part() != part || had_gap && !writer.has_gap() {
             shared.unsettled.store(true, Relaxed);
         }
         shared.waiting.fetch_sub(batch.content.len(), Relaxed);
     }
     Summary { bytes: writer.written(), files: writer.part().saturating_add(1), failure, ..Summary::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use monitor_ebpf::wire::{Hook, Operation};
+    use zerocopy::{FromZeros, IntoBytes};
+
+    use super::*;
+    use crate::trace::{Item, Reader, store::Target};
+
+    fn record(mono_ns: u64) -> Operation {
+        let mut record = Operation::new_zeroed();
+        (record.header.hook, record.header.time_ns) = (Hook::ClaimGroup as u16, mono_ns);
+        record
+    }
+
+    /// While the disk stands still, what is recorded is bounded, and what is beyond that is counted and told.
+    #[test]
+    fn what_can_not_be_written_in_time_is_told_in_its_place() {
+        const EVENTS: u64 = 70_000;
+        let path = std::env::temp_dir().join(format!("iommu-watch-recorder-{}", std::process::id()));
+        let target = Target { path: path.clone(), max_size: 64 << 20, keep: 0, force: true };
+        let store = Store::create(target).expect("a file");
+        let writer = Writer::new(store, Head::new(Origin::default(), &Coverage::default()));
+        let (go, stand_still) = mpsc::channel::<()>();
+        let mut recorder = Recorder::with(move |batches, shared| {
+            stand_still.recv().expect("the signal");
+            write(writer, batches, shared)
+        });
+        for time in 0..EVENTS {
+            recorder.event(record(time).as_bytes(), time);
+        }
+        assert!(!recorder.wants_state(), "the gap isn't over yet");
+        go.send(()).expect("the thread");
+        while recorder.shared.waiting.load(Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        recorder.event(record(EVENTS).as_bytes(), EVENTS);
+        assert!(recorder.wants_state() && !recorder.wants_state(), "that is asked for once");
+        let summary = recorder.finish(EVENTS);
+        assert!(summary.lost > 1000 && summary.events + summary.lost == EVENTS + 1, "{summary:?}");
+
+        let reader = Reader::open(std::fs::File::open(&path).expect("a file")).expect("a recording");
+        let items: Vec<Item> = reader.map(|entry| entry.expect("an entry").item).collect();
+        std::fs::remove_file(&path).expect("removed");
+        let tail = &items[items.len() - 2..];
+        let told = matches!(
+            tail,
+            [Item::Input(Input::Lost(Lost { stage: Stage::Recording, count, groups: None })), Item::Input(Input::Event(_))]
+                if *count == summary.lost
+        );
+        assert!(told, "{tail:?}");
+        assert_eq!(items.len() as u64, summary.events + 1);
+    }
 }

@@ -146,6 +146,18 @@ fn take_over(path: &Path, force: bool) -> Result<File, Unusable> {
 }
 
 #[cfg(test)]
+impl Store {
+    /// From now on nothing can be written. Gives back what it takes to mend that.
+    pub fn breaks(&mut self, path: &Path) -> File {
+        std::mem::replace(&mut self.file, File::open(path).expect("for reading only"))
+    }
+
+    pub fn mends(&mut self, file: File) {
+        self.file = file;
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
@@ -231,7 +243,7 @@ mod tests {
         let folder = Folder::new("full");
         let mut store = Store::create(folder.target(0, false)).expect("a store");
         store.append(b"one").expect("written");
-        store.file = File::open(&store.target.path).expect("for reading only");
+        store.breaks(&folder.0.join("a.iwrec"));
         store.append(b"two").expect_err("refused");
         assert_eq!(folder.read("a.iwrec").as_deref(), Some("one"));
         assert!(store.fits(97) && !store.fits(98));

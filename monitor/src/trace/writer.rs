@@ -83,6 +83,11 @@ impl Writer {
         self.head.part
     }
 
+    /// Whether events are missing at the end of what is written.
+    pub fn has_gap(&self) -> bool {
+        self.gap > 0
+    }
+
     /// Bytes written, in all files.
     pub fn written(&self) -> u64 {
         self.store.written()
@@ -239,5 +244,53 @@ impl Pages {
 
     fn count(&self) -> u32 {
         u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::coverage::Coverage;
+    use crate::trace::{Item, Origin, Reader, Target};
+
+    fn settled(mono_ns: u64) -> Batch {
+        let mut batch = Batch::default();
+        batch.push(Kind::Settled, mono_ns, &[]);
+        Batch { events: 5, ..batch }
+    }
+
+    /// The disk is full for a while: what is missing is told where it is, and what is in force is told again.
+    #[test]
+    fn a_gap_is_told_before_what_comes_after_it() {
+        let path = std::env::temp_dir().join(format!("iommu-watch-writer-{}", std::process::id()));
+        let target = Target { path: path.clone(), max_size: 1 << 20, keep: 0, force: true };
+        let head = Head::new(Origin::default(), &Coverage::default());
+        let mut writer = Writer::new(Store::create(target).expect("a file"), head);
+        writer.write(&settled(1)).expect("written");
+        let works = writer.store.breaks(&path);
+        writer.write(&settled(2)).expect_err("the disk is full");
+        let mut batch = settled(3);
+        batch.push(Kind::Inventory, 3, br#"{"groups":[{"id":7}]}"#);
+        writer.write(&batch).expect_err("the disk is full");
+        writer.store.mends(works);
+        writer.write(&settled(4)).expect("written");
+        writer.end(5).expect("written");
+
+        let reader = Reader::open(fs::File::open(&path).expect("a file")).expect("a recording");
+        let items: Vec<Item> = reader.map(|entry| entry.expect("an entry").item).collect();
+        fs::remove_file(&path).expect("removed");
+        let told = matches!(
+            items.as_slice(),
+            [
+                Item::Input(Input::Settled),
+                Item::Input(Input::Lost(Lost { stage: Stage::Recording, count: 10, groups: None })),
+                Item::Input(Input::Coverage(_)),
+                Item::Input(Input::Inventory(inventory)),
+                Item::Input(Input::Settled),
+            ] if inventory.group(7).is_some()
+        );
+        assert!(told, "{items:?}");
     }
 }

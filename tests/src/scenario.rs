@@ -10,6 +10,7 @@ mod left_behind;
 mod life;
 mod loss;
 mod one_shot;
+mod record;
 mod refusals;
 mod shared_table;
 mod transcript;
@@ -106,6 +107,7 @@ pub const ALL: &[Scenario] = &[
     row("replug", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::replug),
     row("lockdown", &Series::ALL, LOCKED_DOWN, Scenario::SHORT, refusals::locked_down),
     row("life", &Series::ALL, SOFTIOMMU, Scenario::LONG, life::life),
+    row("record", &Series::ALL, ALONE, Scenario::LONG, record::record),
     row("left-behind", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, left_behind::on_softiommu),
     row("left-behind-kprobe", &WITH_PASIDS, ALONE, Scenario::LONG, left_behind::by_kprobe),
     row("imbalance", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, imbalance::on_softiommu),

@@ -27,16 +27,18 @@ struct Scale {
     live: [usize; 3],
     /// Rounds that are measured of each, in turn.
     rounds: usize,
-    /// Batches in a round.
-    batches: usize,
+    /// How often the ring is filled and taken in, in a round.
+    rings: usize,
 }
 
-const FULL: Scale = Scale { groups: 4096, live: [1_000, 100_000, 1_000_000], rounds: 15, batches: 48 };
+const FULL: Scale = Scale { groups: 4096, live: [1_000, 100_000, 1_000_000], rounds: 15, rings: 16 };
 /// Enough to see that it works, in a build without optimisation too; its numbers mean nothing.
-const SMOKE: Scale = Scale { groups: 64, live: [100, 1_000, 5_000], rounds: 1, batches: 2 };
+const SMOKE: Scale = Scale { groups: 64, live: [100, 1_000, 5_000], rounds: 1, rings: 1 };
 
 /// Records from the ring that are taken at one go, as `live.rs` does.
 const BATCH: usize = 4096;
+/// Records in a full ring: it has 4 MiB.
+const RING: usize = 3 * BATCH;
 /// PASIDs in each group of the snapshot.
 const SNAPSHOT_PASIDS: u32 = 16;
 
@@ -114,7 +116,7 @@ fn throughput(scale: Scale) -> (Vec<Throughput>, f64, Vec<(&'static str, f64)>) 
     for round in 0..=scale.rounds {
         eprintln!("bench: throughput, round {round} of {}", scale.rounds);
         for (subject, costs) in subjects.iter_mut().zip(&mut costs) {
-            let cost = subject.round(scale.batches);
+            let cost = subject.round(scale.rings);
             // The first one warms up.
             if round > 0 {
                 costs.push(cost);
@@ -125,7 +127,7 @@ fn throughput(scale: Scale) -> (Vec<Throughput>, f64, Vec<(&'static str, f64)>) 
     let ratio = median(ratios.collect());
     let rows = scale.live.iter().zip(costs).map(|(&live, costs)| Throughput {
         live,
-        events: scale.rounds * scale.batches * BATCH,
+        events: scale.rounds * scale.rings * RING,
         best_ns: costs.iter().copied().fold(f64::INFINITY, f64::min),
         median_ns: median(costs),
     });

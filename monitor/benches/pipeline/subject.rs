@@ -6,10 +6,10 @@ use monitor::input::Input;
 use monitor::watcher::{Options, Report, Watcher};
 use monitor_ebpf::wire::Hook;
 
-use crate::BATCH;
 use crate::measure::cpu_time;
 use crate::script::Workload;
 use crate::world::{Batch, World};
+use crate::{BATCH, RING};
 
 /// What the watcher told of a batch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,10 +31,13 @@ pub fn watcher() -> Watcher {
     watcher
 }
 
-/// What is measured: a batch from its bytes to the reports.
-pub fn drive(watcher: &mut Watcher, batch: &Batch, now: u64) -> Told {
+/// What is measured: records from their bytes to the reports. In between others have their turn, as in `live.rs`.
+pub fn drive(watcher: &mut Watcher, records: &Batch, now: u64) -> Told {
     let mut told = Told::default();
-    for bytes in batch.records() {
+    for (index, bytes) in records.records().enumerate() {
+        if index % BATCH == BATCH - 1 {
+            told.count(&watcher.take(Input::Settled, now));
+        }
         let event = event::decode(bytes).expect("a record");
         told.count(&watcher.take(Input::Event(event), now));
     }
@@ -82,12 +85,12 @@ impl Subject {
     }
 
     /// One round; the CPU time of an event in ns.
-    pub fn round(&mut self, batches: usize) -> f64 {
+    pub fn round(&mut self, rings: usize) -> f64 {
         let mut seconds = 0.0;
         let mut events = 0;
-        for _ in 0..batches {
+        for _ in 0..rings {
             self.batch.clear();
-            self.workload.work(BATCH, &mut self.batch);
+            self.workload.work(RING, &mut self.batch);
             seconds += self.feed();
             events += self.batch.len();
         }

@@ -10,6 +10,7 @@ mod left_behind;
 mod life;
 mod loss;
 mod one_shot;
+mod pasid_tables;
 mod record;
 mod refusals;
 mod shared_table;
@@ -121,6 +122,7 @@ pub const ALL: &[Scenario] = &[
     row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group),
     row("leaky", &WITH_PASIDS, ALONE, Scenario::LONG, audit::leaky),
     row("one-shot", &WITH_PASIDS, ONE_SHOT, Scenario::LONG, one_shot::one_shot),
+    row("pasid-tables", &WITH_PASIDS, INTEL, Scenario::LONG, pasid_tables::read),
 ];
 
 const fn row(

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use crate::check::{Pasid, Read, Resolved, Step, Value, Violation};
+use crate::event::{DeviceState, TableEntry, TableReading};
 use crate::model::{Actor, DomainName};
 use crate::watcher::{CheckChange, EventLine, GroupState, Loss, Report};
 
@@ -292,6 +293,50 @@ struct EventObject<'a> {
     pasids: Option<&'a [u32]>,
     pasids_complete: Option<bool>,
     attached: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<StateObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<TableObject>,
+}
+
+#[derive(Serialize)]
+struct StateObject {
+    bound: bool,
+    deferred: bool,
+    blocked: bool,
+    ats: Option<bool>,
+    pri: Option<bool>,
+    pasid: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct TableObject {
+    kind: &'static str,
+    per_domain: bool,
+    complete: bool,
+    entries: Vec<EntryObject>,
+}
+
+#[derive(Serialize)]
+struct EntryObject {
+    pasid: u32,
+    kind: u32,
+    tag: u32,
+}
+
+fn device_state(state: &DeviceState) -> StateObject {
+    let DeviceState { bound, deferred, blocked, ats, pri, pasid, .. } = *state;
+    StateObject { bound, deferred, blocked, ats, pri, pasid }
+}
+
+fn table(table: &TableReading) -> TableObject {
+    let entry = |entry: &TableEntry| EntryObject { pasid: entry.pasid, kind: entry.kind, tag: entry.tag };
+    TableObject {
+        kind: table.kind.name(),
+        per_domain: table.per_domain,
+        complete: table.complete,
+        entries: table.entries.iter().map(entry).collect(),
+    }
 }
 
 fn event_line(event: &EventLine) -> EventObject<'_> {
@@ -312,6 +357,8 @@ fn event_line(event: &EventLine) -> EventObject<'_> {
         pasids: event.pasids.as_ref().map(|(pasids, _)| pasids.as_slice()),
         pasids_complete: event.pasids.as_ref().map(|(_, complete)| *complete),
         attached: event.attached,
+        state: event.state.as_ref().map(device_state),
+        table: event.table.as_deref().map(table),
     }
 }
 

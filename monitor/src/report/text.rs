@@ -116,6 +116,11 @@ pub fn event(line: &EventLine, context: &Context<'_>) -> String {
         let pasids: Vec<String> = pasids.iter().map(u32::to_string).collect();
         about.push(format!("[{}{}]", pasids.join(" "), if *complete { "" } else { " …" }));
     }
+    about.extend(line.table.as_deref().map(|table| {
+        let entries: Vec<String> = table.entries.iter().map(|entry| entry.pasid.to_string()).collect();
+        let more = if table.complete { "" } else { " …" };
+        format!("{} table [{}{more}]", table.kind.name(), entries.join(" "))
+    }));
     about.extend(line.ret.map(|ret| match ret {
         0 => "= 0".to_owned(),
         ret => format!("= {ret} {}", crate::watcher::errno_name(ret)),

@@ -3,7 +3,7 @@
 use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::check::{CheckState, Pasid, Resolved, Spec, Violation};
-use crate::event::{Event, Name, Ownership, Slot};
+use crate::event::{DeviceState, Event, Name, Ownership, Slot, TableReading};
 use crate::input::Stage;
 use crate::inventory::Inventory;
 use crate::model::{Actor, DomainName, Group, Host, Names};
@@ -177,6 +177,10 @@ pub struct EventLine {
     pub attached: Option<bool>,
     /// The PASIDs in the group's array as the event read it; the flag: all of them.
     pub pasids: Option<(Vec<u32>, bool)>,
+    /// What a snapshot read of its device beside its tables.
+    pub state: Option<DeviceState>,
+    /// The device's hardware PASID table, as a snapshot read it.
+    pub table: Option<Box<TableReading>>,
 }
 
 impl EventLine {
@@ -197,6 +201,8 @@ impl EventLine {
             ownership: event.group.and_then(|group| group.ownership),
             attached: event.slot.filter(|_| !event.incomplete).map(|slot| slot != Slot::Empty),
             pasids,
+            state: event.device.and_then(|device| device.state),
+            table: event.table.clone(),
         }
     }
 }

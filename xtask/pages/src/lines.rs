@@ -20,7 +20,8 @@ const SAMPLES: &str = "monitor/tests/golden/story.jsonl";
 /// What every line has; told once.
 const COMMON: [&str; 6] = ["v", "kind", "ts", "mono_ns", "host", "kernel"];
 /// Parts that several kinds have, each with its own table.
-const PARTS: [&str; 5] = ["domain", "actor", "attachment", "step", "value"];
+const PARTS: [&str; 8] =
+    ["domain", "actor", "attachment", "step", "value", "device-state", "pasid-table", "table-entry"];
 
 pub fn page(root: &Path) -> Result<Page> {
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("can't read {path}"));
@@ -106,9 +107,12 @@ fn parts(inner: &str) -> Vec<&str> {
 /// The fields of an object as a table.
 fn fields(schema: &Schema, definition: &Value, wanted: impl Fn(&str) -> bool) -> String {
     let mut text = String::from("| field | is | |\n|---|---|---|\n");
-    // In the order of `required`, which names them all: a map of serde_json is sorted.
-    let names = definition["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    for name in names.filter(|name| wanted(name)) {
+    // In the order of `required`: a map of serde_json is sorted. Behind them those that are there at times.
+    let required: Vec<&str> =
+        definition["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let all = definition["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let rest = all.filter(|name| !required.contains(name));
+    for name in required.iter().copied().chain(rest).filter(|name| wanted(name)) {
         let field = &definition["properties"][name];
         let meaning = match words(field) {
             "" => words(schema.resolve(field)),

@@ -1,0 +1,93 @@
+//! `pasid-tables`: the hardware's own PASID table, read beside the core's account of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Report;
+
+const DEVICE: &str = "0000:01:00.0";
+
+/// PASID → (translation type, tag).
+type Entries = BTreeMap<u64, (u64, u64)>;
+
+/// What one look showed of the device: the PASIDs that the core has, and the hardware's entries.
+struct Look {
+    core: Vec<u64>,
+    entries: Entries,
+    state: Value,
+}
+
+pub fn read(report: &Report) -> Result<(), String> {
+    report.exits_with(&[0])?;
+    let six = [1, 5, 63, 64, 4096, 70000];
+    let mut attached = six.to_vec();
+    attached.push(7);
+    let many: Vec<u64> = [1, 7, 63].into_iter().chain(100..180).collect();
+
+    look(report, "none")?.holds(&[], &[])?;
+    let seen = look(report, "attached")?;
+    seen.holds(&attached, &attached)?;
+    for name in ["ats", "pasid"] {
+        if seen.state[name] != true {
+            return Err(format!("{name} is {}, not enabled", seen.state[name]));
+        }
+    }
+    // Each domain has its own id, and so has the RID's.
+    let kind_and_tag = |pasid| seen.entries.get(&pasid).copied().unwrap_or_default();
+    let ((kind, mine), (_, other), (_, rid)) = (kind_and_tag(1), kind_and_tag(7), kind_and_tag(0));
+    if six.iter().any(|&pasid| kind_and_tag(pasid) != (kind, mine)) || !(1..=2).contains(&kind) {
+        return Err(format!("the PASIDs of one domain differ, or are of no paging type: {:?}", seen.entries));
+    }
+    if mine == other || mine == rid || other == rid {
+        return Err(format!("domains share an id: {:?}", seen.entries));
+    }
+    let without: Vec<u64> = attached.iter().copied().filter(|&pasid| pasid != 5).collect();
+    look(report, "hidden")?.holds(&attached, &without)?;
+    look(report, "detached")?.holds(&[1, 7, 63], &[1, 7, 63])?;
+    look(report, "many")?.holds(&many, &many)?;
+    look(report, "empty")?.holds(&[], &[])
+}
+
+impl Look {
+    /// The core has these PASIDs, the hardware those, and the RID's entry beside them.
+    fn holds(&self, core: &[u64], hardware: &[u64]) -> Result<(), String> {
+        let sorted = |list: &[u64]| {
+            let mut list = list.to_vec();
+            list.sort_unstable();
+            list
+        };
+        if self.core != sorted(core) {
+            return Err(format!("the core has {:?}, not {core:?}", self.core));
+        }
+        let found: Vec<u64> = self.entries.keys().copied().collect();
+        let mut expected = sorted(hardware);
+        expected.insert(0, 0);
+        if found == expected { Ok(()) } else { Err(format!("the hardware has {found:?}, not {expected:?}")) }
+    }
+}
+
+fn look(report: &Report, name: &str) -> Result<Look, String> {
+    let mark = format!("@ look {name}");
+    let part = report.text.lines().skip_while(|line| *line != mark).skip(1);
+    let lines = part.take_while(|line| !line.starts_with("@ look ")).filter(|line| line.starts_with('{'));
+    let events: Vec<Value> = lines.filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let event = events
+        .iter()
+        .find(|event| event["name"] == "snapshot_intel" && event["device"] == DEVICE)
+        .ok_or_else(|| format!("{name}: no snapshot of {DEVICE}"))?;
+    let table = &event["table"];
+    if table["kind"] != "vt-d" || table["complete"] != true || event["pasids_complete"] != true {
+        return Err(format!("{name}: it is not all of a VT-d table: {event}"));
+    }
+    let number = |value: &Value| value.as_u64().unwrap_or(u64::MAX);
+    let entries = table["entries"].as_array().into_iter().flatten();
+    let core = event["pasids"].as_array().into_iter().flatten();
+    Ok(Look {
+        core: core.map(number).collect(),
+        entries: entries
+            .map(|entry| (number(&entry["pasid"]), (number(&entry["kind"]), number(&entry["tag"]))))
+            .collect(),
+        state: event["state"].clone(),
+    })
+}

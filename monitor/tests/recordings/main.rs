@@ -1,7 +1,9 @@
 //! Recordings: what is written is read back, whatever is broken is told with its place, and what was
 //! recorded on real kernels replays to what was said there.
 
+mod corpus;
 mod golden;
+mod harness;
 mod hostile;
 mod metamorphic;
 mod rig;

@@ -16,6 +16,7 @@ use crate::{
     event::{self, Event, Malformed},
     input::{Input, Lost, Resync, Stage},
     kernel::{
+        calls::Calls,
         clock,
         diagnostics::Diagnostics,
         missed::Misses,
@@ -57,6 +58,7 @@ pub struct Live {
     stacks: Stacks,
     diagnostics: Diagnostics,
     sysfs: Sysfs,
+    calls: Calls,
     misses: Misses,
     /// Runs of programs that the kernel left out, as far as they were told.
     missed: u64,
@@ -96,6 +98,7 @@ impl Live {
             // Else the first event would wait for it, and all that comes after.
             stacks.prepare();
         }
+        let calls = Calls::new(&mut probes)?;
         let misses = Misses::new(&probes);
         let options = Options { coverage: probes.coverage.clone(), ..options };
         let mut live = Live {
@@ -105,6 +108,7 @@ impl Live {
             sysfs: Sysfs::default(),
             // What came before the first look at the groups is of no account.
             missed: misses.read(&probes).runs,
+            calls,
             misses,
             stale: false,
             lossy: false,
@@ -192,7 +196,10 @@ impl Live {
     /// Tells what the kernel side lost since the last time.
     fn tell_losses(&mut self) -> Result<Vec<Report>, Error> {
         let mut reports = Vec::new();
-        let [records, calls] = self.ring.losses()?;
+        let [records, mut calls] = self.ring.losses()?;
+        if calls.count > 0 && self.calls.forget_the_dead()? > 0 {
+            calls.groups = None;
+        }
         for (stage, loss) in [(Stage::Ring, records), (Stage::Kernel, calls)] {
             if loss.count > 0 {
                 let lost = Lost { stage, count: loss.count, groups: loss.groups };

@@ -7,10 +7,10 @@ use aya_ebpf::{
     macros::map,
     maps::HashMap,
 };
-use monitor_ebpf::wire::{Arguments, Hook, LossKind, NO_ARGUMENT, Phase, known};
+use monitor_ebpf::wire::{Arguments, Call, Hook, LossKind, NO_ARGUMENT, Phase, Subject, known};
 
 use super::{
-    emit::{self, Reads, Subject},
+    emit::{self, Reads},
     loss,
     read::{self, layout},
 };
@@ -22,13 +22,6 @@ static ARGUMENTS: [Arguments; Hook::COUNT] = [Arguments::NONE; Hook::COUNT];
 /// The calls that began and have not ended, by task and hook. A task is in few at once.
 #[map]
 static CALLS: HashMap<Call, Subject> = HashMap::with_max_entries(4096, 0);
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Call {
-    tid: u32,
-    hook: u32,
-}
 
 /// How a program gets at the arguments of its function.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::{RingBuf, StackTrace},
 };
-use monitor_ebpf::wire::{ABSENT, Hook, Inventory, LossKind, Operation, Phase, count, known};
+use monitor_ebpf::wire::{ABSENT, Hook, Inventory, LossKind, Operation, Phase, Subject, count, known};
 
 use super::{
     array,
@@ -23,22 +23,6 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 /// Kernel stacks by id. Old ones are overwritten: userspace reads a stack when it takes the event.
 #[map]
 static STACKS: StackTrace = StackTrace::with_max_entries(4096, 0);
-
-/// What a call is about, as its arguments say; 0 where it takes no such thing.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-pub struct Subject {
-    pub group: u64,
-    pub device: u64,
-    pub domain: u64,
-    pub old: u64,
-    pub owner: u64,
-    pub handle: u64,
-    pub mm: u64,
-    pub pasid: u32,
-    /// Bits of [`known`] for the members above that the call takes.
-    pub known: u32,
-}
 
 /// What a hook reads beside the call itself.
 #[derive(Clone, Copy)]

@@ -6,11 +6,11 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use aya_log_ebpf::warn;
-use monitor_ebpf::wire::{Hook, Phase};
+use monitor_ebpf::wire::{Hook, Phase, Subject};
 
 use super::{
     call::{self, Access, call, program},
-    emit::{self, Reads, Subject},
+    emit::{self, Reads},
     read,
 };
 

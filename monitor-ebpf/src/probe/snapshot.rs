@@ -15,14 +15,13 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use monitor_ebpf::wire::{
-    ABSENT, ArrayEntry, Hook, LossKind, Phase, Process, SNAPSHOT_CAPACITY, SnapshotHead, known,
+    ABSENT, ArrayEntry, Hook, LossKind, Phase, Process, SNAPSHOT_CAPACITY, SnapshotHead, Subject, known,
 };
 
 use super::{
     array,
     call::{self, Access, program},
-    emit::{self, Subject},
-    loss,
+    emit, loss,
     read::{self, layout, member},
     tables::{self, Scratch, Vendor},
 };

@@ -4,12 +4,14 @@
 //! Plain data only: `#[repr(C)]`, no padding (padding would leak kernel memory), no pointer that
 //! is dereferenced. It knows neither aya nor the userspace.
 
+mod call;
 mod hook;
 mod layout;
 mod loss;
 mod record;
 mod snapshot;
 
+pub use call::{Call, Subject};
 pub use hook::Hook;
 pub use layout::{ABSENT, AmdLayout, Arguments, Bit, Layout, NO_ARGUMENT, Process, SmmuLayout, Symbols};
 pub use loss::{LOSS_GROUPS, LossKind, Losses, count};

@@ -1,6 +1,7 @@
 //! All that touches the running kernel. It knows no check.
 
 pub mod btf;
+pub mod calls;
 pub mod catalogue;
 pub mod clock;
 pub mod diagnostics;

@@ -2,20 +2,65 @@
 //! that we know of rebuilds the state of the IOMMU from events.
 
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use testbed::{Script, Series, Vm};
 
-use crate::paths;
+use crate::{build, ebpf, paths};
+
+/// TCG on a busy machine is slow.
+const LIMIT: Duration = Duration::from_secs(300);
 
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The numbers as JSON
     #[arg(long)]
     json: bool,
+    /// Instead: boot kernels in QEMU, and measure there what reading a real group's state costs
+    #[arg(long)]
+    vm: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.vm { readings(arguments.json) } else { pipeline(arguments.json) }
+}
+
+/// Readings of real groups through sysfs, on the kernels that have PASIDs.
+fn readings(json: bool) -> Result<ExitCode> {
+    ebpf::build()?;
+    let iommu_watch = build::iommu_watch()?;
+    let mut results = Vec::new();
+    for series in [Series::V6_12, Series::V7] {
+        eprintln!("bench: readings of groups on {series}");
+        let outcome = Vm::new(series)
+            .add(&iommu_watch, "/bin/iommu-watch")
+            .script(Script::File(testbed::vm::guest_scripts().join("reading.sh")))
+            .console(paths::artefacts().join(format!("bench-{series}.console")))
+            .timeout(LIMIT)
+            .run()?;
+        ensure!(outcome.exit == 0, "the script ended with {}: {}", outcome.exit, outcome.console.display());
+        let mut lines =
+            outcome.output.lines().filter_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
+        results.push(lines.next_back().context("the guest told no numbers")?);
+    }
+    if json {
+        println!("{:#}", Value::Array(results));
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("| kernel | groups | eBPF programs, a group | the read itself, a group |\n|---|---|---|---|");
+    for result in results {
+        let micros =
+            |name: &str| result[name].as_f64().map_or("?".into(), |us| format!("{:.2} ms", us / 1e3));
+        let kernel = result["kernel"].as_str().unwrap_or("?");
+        println!("| {kernel} | {} | {} | {} |", result["groups"], micros("programs_us"), micros("read_us"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The program that measures, as cargo builds and runs it: optimised as what ships.
-pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+fn pipeline(json: bool) -> Result<ExitCode> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(paths::workspace()).args([
         "bench",
@@ -26,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         "pipeline",
         "--",
     ]);
-    if arguments.json {
+    if json {
         cargo.arg("--json");
     }
     let status = cargo.status().context("can't run cargo")?;

@@ -1,6 +1,6 @@
 //! One IOMMU group: who owns it, what its RIDs are attached to, which PASIDs live in it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 
 use foldhash::HashMap;
@@ -104,7 +104,7 @@ pub struct Group {
     pub(super) pasids_known: bool,
     /// PASIDs of which it is not known whether they are attached.
     pub(super) doubtful: BTreeSet<u32>,
-    pub(super) bonds: HashMap<Key, Bond>,
+    pub(super) bonds: BTreeMap<Key, Bond>,
     pub(super) in_flight: InFlight,
     /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
     pub(super) trusted_from: u64,
@@ -136,7 +136,7 @@ impl Group {
             pasids: HashMap::default(),
             pasids_known: false,
             doubtful: BTreeSet::new(),
-            bonds: HashMap::default(),
+            bonds: BTreeMap::new(),
             in_flight: InFlight::default(),
             trusted_from: 0,
             read_ns: 0,

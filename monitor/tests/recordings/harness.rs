@@ -200,7 +200,7 @@ fn inventory(bytes: &mut Bytes<'_>, now: u64) -> Inventory {
     record.operation = operation(bytes, now, CALLS);
     let len = usize::from(bytes.byte() % 8);
     record.array.len = len as u32;
-    record.array.complete = u32::from(bytes.byte() % 4 != 0);
+    record.array.complete = u32::from(!bytes.byte().is_multiple_of(4));
     record.array.entries[..len].fill_with(|| entry(bytes));
     record
 }
@@ -216,7 +216,7 @@ fn snapshot(bytes: &mut Bytes<'_>, now: u64) -> Vec<u8> {
     };
     (head.members, head.array, head.table) = (part(4), part(6), part(6));
     head.table_kind = u32::from(bytes.byte() % 4);
-    head.table_per_domain = u32::from(bytes.byte() % 8 == 0);
+    head.table_per_domain = u32::from(bytes.byte().is_multiple_of(8));
     let mut record = head.as_bytes().to_vec();
     for _ in 0..head.array.len {
         record.extend(entry(bytes).as_bytes());

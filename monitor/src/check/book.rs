@@ -181,9 +181,10 @@ impl Book {
         self.review(raised, mono_ns, host, outcomes);
     }
 
-    /// What was proved at the same time: consequences go into their roots. Roots come first, since a finding is
-    /// taken before its consequences.
-    fn fold_ready(&mut self, ready: Vec<Open>) -> Vec<Open> {
+    /// What was proved at the same time: consequences go into their roots. A consequence that had to be looked at
+    /// again may have been found before its root.
+    fn fold_ready(&mut self, mut ready: Vec<Open>) -> Vec<Open> {
+        ready.sort_by_key(|open| rank(open.violation.check));
         let mut kept: Vec<Open> = Vec::new();
         for open in ready {
             let Violation { check, mono_ns, ref summary, .. } = open.violation;

@@ -116,6 +116,7 @@ impl Host {
         if group.synced {
             adopt(group, event, room);
         }
+        group.touched(Touches::of(event.hook, event.pasid));
         group.in_flight.begin(Box::new(Operation {
             hook: event.hook,
             synced: group.synced && trusted && group.trusted_from <= event.mono_ns,
@@ -183,6 +184,9 @@ impl Host {
                 transitions.push(Transition::Leaked { group: group.reference(), hook });
             }
             adopt(group, event, room);
+            if locked && let Some(seen) = &event.group {
+                group.proved = (seen.ownership, seen.domain);
+            }
         }
         sync(group, event, core_pasids, sound, transitions);
         transitions.push(Transition::Updated { group: group.reference() });
@@ -279,9 +283,6 @@ fn adopt(group: &mut Group, event: &Event, room: usize) {
     let Some(seen) = &event.group else { return };
     let changing = group.in_flight.others(event.task.tid);
     let locked = under_mutex(event.hook);
-    if !locked {
-        group.read_ns = group.read_ns.max(event.mono_ns);
-    }
     // Inside the switch of a RID's domain ownership and domain are half-way.
     if event.hook != Hook::RidAttach {
         if let Some(ownership) = seen.ownership.filter(|_| locked || !changing.ownership()) {
@@ -312,6 +313,7 @@ fn settle(group: &mut Group, operation: Option<&Operation>, event: &Event, room:
     let everything = Overlap::everything();
     let overlap = operation.map_or(&everything, |call| &call.overlap);
     let touches = Touches::of(event.hook, event.pasid);
+    group.touched(touches);
     if touches.ownership {
         group.ownership = None;
     }

@@ -9,7 +9,7 @@ use monitor_ebpf::wire::{Hook, Phase};
 use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, Slot};
 
 use super::look::Look;
-use super::order::{InFlight, Overlap};
+use super::order::{InFlight, Overlap, Touches};
 
 /// A task at a moment: who did something, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,9 +108,9 @@ pub struct Group {
     pub(super) in_flight: InFlight,
     /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
     pub(super) trusted_from: u64,
-    /// When it was last read without the mutex, in CLOCK_MONOTONIC ns: such a reading can be newer than its
-    /// place in the ring, and than readings that come after it.
-    pub(super) read_ns: u64,
+    /// Who held it and where it sat when it was last read under the mutex, unless a call that may change that was
+    /// seen since.
+    pub(super) proved: (Option<Ownership>, Option<Domain>),
     /// Nobody held it at a time since it became known: who holds it now was seen to take hold of it.
     pub seen_free: bool,
     /// A hook missed a call on it since it became known: not all that stands in it was seen to come.
@@ -139,7 +139,7 @@ impl Group {
             bonds: BTreeMap::new(),
             in_flight: InFlight::default(),
             trusted_from: 0,
-            read_ns: 0,
+            proved: (None, None),
             seen_free: false,
             leaked: false,
             looked: None,
@@ -236,6 +236,7 @@ impl Group {
         self.seen_free = false;
         self.leaked = false;
         self.looked = None;
+        self.proved = (None, None);
         self.in_flight.distrust();
     }
 
@@ -311,6 +312,12 @@ impl Group {
             }
         }
         true
+    }
+
+    /// A call that may change this was seen: what was read before it proves nothing of what comes after.
+    pub(super) fn touched(&mut self, touches: Touches) {
+        self.proved.0.take_if(|_| touches.ownership);
+        self.proved.1.take_if(|_| touches.domain);
     }
 
     pub(super) fn bind(&mut self, bond: Key, event: &Event, attached: Option<u32>, first: bool) {

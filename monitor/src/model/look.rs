@@ -340,16 +340,16 @@ impl Host {
 }
 
 /// The hook that must have missed a call, if a sound reading shows what no call accounts for. What a call
-/// that is under way may be changing accounts for itself.
+/// that is under way may be changing accounts for itself. What was read without the mutex proves nothing here: it can be
+/// half-way, or newer than its place in the ring.
 pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
     // Inside a call of its own the state is half-way: only our own read comes from outside of all.
-    // What is known may be newer than what was read now.
-    if !is_snapshot(event.hook) || !group.synced || event.incomplete || event.mono_ns <= group.read_ns {
+    if !is_snapshot(event.hook) || !group.synced || event.incomplete {
         return None;
     }
     let seen = event.group.as_ref()?;
     let changing = group.in_flight.others(event.task.tid);
-    if let (Some(known), Some(read), false) = (group.ownership, seen.ownership, changing.ownership())
+    if let (Some(known), Some(read), false) = (group.proved.0, seen.ownership, changing.ownership())
         && known != read
     {
         return Some(match (known.owner, read.owner) {
@@ -359,7 +359,7 @@ pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
             _ => Hook::UnuseDefault,
         });
     }
-    if let (Some(known), Some(read), false) = (group.domain, seen.domain, changing.domain())
+    if let (Some(known), Some(read), false) = (group.proved.1, seen.domain, changing.domain())
         && known.key != read.key
     {
         return Some(Hook::RidAttach);

@@ -4,6 +4,7 @@ mod bounds;
 mod golden;
 mod imbalance;
 mod kernel;
+mod late;
 mod looks;
 mod order;
 mod ownership;

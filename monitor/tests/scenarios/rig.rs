@@ -46,9 +46,10 @@ impl Raised {
             Report::Violation(violation) => Some(violation.as_ref()),
             _ => None,
         });
-        let now = |raised: &Violation| {
-            watcher.violations().find(|open| open.fingerprint == raised.fingerprint).cloned()
+        let same = |raised: &Violation, open: &Violation| {
+            (raised.fingerprint, raised.mono_ns) == (open.fingerprint, open.mono_ns)
         };
+        let now = |raised: &Violation| watcher.violations().find(|open| same(raised, open)).cloned();
         violations.map(|raised| Raised::of(now(raised).as_ref().unwrap_or(raised))).collect()
     }
 

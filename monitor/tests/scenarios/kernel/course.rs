@@ -32,6 +32,7 @@ impl Kernel {
         let named = call.group().or_else(|| call.device().map(|device| self.group_of(device)));
         let group = named.expect("a call names a group or a device");
         let began = self.place();
+        self.entries.remove(&task.tid);
         let mut running = Running {
             call,
             task: *task,
@@ -140,6 +141,8 @@ impl Kernel {
             before,
             after,
             faults: running.faults,
+            entry: self.entries.remove(&running.task.tid),
+            exit: None,
             began: running.began,
             ended: usize::MAX,
             returned: usize::MAX,

@@ -171,6 +171,16 @@ pub struct State {
     pub array: BTreeMap<u32, Option<u64>>,
 }
 
+/// A reading without the mutex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    pub owner: u64,
+    pub count: u32,
+    /// It was made between these places in the ring.
+    pub from: usize,
+    pub to: usize,
+}
+
 /// A call that did its work. In the order of the mutex.
 #[derive(Clone, Debug)]
 pub struct Fact {
@@ -187,6 +197,9 @@ pub struct Fact {
     pub ended: usize,
     /// The place that was next when its last record was filled: until then it had not returned.
     pub returned: usize,
+    /// What its records of its entry and its return read of who holds the group.
+    pub entry: Option<Read>,
+    pub exit: Option<Read>,
     /// The places of the first and the last record that it made while it held the mutex.
     pub locked: Option<(usize, usize)>,
 }
@@ -210,6 +223,8 @@ pub struct Kernel {
     pub lazy: bool,
     /// By task: the record that it reserved and is to fill.
     unfilled: BTreeMap<u32, ring::Unfilled>,
+    /// By task: what the record of the entry of its last call read.
+    entries: BTreeMap<u32, Read>,
     /// How many records were taken out of the log.
     taken: usize,
     /// What becomes of records on their way.
@@ -259,6 +274,7 @@ impl Kernel {
             dropped: 0,
             missed: 0,
             unfilled: BTreeMap::new(),
+            entries: BTreeMap::new(),
             taken: 0,
             cpus: BTreeMap::new(),
             sva_lock: None,

@@ -8,12 +8,13 @@ use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::random::Random;
 
-use super::{Call, Dev, Entry, Grp, Kernel, Running, domain};
+use super::{Call, Dev, Entry, Grp, Kernel, Read, Running, domain};
 
 /// A record that is reserved. Its content is read when its program gets to it.
 pub(super) struct Unfilled {
     place: usize,
-    group_read: bool,
+    /// How much of it was read.
+    parts: u32,
     /// The call that returns with it.
     fact: Option<usize>,
 }
@@ -112,7 +113,7 @@ impl Kernel {
         }
         if self.lazy {
             let (place, fact) = (self.place(), running.fact.filter(|_| phase == Phase::End));
-            self.unfilled.insert(tid, Unfilled { place, group_read: false, fact });
+            self.unfilled.insert(tid, Unfilled { place, parts: 0, fact });
         }
         self.log.push(event);
     }
@@ -147,8 +148,8 @@ impl Kernel {
         self.taken + self.log.len()
     }
 
-    /// The program of this task goes on with its record: first it reads the group, then the array, and then the
-    /// consumer may have it. `false`: there is none.
+    /// The program of this task goes on with its record: first it reads the group, then the time, then the
+    /// array, and then the consumer may have it. `false`: there is none.
     pub fn fill(&mut self, tid: u32) -> bool {
         if self.uncounted.remove(&tid) {
             self.dropped += 1;
@@ -159,16 +160,29 @@ impl Kernel {
         let id = event.group.expect("a record that names a group").id;
         // What the group was when it went, if it is gone.
         let group = self.groups.get(&id);
-        if !unfilled.group_read {
-            unfilled.group_read = true;
-            self.now += 500;
-            event.mono_ns = self.now;
-            event.group = group.map(|group| view(id, group)).or(event.group);
-            return true;
+        unfilled.parts += 1;
+        match (unfilled.parts, group) {
+            (1, Some(group)) => {
+                event.group = Some(view(id, group));
+                let to = self.taken + self.log.len();
+                let read = Read { owner: group.owner, count: group.owner_cnt, from: unfilled.place, to };
+                match unfilled.fact {
+                    Some(fact) => self.history[fact].exit = Some(read),
+                    None => drop(self.entries.insert(tid, read)),
+                }
+            }
+            (2, _) => {
+                self.now += 500;
+                event.mono_ns = self.now;
+            }
+            (3, Some(group)) => {
+                event.array = event.array.as_ref().map(|_| read_array(group));
+                event.slot = event.slot.zip(event.pasid).map(|(_, pasid)| read_slot(group, pasid));
+            }
+            _ => {}
         }
-        if let Some(group) = group {
-            event.array = event.array.as_ref().map(|_| read_array(group));
-            event.slot = event.slot.zip(event.pasid).map(|(_, pasid)| read_slot(group, pasid));
+        if unfilled.parts < 3 {
+            return true;
         }
         let filled = self.unfilled.remove(&tid);
         if let Some(fact) = filled.and_then(|filled| filled.fact) {

@@ -38,12 +38,17 @@ fn hold(kind: Kind, property: impl Fn(&Program, &mut Run) -> Result<(), String>)
     for seed in seeds {
         let told = Told(seed);
         let (program, mut run) = Program::random(seed, kind);
-        if let Err(error) = property(&program, &mut run) {
-            let (program, error) = shrink::shrink(program, error, &property);
+        if let Err(first) = property(&program, &mut run) {
+            let (program, error) = shrink::shrink(program, first.clone(), &property);
             let right = format!(", faults: {:?}", Faults::default());
             let moves = program.moves.iter().map(|step| format!("    {step:?},\n").replace(&right, ""));
             let moves: Vec<String> = moves.collect();
-            panic!("seed {seed}, {:?}: {error}\n{:?}\n{}", kind, program.world, moves.concat());
+            panic!(
+                "seed {seed}, {:?}: {first}\nshrunk: {error}\n{:?}\n{}",
+                kind,
+                program.world,
+                moves.concat()
+            );
         }
         drop(told);
     }

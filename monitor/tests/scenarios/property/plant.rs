@@ -8,6 +8,7 @@ use crate::random::Random;
 
 use super::moves::Move;
 use super::run::Run;
+use super::worker::Worker;
 use super::world::TASKS;
 
 /// The PASIDs of the culprits; nobody else uses them.
@@ -156,19 +157,15 @@ impl Plant {
 
 /// Nobody but the culprits holds the group, or is in a call that has to do with that.
 fn is_vacated(run: &Run, group: u32) -> bool {
-    let holds = |worker: &super::worker::Worker| {
-        worker.debts.iter().any(|debt| debt.group == group && (debt.is_hold()))
+    let holds = |worker: &Worker| worker.debts.iter().any(|debt| debt.group == group && debt.is_hold());
+    let is_in = |worker: &Worker| match &worker.running {
+        Some(running) => running.group() == group,
+        None => worker.last == Some(group) && run.kernel.is_busy(worker.task.tid),
     };
-    let in_call = |worker: &super::worker::Worker| {
-        worker.running.as_ref().is_some_and(|running| running.group() == group)
-    };
-    let began = run.workers[TASKS..].iter().any(holds);
-    let others = &run.workers[..TASKS];
+    let (others, culprits) = run.workers.split_at(TASKS);
     let state = run.kernel.state(group);
-    began
-        || !others.iter().any(|worker| holds(worker) || in_call(worker))
-            && state.array.is_empty()
-            && state.domain == state.default_domain
+    let deserted = !others.iter().any(|worker| holds(worker) || is_in(worker));
+    culprits.iter().any(holds) || deserted && state.array.is_empty() && state.domain == state.default_domain
 }
 
 fn script(

@@ -34,6 +34,8 @@ pub struct Run {
     pub left: BTreeSet<u32>,
     /// The group that somebody reads, and how far he came.
     look: Option<(u32, usize)>,
+    /// Groups that are new, and that nobody has looked at yet.
+    renewed: BTreeSet<u32>,
     /// A culprit began a call on a group that the watcher did not know.
     pub blind: bool,
     told: (u64, u64),
@@ -52,7 +54,7 @@ impl Run {
         let worker = |index: usize| {
             let name =
                 if index < TASKS { format!("task{index}") } else { format!("culprit{}", index - TASKS) };
-            Worker { task: task(40 + index as u32, &name), running: None, debts: Vec::new() }
+            Worker { task: task(40 + index as u32, &name), running: None, debts: Vec::new(), last: None }
         };
         let workers: Vec<Worker> = (0..TASKS + CULPRITS).map(worker).collect();
         kernel.cpus = workers.iter().zip(0..).map(|(worker, cpu)| (worker.task.tid, cpu)).collect();
@@ -69,6 +71,7 @@ impl Run {
             sealed: None,
             left: BTreeSet::new(),
             look: None,
+            renewed: BTreeSet::new(),
             blind: false,
             told: (0, 0),
         };
@@ -102,11 +105,13 @@ impl Run {
                 }
                 self.tell(Input::Resync(Resync::Audit));
                 self.kernel.snapshot(*group);
+                self.renewed.remove(group);
             }
             Move::Look { group } => return self.look(*group),
             Move::Unplug { device } if self.may_unplug(device) => self.kernel.unplug(device),
             Move::Plug { group, device } if self.may_plug(*group, device.name) => {
                 if !self.exists(*group) {
+                    self.renewed.insert(*group);
                     self.kernel.group(*group, &[]);
                 }
                 let fresh = self.kernel.device(device.name);
@@ -195,6 +200,7 @@ impl Run {
         }
         let (call, group) = (running.call.clone(), running.group());
         let ret = self.kernel.end(running);
+        self.workers[index].last = Some(group);
         self.workers[index].note(group, &call, ret);
         true
     }
@@ -339,12 +345,13 @@ impl Run {
             self.tell(Input::Gone(group));
         } else if self.kernel.is_free(group) {
             self.kernel.snapshot(group);
+            self.renewed.remove(&group);
         }
     }
 
-    /// The watcher knows the group.
+    /// Who reads the ring so far knows the group.
     pub fn is_known(&self, group: u32) -> bool {
-        self.watcher.host().group_by_id(group).is_some_and(|known| known.synced)
+        !self.renewed.contains(&group)
     }
 
     pub fn raised(&self) -> Vec<Raised> {

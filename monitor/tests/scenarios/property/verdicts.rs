@@ -67,10 +67,10 @@ fn standing(run: &Run) -> Vec<Broken> {
     broken.collect()
 }
 
-/// What is raised by a look has to stand at a second one.
-fn seen_twice(run: &Run, check: &str, group: Option<u32>) -> bool {
+/// In how many looks at a group a sentence was broken. What is raised by them stood at a second one.
+fn seen_broken(run: &Run, check: &str, group: Option<u32>) -> usize {
     let shows = |state: &State| seen(state).iter().any(|(found, _)| *found == check);
-    run.kernel.looks.iter().filter(|(of, state)| Some(*of) == group && shows(state)).count() > 1
+    run.kernel.looks.iter().filter(|(of, state)| Some(*of) == group && shows(state)).count()
 }
 
 fn told(root: &Broken, implied: &[&str]) -> Raised {
@@ -89,7 +89,7 @@ pub fn no_more(run: &Run) -> Result<(), String> {
     let reference = Reference::new(run.era(), &run.kernel.history)?;
     let mut broken = reference.broken();
     for raised in run.raised() {
-        if raised.triggered_by.is_empty() && seen_twice(run, &raised.check, raised.group) {
+        if raised.triggered_by.is_empty() && seen_broken(run, &raised.check, raised.group) > 1 {
             continue;
         }
         let explains = |broken: &Broken| {
@@ -115,7 +115,7 @@ pub fn no_more(run: &Run) -> Result<(), String> {
         };
         broken.remove(certain);
         let stray = raised.implied.iter().find(|implied| {
-            !seen_twice(run, implied, raised.group)
+            seen_broken(run, implied, raised.group) == 0
                 && !reference
                     .broken()
                     .iter()

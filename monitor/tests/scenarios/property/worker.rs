@@ -10,6 +10,8 @@ pub struct Worker {
     pub task: Task,
     pub running: Option<Running>,
     pub debts: Vec<Debt>,
+    /// The group of its last call.
+    pub last: Option<u32>,
 }
 
 /// Something that a task took and has to give back.

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::{Broken, Group, IMBALANCE, Reference, judge, machine};
-use crate::kernel::{Call, Fact};
+use crate::kernel::{Call, Fact, Read};
 
 /// Orders are tried up to so many steps. A verdict that needs more counts as a guess.
 const STEPS: usize = 50_000;
@@ -15,16 +15,22 @@ const STEPS: usize = 50_000;
 pub fn certain(reference: &Reference<'_>, broken: &Broken) -> bool {
     let calls = around(reference.facts, broken);
     let Some((&first, &last)) = calls.first().zip(calls.last()) else { return false };
+    let own = &reference.facts[broken.fact];
+    let mut items: Vec<Item> = calls.iter().map(|&call| Item::Call(call)).collect();
+    if broken.check != IMBALANCE {
+        items.extend(own.entry.map(Item::Entry));
+        items.extend(own.exit.map(Item::Exit));
+    }
     let mut search = Search {
         reference,
         broken,
-        calls: &calls,
+        items: &items,
         end: &reference.after[last],
         seen: BTreeSet::new(),
         dead_ends: BTreeSet::new(),
         steps: 0,
     };
-    let innocent = search.finds_innocent(&mut vec![false; calls.len()], &reference.before[first]);
+    let innocent = search.finds_innocent(&mut vec![false; items.len()], &reference.before[first]);
     !innocent && search.steps < STEPS
 }
 
@@ -37,7 +43,7 @@ fn around(facts: &[Fact], broken: &Broken) -> Vec<usize> {
             && (broken.check != IMBALANCE || pasid(&fact.call).is_some_and(|pasid| broken.pasids.contains_key(&pasid)))
     };
     let all: Vec<usize> = (0..facts.len()).filter(|&index| matters(&facts[index])).collect();
-    let (mut from, mut to) = (facts[broken.fact].began, facts[broken.fact].ended);
+    let (mut from, mut to) = (facts[broken.fact].began, facts[broken.fact].returned);
     loop {
         let touching =
             all.iter().map(|&index| &facts[index]).filter(|fact| fact.began < to && fact.ended > from);
@@ -61,10 +67,18 @@ fn pasid(call: &Call) -> Option<u32> {
     }
 }
 
+/// What has to be put into an order: the calls, and what the judged one read of who holds the group.
+#[derive(Clone, Copy)]
+enum Item {
+    Call(usize),
+    Entry(Read),
+    Exit(Read),
+}
+
 struct Search<'a> {
     reference: &'a Reference<'a>,
     broken: &'a Broken,
-    calls: &'a [usize],
+    items: &'a [Item],
     end: &'a Group,
     /// Where it was before: what was done, and the group then.
     seen: BTreeSet<(Vec<bool>, Group)>,
@@ -80,13 +94,13 @@ impl Search<'_> {
             return false;
         }
         for at in self.next(done) {
-            let index = self.calls[at];
-            let Some(after) = self.step(index, group) else { continue };
+            let Some(after) = self.step(self.items[at], group) else { continue };
             done[at] = true;
-            let judged = index == self.broken.fact;
-            let innocent = match judged {
-                true => !self.breaks(index, group, &after) && self.reaches_end(done, &after),
-                false => self.finds_innocent(done, &after),
+            let innocent = match self.items[at] {
+                Item::Call(index) if index == self.broken.fact => {
+                    !self.breaks(index, group, &after) && self.reaches_end(done, &after)
+                }
+                _ => self.finds_innocent(done, &after),
             };
             done[at] = false;
             if innocent {
@@ -106,7 +120,7 @@ impl Search<'_> {
             return false;
         }
         for at in self.next(done) {
-            let Some(after) = self.step(self.calls[at], group) else { continue };
+            let Some(after) = self.step(self.items[at], group) else { continue };
             done[at] = true;
             let reached = self.reaches_end(done, &after);
             done[at] = false;
@@ -118,15 +132,37 @@ impl Search<'_> {
         false
     }
 
-    /// Which calls can come next: nobody before one who had returned by then.
+    /// What can come next: nothing before what had returned by then, and the judged call between its readings.
     fn next(&self, done: &[bool]) -> Vec<usize> {
-        let facts = self.reference.facts;
         let open = || (0..done.len()).filter(|&at| !done[at]);
-        let earliest = open().map(|at| ended(&facts[self.calls[at]])).min().unwrap_or(0);
-        open().filter(|&at| began(&facts[self.calls[at]]) <= earliest).collect()
+        let earliest = open().map(|at| self.span(at).1).min().unwrap_or(0);
+        let own = |at: usize| matches!(self.items[at], Item::Call(index) if index == self.broken.fact);
+        let waits = |at: usize| match self.items[at] {
+            Item::Exit(_) => open().any(own),
+            Item::Call(_) if own(at) => open().any(|other| matches!(self.items[other], Item::Entry(_))),
+            Item::Call(_) | Item::Entry(_) => false,
+        };
+        open().filter(|&at| self.span(at).0 <= earliest && !waits(at)).collect()
     }
 
-    fn step(&self, index: usize, group: &Group) -> Option<Group> {
+    /// The places between which it came. Where a call made records under the mutex, it is known when it held it.
+    fn span(&self, at: usize) -> (usize, usize) {
+        match self.items[at] {
+            Item::Call(index) => {
+                let fact = &self.reference.facts[index];
+                fact.locked.map_or((fact.began, fact.ended), |(first, last)| (last, first))
+            }
+            Item::Entry(read) | Item::Exit(read) => (read.from, read.to),
+        }
+    }
+
+    fn step(&self, item: Item, group: &Group) -> Option<Group> {
+        let index = match item {
+            Item::Call(index) => index,
+            Item::Entry(read) | Item::Exit(read) => {
+                return ((read.owner, read.count) == (group.owner, group.count)).then(|| group.clone());
+            }
+        };
         let fact = &self.reference.facts[index];
         let read = matches!(fact.call, Call::Release { .. } | Call::ReleaseDevice { .. })
             && fact.locked.is_some()
@@ -155,13 +191,4 @@ impl Search<'_> {
             _ => group.state() == self.end.state(),
         }
     }
-}
-
-/// Where a call made records under the mutex, it is known when it held it.
-fn began(fact: &Fact) -> usize {
-    fact.locked.map_or(fact.began, |(_, last)| last)
-}
-
-fn ended(fact: &Fact) -> usize {
-    fact.locked.map_or(fact.ended, |(first, _)| first)
 }

@@ -1,0 +1,103 @@
+//! Records that say what was so later than their place in the ring tells. Random programs found these (`property`);
+//! here they are with no more than it takes.
+
+use monitor::event::Task;
+use monitor_ebpf::wire::Hook;
+
+use crate::kernel::{Call, Era, Faults};
+use crate::rig::{D1, D2, NIC, NVME, OWNER, Rig, driver, other, raised, vfio};
+
+/// A call with all its records, at once.
+fn whole(rig: &mut Rig, task: &Task, call: Call) -> i32 {
+    let ret = rig.kernel.call(task, call);
+    while rig.kernel.fill(task.tid) {}
+    ret
+}
+
+#[track_caller]
+fn expect_no_leaky_hook(rig: &Rig) {
+    let leaky: Vec<&Hook> =
+        Hook::ALL.iter().filter(|&&hook| rig.watcher.counters().leaks(hook) > 0).collect();
+    assert!(leaky.is_empty(), "{leaky:?}");
+}
+
+/// A bind that is refused returns, and its record reads the array only when the PASID was attached over.
+#[test]
+fn an_attach_over_is_caught_though_another_calls_reading_came_late() {
+    for era in [Era::Domains, Era::Tagged] {
+        let mut rig = Rig::new(era);
+        rig.calls(
+            &driver(),
+            [Call::Use { device: NVME }, Call::Attach { device: NVME, pasid: 5, domain: D1 }],
+        );
+        rig.kernel.lazy = true;
+        let mut binding = rig.kernel.begin(&other(), Call::Use { device: NIC });
+        rig.kernel.act(&mut binding);
+        rig.kernel.end(binding);
+        rig.kernel.faults = Faults { attach_over: true, ..Faults::default() };
+        assert_eq!(whole(&mut rig, &vfio(), Call::Attach { device: NIC, pasid: 5, domain: D2 }), 0);
+        while rig.kernel.fill(other().tid) {}
+        rig.expect(&[raised("attach-imbalance", 7, &[5], "driver", "vfio")]);
+    }
+}
+
+/// The record of a bind's entry stands before a look in the ring, and reads what a claim did after that look.
+#[test]
+fn a_reading_that_came_late_makes_no_hook_leaky() {
+    for era in [Era::Owners, Era::Domains, Era::Handles, Era::Tagged] {
+        let mut rig = Rig::new(era);
+        rig.kernel.lazy = true;
+        let mut binding = rig.kernel.begin(&other(), Call::Use { device: NIC });
+        rig.kernel.snapshot(7);
+        assert_eq!(whole(&mut rig, &vfio(), Call::Claim { group: 7, owner: OWNER }), 0);
+        rig.kernel.act(&mut binding);
+        rig.kernel.end(binding);
+        while rig.kernel.fill(other().tid) {}
+        rig.watch();
+        rig.bootstrap();
+        expect_no_leaky_hook(&rig);
+        rig.expect_silence();
+    }
+}
+
+/// Of a detach of a group nothing but its return is seen, and the switch of the RIDs inside it. Who reads between that
+/// and the change of `group->domain` sees the old domain.
+#[test]
+fn a_reading_in_the_middle_of_a_switch_makes_no_hook_leaky() {
+    for era in [Era::Owners, Era::Domains, Era::Handles, Era::Tagged] {
+        let mut rig = Rig::new(era);
+        let claim = Call::Claim { group: 7, owner: OWNER };
+        rig.calls(&vfio(), [claim, Call::AttachGroup { group: 7, domain: D1 }]);
+        let mut detaching = rig.kernel.begin(&vfio(), Call::DetachGroup { group: 7, domain: D1 });
+        let switched = 1 + 2 * rig.kernel.groups[&7].devices.len();
+        (0..switched).for_each(|_| assert!(rig.kernel.advance(&mut detaching)));
+        let mut binding = rig.kernel.begin(&other(), Call::Use { device: NIC });
+        rig.kernel.act(&mut detaching);
+        rig.kernel.snapshot(7);
+        rig.kernel.end(detaching);
+        rig.kernel.act(&mut binding);
+        rig.kernel.end(binding);
+        rig.bootstrap();
+        expect_no_leaky_hook(&rig);
+        rig.expect_silence();
+    }
+}
+
+/// Two looks show the domain while the release that should have left it has not returned.
+#[test]
+fn a_consequence_that_was_found_before_its_root_goes_into_it() {
+    for era in [Era::Owners, Era::Domains] {
+        let mut rig = Rig::new(era);
+        rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }]);
+        rig.kernel.faults = Faults { release_keeps_domain: true, ..Faults::default() };
+        let mut release = rig.kernel.begin(&vfio(), Call::Release { group: 7 });
+        rig.kernel.act(&mut release);
+        for _ in 0..2 {
+            rig.kernel.snapshot(7);
+            rig.watch();
+        }
+        rig.kernel.end(release);
+        let stuck = raised("ownership-stuck", 7, &[], "", "vfio");
+        rig.expect(&[stuck.implying(&["domain-off-default"])]);
+    }
+}

@@ -256,7 +256,7 @@ impl Watcher {
     fn review(&mut self, transition: &Transition<'_>, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
         match transition {
             Transition::Returned { group, operation, end } => {
-                // Somebody else has taken hold of it since: what waits can't be told from that.
+                // Somebody else has taken hold of it since, or switched it: what waits can't be told from that.
                 if operation.takes_hold() && end.ret == Some(0) {
                     self.book.withdraw_unproved(*group);
                 }

@@ -244,11 +244,12 @@ impl Group {
     /// What it shows and we did not know was attached before we watched.
     ///
     /// A reading that was not made under the mutex can be newer than its place in the ring, by what calls did whose
-    /// records come after it. Where it contradicts what is known, either may be right: that PASID is in doubt.
+    /// records come after it. Where it contradicts what is known, either may be right: that PASID is in doubt,
+    /// and another such reading takes the doubt from none.
     pub(super) fn adopt(&mut self, array: &PasidArray, room: usize, changing: &Overlap, locked: bool) {
         let mut room = room;
         for entry in array.pasids().filter(|entry| !changing.pasid(entry.pasid)) {
-            if !locked && self.contradicts(entry) {
+            if !locked && (self.doubtful.contains(&entry.pasid) || self.contradicts(entry)) {
                 self.doubtful.insert(entry.pasid);
                 continue;
             }
@@ -271,9 +272,6 @@ impl Group {
 
     /// Whether what was read of a PASID is not what is known.
     fn contradicts(&self, entry: &ArrayEntry) -> bool {
-        if self.doubtful.contains(&entry.pasid) {
-            return false;
-        }
         match self.pasids.get(&entry.pasid) {
             Some(known) => known.domain.zip(entry.domain).is_some_and(|(had, read)| had.key != read.key),
             None => self.synced && self.pasids_known,

@@ -202,9 +202,9 @@ impl Operation {
         Reading::of(&self.begin)
     }
 
-    /// The call takes a group for an owner or a driver, if it succeeds.
+    /// The call takes a group for an owner or a driver, or a RID to a domain, if it succeeds.
     pub fn takes_hold(&self) -> bool {
-        matches!(self.hook, Hook::ClaimGroup | Hook::ClaimDevice | Hook::UseDefault)
+        matches!(self.hook, Hook::ClaimGroup | Hook::ClaimDevice | Hook::UseDefault | Hook::RidAttach)
     }
 
     /// The group was read after the letting go, before the mutex was dropped.

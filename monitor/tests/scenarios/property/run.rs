@@ -298,7 +298,7 @@ impl Run {
             if self.is_calm() && self.look.is_none() {
                 return Ok(());
             }
-            let mut moved = self.look.is_some_and(|(group, _)| self.look(group));
+            let mut moved = self.look.is_some_and(|(group, _)| self.look(group) || self.look.is_none());
             for task in 0..self.workers.len() {
                 moved |= self.go(task);
             }

@@ -78,7 +78,7 @@ fn recording(bytes: &[u8]) -> Vec<u8> {
     let mut content = head_frame();
     let mut bytes = Bytes(bytes);
     let mut now = u64::from(bytes.short()) * 1_000_000;
-    if bytes.byte() % 8 != 0 {
+    if !bytes.byte().is_multiple_of(8) {
         frame(&mut content, 2, now, &[]);
     }
     while !bytes.0.is_empty() && content.len() < 1 << 20 {

@@ -64,7 +64,7 @@ as owner c release-group $pair
 # Every group is read again.
 sleep 2
 let_go $pair claim-group release-group left
-mend $pair release-group
+mend_left $pair release-group
 sleep 1
 kill -TERM $record_pid
 told wait $record_pid
@@ -93,7 +93,7 @@ phase cut
 head -c 1500 a.iwrec >cut.iwrec
 refused iommu-watch replay cut.iwrec
 phase end
-mend $driven release-group
+mend_left $driven release-group
 fault unplug 1
 fault plug 1
 end_phase

@@ -39,7 +39,7 @@ pub struct Lost {
 /// Where events were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// A program did not run: recursion, or too many returns at once.
+    /// A program did not run (recursion, too many returns at once), or a call could not be remembered.
     Kernel,
     /// The ring was full.
     Ring,

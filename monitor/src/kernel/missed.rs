@@ -41,7 +41,7 @@ impl Misses {
         Misses { kprobes: if has_kprobes { perf_links() } else { Vec::new() } }
     }
 
-    /// A system call for each program, and one more for each kprobe: some 50 µs for them all.
+    /// Makes a system call for each program, and one more for each kprobe.
     pub fn read(&self, probes: &Probes) -> Missed {
         let mut missed = Missed::default();
         let mut kprobes = 0;

@@ -14,8 +14,8 @@ pub(super) static LAYOUT: Layout = Layout::UNKNOWN;
 
 /// The offset of a member, or [`ABSENT`]: `layout!(group_id)`.
 macro_rules! layout {
-    ($member:ident) => {
-        $crate::probe::read::load(&$crate::probe::read::LAYOUT.$member)
+    ($($member:ident).+) => {
+        $crate::probe::read::load(&$crate::probe::read::LAYOUT.$($member).+)
     };
 }
 pub(super) use layout;

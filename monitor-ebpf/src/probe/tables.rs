@@ -80,6 +80,9 @@ fn vtd(scratch: &mut Scratch, device: u64) -> u32 {
 
 #[inline(never)]
 fn amd(scratch: &mut Scratch, device: u64) -> u32 {
+    if layout!(amd.table) == ABSENT {
+        return 0;
+    }
     let at = layout!(amd);
     let per_domain = at.domain != ABSENT;
     let data = private(device);
@@ -110,10 +113,11 @@ const STAGE_1: u32 = 0;
 
 #[inline(never)]
 fn smmu(scratch: &mut Scratch, device: u64) -> u32 {
-    let at = layout!(smmu);
-    if at.config == ABSENT || at.list_width == ABSENT {
+    // By themselves, so that a verifier sees that without them nothing of what follows is run.
+    if layout!(smmu.config) == ABSENT || layout!(smmu.list_width) == ABSENT {
         return 0;
     }
+    let at = layout!(smmu);
     let master = private(device);
     if !is_smmu(device, master) {
         return 0;

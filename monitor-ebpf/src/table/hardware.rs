@@ -92,6 +92,9 @@ pub struct Walk {
     table: [u64; LEVELS],
     slot: [u32; LEVELS],
     first: [u32; LEVELS],
+    /// For each level the one below. It could be reckoned, but a verifier of 6.1 does not see that a number that
+    /// is not 0 has a number below it.
+    below: [u32; LEVELS],
     window: [[u64; WINDOW]; LEVELS],
 }
 
@@ -104,6 +107,7 @@ impl Default for Walk {
             table: [0; LEVELS],
             slot: [0; LEVELS],
             first: [0; LEVELS],
+            below: [0; LEVELS],
             window: [[0; WINDOW]; LEVELS],
         }
     }
@@ -116,10 +120,11 @@ impl Walk {
         self.shape = *shape;
         self.level = shape.root;
         self.failed = 0;
-        let level = shape.root as usize % LEVELS;
-        self.table[level] = root;
-        self.slot[level] = 0;
-        self.first[level] = 0;
+        // For every level alike: which one is the root is no constant, and this needs no index.
+        self.table = [root; LEVELS];
+        self.slot = [0; LEVELS];
+        self.first = [0; LEVELS];
+        self.below = [0, 0, 1, 2];
     }
 
     /// Everything so far could be read.
@@ -157,7 +162,7 @@ impl Walk {
         self.slot[level] = slot + 1;
         let entry = window[at];
         let pasid = self.first[level] | slot << shift;
-        let Some(below) = level.checked_sub(1) else {
+        if level == 0 {
             if entry & valid == 0 {
                 return Step::Next;
             }
@@ -168,14 +173,14 @@ impl Walk {
                 kind: (entry >> (kind_shift & 63)) as u32 & kind_mask,
                 tag: (tagged >> (tag_shift & 63)) as u32 & tag_mask | tag,
             });
-        };
+        }
         let pointer = window[(at + self.shape.pointer_word as usize) % WINDOW];
         if pointer & valid != 0 {
-            let below = below % LEVELS;
+            let below = self.below[level] as usize % LEVELS;
             self.table[below] = (pointer & self.shape.address_mask).wrapping_add(self.shape.address_base);
             self.slot[below] = 0;
             self.first[below] = pasid;
-            self.level -= 1;
+            self.level = below as u32;
         }
         Step::Next
     }

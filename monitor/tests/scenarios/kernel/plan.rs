@@ -214,7 +214,7 @@ fn attach(era: Era, faults: Faults, group: &Grp, pasid: u32, entry: Entry, to: u
     if pasid == 0 || capable().count() == 0 || capable().any(|device| pasid >= device.max_pasids) {
         return refused(EINVAL);
     }
-    if group.array.contains_key(&pasid) && !faults.attach_over {
+    if group.array.contains_key(&pasid) && (!faults.attach_over || refusing(group, to).is_some()) {
         return refused(EBUSY);
     }
     let first = match era {

@@ -176,7 +176,7 @@ pub fn act(era: Era, fact: &Fact, index: usize, group: &Group) -> Option<Group> 
                 next.array.insert(pasid, Attached { domain, by: Some(index), bare });
             }
             // A device that doesn't take the PASID or the domain refuses it in any state.
-            ret == EINVAL || (ret == EBUSY) == there
+            ret == EINVAL || faults.attach_over || (ret == EBUSY) == there
         }
         Call::Replace { pasid, domain, .. } => {
             let there = group.array.contains_key(&pasid) || faults.replace_nothing;

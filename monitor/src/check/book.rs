@@ -7,7 +7,7 @@ use crate::inventory::Inventory;
 use crate::model::{GroupRef, Host, Names};
 
 use super::spec::{Severity, Spec};
-use super::violation::{Finding, Fingerprint, Implied, Standing, Subject, Violation};
+use super::violation::{Fault, Finding, Fingerprint, Implied, Standing, Subject, Violation};
 
 /// How long something that happened stays active, in ns: 15 min.
 const HOLD_NS: u64 = 15 * 60 * 1_000_000_000;
@@ -316,7 +316,12 @@ impl Book {
 impl Open {
     /// What was found elsewhere follows from this.
     fn implies(&self, check: &Spec, subject: &Subject) -> bool {
-        let same = subject.group().is_some() && self.subject.group() == subject.group();
+        let same = match (&self.subject, subject) {
+            (Subject::Shared { devices, .. }, Subject::Looked { fault: Fault::Extra(device), .. }) => {
+                devices.iter().any(|(key, _)| key == device)
+            }
+            _ => subject.group().is_some() && self.subject.group() == subject.group(),
+        };
         same && self.violation.check.implies.contains(&check.name)
     }
 

@@ -34,7 +34,7 @@ static SPEC: Spec = Spec {
           a PASID that is attached for one of them translates for the other as well.",
     needs: NEEDS,
     by_look: Some(NEEDS),
-    implies: &[],
+    implies: &["pasid-table-mismatch"],
     traps: &[
         "Several RIDs of one device (DMA aliases, quirks) use its one table, by design.",
         "A device that is gone has no table: its address and its table's are used again.",

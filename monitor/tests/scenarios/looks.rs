@@ -350,3 +350,29 @@ fn without_a_drivers_hook_it_takes_two_readings() {
         rig.expect(&[found("domain-off-default", &[])]);
     }
 }
+
+#[test]
+fn what_a_shared_table_shows_of_the_other_device_goes_into_it() {
+    let mut rig = Rig::new(Era::Tagged);
+    rig.kernel.group(8, &["0000:09:00.0"]);
+    rig.kernel.snapshot_all();
+    rig.idle(1_000_000_000);
+    rig.calls(&driver(), [Call::Use { device: NVME }, attach(5)]);
+    let table_of_nvme = rig.kernel.groups[&7].devices[0].table;
+    rig.kernel.group_mut(8).devices[0].table = table_of_nvme;
+    for _ in 0..2 {
+        rig.kernel.snapshot_all();
+        rig.kernel
+            .log
+            .iter_mut()
+            .filter(|event| event.hook == Hook::SnapshotIntel)
+            .for_each(|event| event.table = table(&[5]));
+        rig.watch();
+    }
+    rig.expect(&[Raised { group: None, ..found("pasid-table-shared", &[]) }]);
+    let shared = rig.watcher.violations().next().expect("open");
+    assert_eq!(
+        shared.implied.iter().map(|implied| implied.check).collect::<Vec<_>>(),
+        ["pasid-table-mismatch"]
+    );
+}

@@ -3,7 +3,7 @@
 load_pasidcap
 load_saboteur
 load caller
-modprobe vfio-pci
+modprobe -a nvme vfio-pci
 one=0000:01:00.0 two=0000:02:00.0
 c alloc $one mine
 c alloc $two theirs

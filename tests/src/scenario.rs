@@ -84,12 +84,15 @@ const PREEMPTIBLE: Setting = Setting { append: "preempt=full", ..SOFTIOMMU };
 /// PASIDs on the NVMes behind VT-d, and faults in its driver.
 const INTEL: Setting = Setting { test_modules: &["pasidcap", "saboteur", "caller"], ..Setting::PLAIN };
 
-/// The same, with two functions of one device, which make a group of two.
+/// The same, with two NVMes behind a switch whose ports are functions of one device without ACS: a group.
 const PAIR: Setting = Setting {
     devices: &[
         "pcie-root-port,id=rp3,bus=pcie.0,chassis=3,slot=3",
-        "nvme,serial=three,bus=rp3,addr=0.0,multifunction=on",
-        "nvme,serial=four,bus=rp3,addr=0.1",
+        "x3130-upstream,id=up,bus=rp3",
+        "xio3130-downstream,id=down1,bus=up,chassis=5,slot=1,addr=0.0,multifunction=on",
+        "xio3130-downstream,id=down2,bus=up,chassis=6,slot=2,addr=0.1",
+        "nvme,serial=three,bus=down1",
+        "nvme,serial=four,bus=down2",
     ],
     ..INTEL
 };

@@ -1,9 +1,9 @@
-# Two functions of one device make a group: a PASID that is attached must be on both.
+# Two NVMes behind one switch that doesn't isolate them make a group: a PASID that is attached must be on both.
 . /guest/lib.sh
-load_pasidcap
+load_pasidcap devs=0000:05:00.0,0000:06:00.0
 load_saboteur
 load caller
-one=0000:03:00.0 two=0000:03:00.1
+one=0000:05:00.0 two=0000:06:00.0
 c alloc $one both
 
 watch_start --audit 2

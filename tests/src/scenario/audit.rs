@@ -7,7 +7,9 @@ use super::transcript::Transcript;
 const MISMATCH: &str = "pasid-table-mismatch";
 const DIVERGENCE: &str = "group-divergence";
 const NVME: &str = "0000:01:00.0";
-const PAIR: [&str; 2] = ["0000:03:00.0", "0000:03:00.1"];
+const NVME_OF_PAIR: &str = "0000:05:00.0";
+/// The ports of the switch, and what is behind them.
+const PAIR: [&str; 4] = ["0000:04:00.0", "0000:04:00.1", NVME_OF_PAIR, "0000:06:00.0"];
 
 pub fn tables(report: &Report) -> Result<(), String> {
     let differs = |pasids, attached_by| Violation {
@@ -49,14 +51,14 @@ pub fn tables(report: &Report) -> Result<(), String> {
 pub fn group(report: &Report) -> Result<(), String> {
     let differs = Violation {
         check: DIVERGENCE,
-        group_of: Some(PAIR[0]),
+        group_of: Some(NVME_OF_PAIR),
         devices: &PAIR,
         pasids: &[5],
         attached_by: Some("tenant"),
         triggered_by: None,
         implied: &[],
     };
-    let mended = |phase| Expect::clean(phase, &[]).resolves(DIVERGENCE, Some(PAIR[0]), "cleared");
+    let mended = |phase| Expect::clean(phase, &[]).resolves(DIVERGENCE, Some(NVME_OF_PAIR), "cleared");
     let rows = [
         Expect::clean("clean", &[("pasid_attach", 1), ("pasid_detach", 1)]),
         Expect::clean("uneven", &[("pasid_attach", 1)]).raises(differs),

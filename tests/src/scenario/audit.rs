@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::expect::{self, Expect, Violation};
+use super::imbalance::unknown_pasid_warns_in;
 use super::transcript::Transcript;
 
 const MISMATCH: &str = "pasid-table-mismatch";
@@ -64,7 +65,8 @@ pub fn group(report: &Report) -> Result<(), String> {
         Expect::clean("uneven", &[("pasid_attach", 1)]).raises(differs),
         mended("mended"),
         Expect::clean("joined", &[("pasid_attach", 1)]).raises(differs),
-        mended("left"),
+        // The core takes the PASID from the member that never got it, too.
+        mended("left").warns(unknown_pasid_warns_in(report.series)),
     ];
     expect::phases(report, &[MISMATCH, DIVERGENCE], &rows)?;
     let transcript = Transcript::read(&report.text);

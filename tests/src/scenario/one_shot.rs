@@ -59,7 +59,7 @@ pub fn one_shot(report: &Report) -> Result<(), String> {
         pasids: &[],
         attached_by: None,
         triggered_by: None,
-        implied: &[],
+        implied: &["pasid-table-mismatch"],
     });
     expect::one(&row, transcript.phase("start")?, &transcript)
 }

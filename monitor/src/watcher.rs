@@ -28,6 +28,8 @@ pub struct Options {
     pub filter: Filter,
     /// Give every event back as a report, too.
     pub events: bool,
+    /// Our own reads of the kernel among them.
+    pub readings: bool,
 }
 
 /// What the operator wants to see; what is empty lets everything pass.
@@ -384,9 +386,9 @@ impl Watcher {
         reports
     }
 
-    /// Our own reads are no news.
+    /// Our own reads are no news, unless they are asked for.
     fn passes_event(&self, event: &Event) -> bool {
-        if is_snapshot(event.hook) {
+        if is_snapshot(event.hook) && !self.options.readings {
             return false;
         }
         let device: Vec<String> = event.device.iter().map(|device| device.name.to_string()).collect();

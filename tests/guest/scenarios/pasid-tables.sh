@@ -10,7 +10,7 @@ c alloc $dev other
 # look NAME: what one reading of all groups shows
 look() {
 	echo "@ look $1"
-	iommu-watch watch --for 1 --format json | grep '"name":"snapshot_'
+	iommu-watch watch -v --for 1 --format json | grep '"name":"snapshot_'
 }
 
 look none

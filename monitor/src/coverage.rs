@@ -43,6 +43,8 @@ pub enum HookState {
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     states: BTreeMap<Hook, HookState>,
+    /// Hooks on drivers whose hardware tables' entries can't be read here, and why.
+    unread: BTreeMap<Hook, String>,
     /// Hooks that did not report every call: reads of the kernel's state showed it.
     leaky: BTreeSet<Hook>,
     /// `iommu_group::pasid_array` exists (from 6.2): the core knows PASIDs.
@@ -60,6 +62,15 @@ impl Coverage {
 
     pub fn attached(&self, hook: Hook) -> bool {
         matches!(self.get(hook), HookState::Attached { .. })
+    }
+
+    /// The hook is on a driver whose hardware tables' entries can't be read, for this reason.
+    pub fn set_unread(&mut self, hook: Hook, reason: String) {
+        self.unread.insert(hook, reason);
+    }
+
+    pub fn unread(&self, hook: Hook) -> Option<&str> {
+        self.unread.get(&hook).map(String::as_str)
     }
 
     /// A call went unreported that this hook should have seen. Says whether that is news.

@@ -2,6 +2,7 @@
 //! drive this same piece, so that a recording gives the verdict that the live run gave.
 
 mod counters;
+mod filter;
 mod report;
 
 use monitor_ebpf::wire::{Hook, is_snapshot};
@@ -14,6 +15,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, Host, Names, Transition};
 
 pub use counters::{Calls, Counters, ERRNOS, LATENCY_BOUNDS, Latency, OTHER_ERRNO, errno_name};
+pub use filter::Filter;
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report};
 
 /// What a run watches, and where.
@@ -30,27 +32,6 @@ pub struct Options {
     pub events: bool,
     /// Our own reads of the kernel among them.
     pub readings: bool,
-}
-
-/// What the operator wants to see; what is empty lets everything pass.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    pub groups: Vec<u32>,
-    /// Names of devices.
-    pub devices: Vec<String>,
-    /// Names of checks; the others are off.
-    pub checks: Vec<String>,
-}
-
-impl Filter {
-    fn check(&self, name: &str) -> bool {
-        self.checks.is_empty() || self.checks.iter().any(|wanted| wanted == name)
-    }
-
-    fn passes(&self, group: Option<u32>, devices: &[String]) -> bool {
-        (self.groups.is_empty() || group.is_some_and(|group| self.groups.contains(&group)))
-            && (self.devices.is_empty() || devices.iter().any(|device| self.devices.contains(device)))
-    }
 }
 
 /// Rebuilds the state from events and holds it against the checks.

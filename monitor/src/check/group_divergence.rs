@@ -75,7 +75,7 @@ impl Check for GroupDivergence {
     }
 
     fn state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> CheckState {
-        super::pasid_table_shared::without_tables(coverage, inventory)
+        super::pasid_table_shared::without_tables(coverage, inventory, true)
             .unwrap_or_else(|| SPEC.needs.state(coverage))
     }
 

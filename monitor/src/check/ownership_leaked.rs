@@ -96,7 +96,7 @@ impl Check for OwnershipLeaked {
     }
 
     fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
-        if group.seen_free || group.leaked || !deserted(look) {
+        if group.seen_free || group.unseen || !deserted(look) {
             return;
         }
         let shown = Shown {

@@ -116,7 +116,7 @@ impl Check for OwnershipStuck {
     }
 
     fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
-        if group.seen_free || group.leaked || !deserted(look) {
+        if group.seen_free || group.unseen || !deserted(look) {
             return;
         }
         let mut read = look::holder(look);

@@ -161,7 +161,7 @@ impl Check for PasidLeftOnRelease {
 /// The PASIDs of a group that nobody can be using, of those whose attach was not seen: of the others it was
 /// seen who has them.
 fn forsaken(look: &Look, group: &Group) -> Vec<u32> {
-    if group.leaked || !look.free() && (group.seen_free || !look.deserted()) {
+    if group.unseen || !look.free() && (group.seen_free || !look.deserted()) {
         return Vec::new();
     }
     let seen = |pasid: u32| group.attachment(pasid).is_some_and(|known| known.attached_by.is_some());

@@ -79,7 +79,7 @@ impl Check for PasidTableMismatch {
     }
 
     fn state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> CheckState {
-        super::pasid_table_shared::without_tables(coverage, inventory)
+        super::pasid_table_shared::without_tables(coverage, inventory, true)
             .unwrap_or_else(|| SPEC.needs.state(coverage))
     }
 

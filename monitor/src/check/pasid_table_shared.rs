@@ -4,7 +4,7 @@ use monitor_ebpf::wire::{Hook, is_snapshot};
 
 use crate::coverage::Coverage;
 use crate::inventory::Inventory;
-use crate::model::{Actor, Host, Transition};
+use crate::model::{Actor, Group, Host, Look, Transition};
 
 use super::spec::{CheckState, Needs, Severity, Spec};
 use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
@@ -66,14 +66,12 @@ impl Check for PasidTableShared {
             let mut devices = [device, other];
             devices.sort_by_key(|device| device.name);
             let names = devices.map(|device| device.name.to_string());
-            let by_design = device.table_per_domain && other.table_per_domain;
-            let keys = devices.map(|device| (device.key, device.generation));
             case.findings.push(Finding {
                 check: &SPEC,
-                severity: if by_design { Severity::Info } else { SPEC.severity() },
-                subject: match by_design {
-                    true => Subject::SharedByDesign { devices: keys },
-                    false => Subject::Shared { devices: keys, table },
+                severity: SPEC.severity(),
+                subject: Subject::Shared {
+                    devices: devices.map(|device| (device.key, device.generation)),
+                    table,
                 },
                 proved: true,
                 mono_ns: event.mono_ns,
@@ -82,30 +80,41 @@ impl Check for PasidTableShared {
                 domain: None,
                 // A snapshot is our own doing.
                 triggered_by: (!is_snapshot(event.hook)).then(|| Actor::of(event)),
-                summary: match by_design {
-                    true => format!(
-                        "this kernel's IOMMU driver keeps PASID tables by domain: {} and {} share one",
-                        names[0], names[1]
-                    ),
-                    false => format!("{} and {} use one PASID table", names[0], names[1]),
-                },
+                summary: format!("{} and {} use one PASID table", names[0], names[1]),
                 read: vec![Read { what: "devices with this table", value: Value::Names(names.to_vec()) }],
                 confidence: Confidence::ReadBack,
             });
-            if by_design {
-                return;
-            }
         }
+    }
+
+    /// Where tables hang off domains, sharing is the design: that is told once.
+    fn look(&self, look: &Look, _: &Group, case: &mut Case<'_>) {
+        if !look.tables_by_domain {
+            return;
+        }
+        case.findings.push(Finding {
+            check: &SPEC,
+            severity: Severity::Info,
+            subject: Subject::SharedByDesign,
+            proved: true,
+            mono_ns: look.mono_ns,
+            device: None,
+            pasids: Vec::new(),
+            domain: None,
+            triggered_by: None,
+            summary:
+                "this kernel's IOMMU driver keeps PASID tables by domain: devices of one domain share one"
+                    .into(),
+            read: vec![Read { what: "tables hang off domains", value: Value::Flag(true) }],
+            confidence: Confidence::ReadBack,
+        });
     }
 
     fn standing(&self, subject: &Subject, host: &Host) -> Standing {
         let (devices, table) = match subject {
             Subject::Shared { devices, table } => (devices, table),
-            // It is what the driver is like, as long as it has devices.
-            Subject::SharedByDesign { .. } if host.devices().any(|device| device.table_per_domain) => {
-                return Standing::Stands;
-            }
-            Subject::SharedByDesign { .. } => return Standing::Released,
+            // It is what the driver is like.
+            Subject::SharedByDesign => return Standing::Stands,
             _ => return Standing::Cleared,
         };
         let live = devices
@@ -121,7 +130,7 @@ impl Check for PasidTableShared {
     }
 
     fn state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> CheckState {
-        without_tables(coverage, inventory).unwrap_or_else(|| SPEC.needs.state(coverage))
+        without_tables(coverage, inventory, false).unwrap_or_else(|| SPEC.needs.state(coverage))
     }
 
     fn look_state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> Option<CheckState> {
@@ -133,8 +142,13 @@ impl Check for PasidTableShared {
 const DRIVERS: [(&str, Hook); 3] =
     [("intel", Hook::SnapshotIntel), ("amd", Hook::SnapshotAmd), ("arm-smmu-v3", Hook::SnapshotDma)];
 
-/// Why a check of PASID tables can't do its work on this host; `None`: it can, or that is not known yet.
-pub(super) fn without_tables(coverage: &Coverage, inventory: Option<&Inventory>) -> Option<CheckState> {
+/// Why a check of PASID tables can't do its work on this host; `None`: it can, or that is not known yet. `entries`: it
+/// goes by what is in the tables, and not by their roots alone.
+pub(super) fn without_tables(
+    coverage: &Coverage,
+    inventory: Option<&Inventory>,
+    entries: bool,
+) -> Option<CheckState> {
     let inventory = inventory?;
     if inventory.groups.is_empty() {
         let reason = "no device of this host is behind an IOMMU".into();
@@ -145,8 +159,16 @@ pub(super) fn without_tables(coverage: &Coverage, inventory: Option<&Inventory>)
         let reason = "no IOMMU driver of this host has PASID tables that we know".into();
         return Some(CheckState::NotApplicable { reason });
     }
-    let (driver, hook) = ours.iter().find(|(_, hook)| !coverage.attached(*hook))?;
-    let reason =
-        format!("hook {} is not attached: the tables of the {driver} driver are not read", hook.name());
+    let reason = ours.iter().find_map(|(driver, hook)| match coverage.attached(*hook) {
+        false => Some(format!(
+            "hook {} is not attached: the tables of the {driver} driver are not read",
+            hook.name()
+        )),
+        true if entries => {
+            let reason = coverage.unread(*hook)?;
+            Some(format!("the entries of the {driver} driver's tables can't be read: {reason}"))
+        }
+        true => None,
+    })?;
     Some(CheckState::Unavailable { reason })
 }

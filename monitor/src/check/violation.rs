@@ -45,7 +45,7 @@ pub enum Subject {
     /// Two devices, each by its address and generation, with one table.
     Shared { devices: [(Key, u64); 2], table: Key },
     /// The same where the driver hangs the table off the domain: one for the whole host.
-    SharedByDesign { devices: [(Key, u64); 2] },
+    SharedByDesign,
 }
 
 /// What a look at a group can show.
@@ -75,7 +75,7 @@ impl Subject {
             | Subject::Leak { group, .. }
             | Subject::Looked { group, .. }
             | Subject::Happened { group } => Some(*group),
-            Subject::Shared { .. } | Subject::SharedByDesign { .. } => None,
+            Subject::Shared { .. } | Subject::SharedByDesign => None,
         }
     }
 }

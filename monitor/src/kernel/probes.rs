@@ -160,7 +160,11 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         object: object_done - types_done,
         programs: object_done.elapsed(),
     };
-    Ok(Probes { ebpf, coverage, timing, tables: layout::tables(&layout, kallsyms.symbols, kallsyms.reason) })
+    let tables = layout::tables(&layout, kallsyms.symbols, kallsyms.reason);
+    for (hook, reason) in tables.iter().filter_map(layout::Table::unread) {
+        coverage.set_unread(hook, reason);
+    }
+    Ok(Probes { ebpf, coverage, timing, tables })
 }
 
 /// A loader that has found out what this kernel can do.

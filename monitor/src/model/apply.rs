@@ -12,6 +12,7 @@ use super::group::{Actor, Attachment, Group, Presence};
 use super::host::{Host, MAX_PASIDS, forget};
 use super::look::missed;
 use super::order::{Locked, Operation, Overlap, Reading, Touches, under_mutex};
+use super::role::{Leaver, Role, shows_alive, shows_table};
 use super::transition::Transition;
 
 /// More PASIDs in doubt than this, and the group is unknown.
@@ -180,12 +181,15 @@ impl Host {
         let Some(group) = self.group_mut(key) else { return };
         if sound {
             if let Some(hook) = missed(group, event) {
-                group.leaked = true;
+                group.unseen = true;
                 transitions.push(Transition::Leaked { group: group.reference(), hook });
             }
             adopt(group, event, room);
             if locked && let Some(seen) = &event.group {
                 group.proved = (seen.ownership, seen.domain);
+                if event.array.as_ref().is_some_and(|array| array.complete) {
+                    group.stirred.clear();
+                }
             }
         }
         sync(group, event, core_pasids, sound, transitions);
@@ -200,65 +204,6 @@ impl Host {
 
     fn room(&self) -> usize {
         MAX_PASIDS.saturating_sub(self.pasids)
-    }
-}
-
-/// What a hook is to the model.
-enum Role {
-    /// A call that begins and ends.
-    Call,
-    /// The letting go inside a release.
-    Letting,
-    Reading,
-    Joining,
-    Leaving(Leaver),
-    /// A driver works on its own tables.
-    Hardware,
-}
-
-enum Leaver {
-    Device,
-    Group,
-}
-
-impl Role {
-    fn of(hook: Hook) -> Role {
-        match hook {
-            Hook::ReleaseLocked => Role::Letting,
-            Hook::SnapshotGroup | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma => {
-                Role::Reading
-            }
-            Hook::DeviceAdd => Role::Joining,
-            Hook::DeviceRemove | Hook::DeviceRelease => Role::Leaving(Leaver::Device),
-            Hook::GroupRelease => Role::Leaving(Leaver::Group),
-            Hook::VtdSetupFirst
-            | Hook::VtdSetupSecond
-            | Hook::VtdSetupPassThrough
-            | Hook::VtdSetupNested
-            | Hook::VtdTearDown
-            | Hook::VtdTableAlloc
-            | Hook::VtdTableFree => Role::Hardware,
-            _ => Role::Call,
-        }
-    }
-}
-
-/// A call can still return on a device that is gone; it can't begin on one.
-fn shows_alive(event: &Event) -> bool {
-    match Role::of(event.hook) {
-        Role::Call => event.phase != Phase::End && event.hook != Hook::SvaUnbind || under_mutex(event.hook),
-        Role::Reading | Role::Joining => true,
-        Role::Hardware => event.hook == Hook::VtdTableAlloc && event.ret == Some(0),
-        Role::Letting | Role::Leaving(_) => false,
-    }
-}
-
-/// Not in the middle of its coming or going.
-fn shows_table(event: &Event) -> bool {
-    match event.hook {
-        Hook::VtdTableAlloc => event.ret == Some(0),
-        Hook::VtdTearDown | Hook::VtdTableFree | Hook::SvaUnbind => false,
-        _ => true,
     }
 }
 

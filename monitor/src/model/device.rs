@@ -19,8 +19,6 @@ pub struct Device {
     pub generation: u64,
     /// What the last look read of it beside its tables.
     pub state: Option<DeviceState>,
-    /// The driver hangs its table off the domain, so that devices of one domain share it by design.
-    pub table_per_domain: bool,
     /// When it was first seen in its group, in CLOCK_MONOTONIC ns: it was a member from then on at the latest.
     pub since_ns: u64,
 }
@@ -43,7 +41,6 @@ impl Device {
             domain: None,
             generation,
             state: None,
-            table_per_domain: false,
             since_ns,
         }
     }

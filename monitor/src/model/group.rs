@@ -9,7 +9,8 @@ use monitor_ebpf::wire::{Hook, Phase};
 use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, Slot};
 
 use super::look::Look;
-use super::order::{InFlight, Overlap, Touches};
+use super::order::{InFlight, Overlap, Pasids, Touches};
+use super::stirred::Stirred;
 
 /// A task at a moment: who did something, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,10 +112,13 @@ pub struct Group {
     /// Who held it and where it sat when it was last read under the mutex, unless a call that may change that was
     /// seen since.
     pub(super) proved: (Option<Ownership>, Option<Domain>),
+    /// PASIDs of which a call was seen since `pasid_array` was last read under the mutex.
+    pub(super) stirred: Stirred,
     /// Nobody held it at a time since it became known: who holds it now was seen to take hold of it.
     pub seen_free: bool,
-    /// A hook missed a call on it since it became known: not all that stands in it was seen to come.
-    pub leaked: bool,
+    /// Something of it went unseen since we watch, by a hook that missed a call or by a loss: how it came to be what
+    /// it is can't be told from its state.
+    pub unseen: bool,
     /// What the last look found, and how many there were.
     pub looked: Option<Box<Look>>,
     pub(super) looks: u64,
@@ -141,7 +145,8 @@ impl Group {
             trusted_from: 0,
             proved: (None, None),
             seen_free: false,
-            leaked: false,
+            unseen: false,
+            stirred: Stirred::default(),
             looked: None,
             looks: 0,
             evidence: VecDeque::new(),
@@ -234,7 +239,7 @@ impl Group {
         self.doubtful.clear();
         self.bonds.clear();
         self.seen_free = false;
-        self.leaked = false;
+        self.unseen = true;
         self.looked = None;
         self.proved = (None, None);
         self.in_flight.distrust();
@@ -316,6 +321,11 @@ impl Group {
     pub(super) fn touched(&mut self, touches: Touches) {
         self.proved.0.take_if(|_| touches.ownership);
         self.proved.1.take_if(|_| touches.domain);
+        match touches.pasid {
+            Some(Pasids::One(pasid)) => self.stirred.add(pasid),
+            Some(Pasids::Any) => self.stirred.add_all(),
+            None => {}
+        }
     }
 
     pub(super) fn bind(&mut self, bond: Key, event: &Event, attached: Option<u32>, first: bool) {

@@ -211,6 +211,7 @@ impl Host {
         let mut group = Group::new(seen.key, seen.id, self.generation);
         // It may be one that a loss was of, before we knew it.
         group.trusted_from = self.lost_at.map_or(0, |lost_at| lost_at.saturating_add(GRACE_NS));
+        group.unseen = self.lost_at.is_some();
         self.groups.insert(seen.key, group);
         self.ids.insert(seen.id, seen.key);
         Some(seen.key)

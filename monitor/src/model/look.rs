@@ -40,6 +40,8 @@ pub struct Look {
     pub whole: bool,
     /// PASIDs that two members behind one IOMMU translate differently.
     pub diverging: Vec<u32>,
+    /// The driver hangs its tables off the domains, so that devices of one domain share one by design.
+    pub tables_by_domain: bool,
 }
 
 /// One member of the group at the time of the look.
@@ -110,6 +112,7 @@ pub(super) struct Looking {
     entries: usize,
     of_group: Option<OfGroup>,
     whole: bool,
+    tables_by_domain: bool,
     /// A driver's hook read with the mutex held.
     locked: bool,
     /// When the read returned.
@@ -134,6 +137,7 @@ impl Looking {
             entries: 0,
             of_group: None,
             whole: true,
+            tables_by_domain: false,
             locked: false,
             returned: None,
         }
@@ -209,6 +213,7 @@ impl Looking {
             self.whole = false;
             return;
         }
+        self.tables_by_domain |= event.table.as_ref().is_some_and(|table| table.per_domain);
         let room = MAX_ENTRIES.saturating_sub(self.entries);
         let array = event.array.as_ref().filter(|array| array.complete);
         let table = event.table.as_ref().filter(|table| {
@@ -240,6 +245,7 @@ impl Looking {
             members: self.members.into_iter().map(|(member, _)| member).collect(),
             whole: self.whole,
             diverging,
+            tables_by_domain: self.tables_by_domain,
         })
     }
 }
@@ -292,9 +298,6 @@ impl Host {
     pub(super) fn look(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition<'_>>) {
         if let Some(device) = event.device.as_ref().and_then(|seen| self.device_mut(seen.key)) {
             device.state = event.device.and_then(|seen| seen.state).or(device.state);
-            if let Some(table) = &event.table {
-                device.table_per_domain = table.per_domain;
-            }
         }
         let ours = self.looking.as_ref().is_some_and(|looking| looking.group == key);
         match (event.hook, event.phase) {
@@ -334,8 +337,12 @@ impl Host {
         let Some(group) = self.group_mut(looking.group) else { return };
         group.looks += 1;
         let Some(look) = looking.end(group.looks) else { return };
+        let gone = |key: &&Key| look.whole && !look.members.iter().any(|member| member.device == **key);
+        let gone: Vec<Key> = group.devices.iter().filter(gone).copied().collect();
         group.looked = Some(Box::new(look.clone()));
         transitions.push(Transition::Looked { group: group.reference(), look: Box::new(look) });
+        // It went unseen: a look at the whole group shows every member.
+        gone.into_iter().for_each(|device| self.drop_device(device, transitions));
     }
 }
 
@@ -365,7 +372,9 @@ pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
         return Some(Hook::RidAttach);
     }
     let array = event.array.as_ref()?;
-    let settled = |pasid: u32| !changing.pasid(pasid) && group.presence(pasid) != Presence::Unknown;
+    let settled = |pasid: u32| {
+        !changing.pasid(pasid) && !group.stirred.may_have(pasid) && group.presence(pasid) != Presence::Unknown
+    };
     for entry in array.pasids().filter(|entry| settled(entry.pasid)) {
         let Some(known) = group.attachment(entry.pasid) else { return Some(Hook::PasidAttach) };
         let replaced = known.domain.zip(entry.domain).is_some_and(|(known, read)| known.key != read.key);

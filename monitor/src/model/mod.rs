@@ -10,6 +10,8 @@ mod host;
 mod look;
 mod names;
 mod order;
+mod role;
+mod stirred;
 mod transition;
 
 pub use device::Device;

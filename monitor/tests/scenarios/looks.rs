@@ -278,6 +278,7 @@ fn what_a_hook_missed_is_counted_and_mended_and_raises_nothing() {
 fn a_missed_detach_is_told_from_a_missed_replace() {
     let mut rig = Rig::new(Era::Tagged);
     rig.calls(&driver(), [Call::Use { device: NVME }, attach(5), attach(6)]);
+    look(&mut rig, |_| {});
     rig.kernel.calls_before(&driver(), [Call::Replace { device: NVME, pasid: 5, domain: D2 }]);
     look(&mut rig, |_| {});
     rig.kernel.calls_before(&driver(), [Call::Detach { device: NVME, pasid: 6, domain: D1 }]);
@@ -317,6 +318,7 @@ fn look_twice_shared(rig: &mut Rig) {
             event.table = table(&[5]);
             let table = event.table.as_mut().expect("set");
             (table.kind, table.per_domain) = (TableKind::Amd, true);
+            event.device.as_mut().expect("a member").table = None;
         });
     }
 }

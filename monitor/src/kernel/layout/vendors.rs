@@ -1,7 +1,7 @@
 //! Where the drivers of three vendors keep a device's PASID table, by what their structures have, and whether
 //! it can be read on a kernel.
 
-use monitor_ebpf::wire::{ABSENT, AmdLayout, Layout, SmmuLayout, Symbols};
+use monitor_ebpf::wire::{ABSENT, AmdLayout, Hook, Layout, SmmuLayout, Symbols};
 
 use super::{
     super::btf::{Btf, Error},
@@ -81,6 +81,22 @@ pub struct Table {
     /// The table hangs off the domain: devices that share one share it by design.
     pub per_domain: bool,
     pub state: State,
+}
+
+impl Table {
+    /// The hook that reads it, and why its entries can't be read, if so.
+    pub fn unread(&self) -> Option<(Hook, String)> {
+        let hook = match self.vendor {
+            "vtd" => Hook::SnapshotIntel,
+            "amd" => Hook::SnapshotAmd,
+            _ => Hook::SnapshotDma,
+        };
+        match self.state {
+            State::Whole | State::Absent => None,
+            State::Root { reason } => Some((hook, reason.to_owned())),
+            State::Unknown { missing } => Some((hook, format!("this kernel's types have no {missing}"))),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,66 @@
+//! What a hook is to the model, and what its events say of a device.
+
+use monitor_ebpf::wire::{Hook, Phase};
+
+use crate::event::Event;
+
+use super::order::under_mutex;
+
+/// What a hook is to the model.
+pub(super) enum Role {
+    /// A call that begins and ends.
+    Call,
+    /// The letting go inside a release.
+    Letting,
+    Reading,
+    Joining,
+    Leaving(Leaver),
+    /// A driver works on its own tables.
+    Hardware,
+}
+
+pub(super) enum Leaver {
+    Device,
+    Group,
+}
+
+impl Role {
+    pub fn of(hook: Hook) -> Role {
+        match hook {
+            Hook::ReleaseLocked => Role::Letting,
+            Hook::SnapshotGroup | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma => {
+                Role::Reading
+            }
+            Hook::DeviceAdd => Role::Joining,
+            Hook::DeviceRemove | Hook::DeviceRelease => Role::Leaving(Leaver::Device),
+            Hook::GroupRelease => Role::Leaving(Leaver::Group),
+            Hook::VtdSetupFirst
+            | Hook::VtdSetupSecond
+            | Hook::VtdSetupPassThrough
+            | Hook::VtdSetupNested
+            | Hook::VtdTearDown
+            | Hook::VtdTableAlloc
+            | Hook::VtdTableFree => Role::Hardware,
+            _ => Role::Call,
+        }
+    }
+}
+
+/// A call can still return on a device that is gone; it can't begin on one.
+pub(super) fn shows_alive(event: &Event) -> bool {
+    match Role::of(event.hook) {
+        Role::Call => event.phase != Phase::End && event.hook != Hook::SvaUnbind || under_mutex(event.hook),
+        Role::Reading | Role::Joining => true,
+        Role::Hardware => event.hook == Hook::VtdTableAlloc && event.ret == Some(0),
+        Role::Letting | Role::Leaving(_) => false,
+    }
+}
+
+/// Not in the middle of its coming or going.
+pub(super) fn shows_table(event: &Event) -> bool {
+    match event.hook {
+        Hook::VtdTableAlloc => event.ret == Some(0),
+        Hook::VtdTearDown | Hook::VtdTableFree | Hook::SvaUnbind => false,
+        _ => true,
+    }
+}

@@ -1,8 +1,9 @@
 //! `check`, and no command at all: read the kernel's IOMMU state once and hold it against the checks.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -27,15 +28,21 @@ pub fn run(global: &Global) -> Result<u8> {
         bail!("--output is for --format prom; for text and JSON redirect stdout");
     }
     let probes = probes::attach(&global.plan(snapshot::is_needed))?;
+    let (attaching, attached) = (probes.timing, Instant::now());
     let (mut live, _) = Live::start(probes, global.options(), Upkeep::default())?;
     host::drop_privileges()?;
     // What was asked for at the start and did not fit the ring is asked for once more.
     live.tick()?;
+    let read = attached.elapsed();
     live.look_again()?;
+    let took = Took { attaching, reading: read, looking_again: attached.elapsed() - read };
+    if global.verbose > 0 {
+        eprintln!("iommu-watch: {took}");
+    }
     let groups = live.watcher.groups();
     let unread = groups.iter().filter(|group| group.knowledge == Knowledge::Unknown).count();
     match global.format {
-        Some(Format::Json) => put(&(as_json(&live, &groups).to_string() + "\n"))?,
+        Some(Format::Json) => put(&(as_json(&live, &groups, &took).to_string() + "\n"))?,
         Some(Format::Prom) => as_prometheus(&mut live, global.output.as_deref())?,
         _ => put(&as_text(&live, &groups, &Output::new(global, Format::Text), global.quiet))?,
     }
@@ -53,6 +60,20 @@ pub fn run(global: &Global) -> Result<u8> {
     }
     let wrong = live.watcher.violations().any(|violation| violation.severity > Severity::Info);
     Ok(if wrong { WRONG } else { RIGHT })
+}
+
+/// Where the time went.
+struct Took {
+    attaching: probes::Timing,
+    reading: Duration,
+    looking_again: Duration,
+}
+
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [reading, again] = [self.reading, self.looking_again].map(|took| took.as_secs_f64());
+        write!(f, "attached in {}, groups read in {reading:.3} s, second look {again:.3} s", self.attaching)
+    }
 }
 
 fn as_text(live: &Live, groups: &[GroupState], output: &Output, quiet: bool) -> String {
@@ -90,7 +111,7 @@ fn judged(live: &Live) -> Vec<&'static str> {
     live.watcher.by_look().filter(|(_, state)| state.judges()).map(|(check, _)| check.name).collect()
 }
 
-fn as_json(live: &Live, groups: &[GroupState]) -> serde_json::Value {
+fn as_json(live: &Live, groups: &[GroupState], took: &Took) -> serde_json::Value {
     let context = context(live.watcher.options(), live.stacks());
     json!({
         "v": 1,
@@ -99,6 +120,13 @@ fn as_json(live: &Live, groups: &[GroupState]) -> serde_json::Value {
         "kernel": context.kernel,
         "groups": groups.iter().map(|group| json::group(group, &context)).collect::<Vec<_>>(),
         "judged": judged(live),
+        "took_seconds": {
+            "types": took.attaching.types.as_secs_f64(),
+            "maps": took.attaching.object.as_secs_f64(),
+            "programs": took.attaching.programs.as_secs_f64(),
+            "groups": took.reading.as_secs_f64(),
+            "second_look": took.looking_again.as_secs_f64(),
+        },
         "violations": live.watcher.violations().map(|found| json::violation(found, &context)).collect::<Vec<_>>(),
     })
 }

@@ -91,13 +91,16 @@ fn same_count(transcript: &Transcript, phase: &Phase, calls: &[(&str, &str)]) ->
 pub fn armed(series: Series) -> &'static [&'static str] {
     match series {
         // It keeps no account of PASIDs.
-        Series::V6_1 => &["ownership-stuck", "ownership-leaked", "pasid-table-shared"],
+        Series::V6_1 => &["ownership-stuck", "ownership-leaked", "domain-off-default", "pasid-table-shared"],
         Series::V6_12 | Series::V7 => &[
             "pasid-left-on-release",
             "ownership-stuck",
             "ownership-leaked",
+            "domain-off-default",
             "attach-imbalance",
+            "group-divergence",
             "pasid-table-shared",
+            "pasid-table-mismatch",
         ],
     }
 }

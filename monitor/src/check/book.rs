@@ -141,9 +141,13 @@ impl Book {
         }
     }
 
-    /// Somebody has taken hold of the group since it was read: what is not proved can't be told from that.
+    /// Somebody has taken hold of the group since it was read: what is not proved can't be told from that. (What a look
+    /// found is for the next look to say.)
     pub fn withdraw_unproved(&mut self, group: GroupRef) {
-        self.pending.retain(|pending| pending.proved || pending.open.subject.group() != Some(group));
+        let by_look = |open: &Open| matches!(open.subject, Subject::Looked { .. });
+        self.pending.retain(|pending| {
+            pending.proved || by_look(&pending.open) || pending.open.subject.group() != Some(group)
+        });
     }
 
     /// Something went unseen in the group that could explain what was found there.

@@ -5,7 +5,7 @@ mod follow;
 mod tap;
 
 use audit::Audit;
-pub use follow::{follow, lock, stop_requested};
+pub use follow::{follow, lock, stop_requested, stop_requested_within};
 
 use std::{io, time::Duration};
 
@@ -269,7 +269,7 @@ impl Live {
     fn unknown_groups(&self) -> Result<Vec<u32>, Error> {
         let mut unknown = self.watcher.unknown_groups();
         if self.lossy {
-            let there = snapshot::groups(&self.sysfs.groups()).map_err(|source| self.sysfs_error(source))?;
+            let there = self.groups_in_sysfs()?;
             let host = self.watcher.host();
             unknown.extend(there.into_iter().filter(|&group| host.group_by_id(group).is_none()));
         }
@@ -277,8 +277,12 @@ impl Live {
     }
 
     fn resync_all(&mut self, reason: Resync) -> Result<Vec<Report>, Error> {
-        let groups = snapshot::groups(&self.sysfs.groups()).map_err(|source| self.sysfs_error(source))?;
+        let groups = self.groups_in_sysfs()?;
         self.resync(&groups, reason)
+    }
+
+    fn groups_in_sysfs(&self) -> Result<Vec<u32>, Error> {
+        snapshot::groups(&self.sysfs.groups()).map_err(|source| self.sysfs_error(source))
     }
 
     /// Asks the kernel for the state of these groups, and counts that.

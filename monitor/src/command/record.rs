@@ -46,13 +46,7 @@ pub fn run(global: &Global, arguments: &RecordArguments) -> Result<u8> {
     let live = Mutex::new(live);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let followed = runtime.block_on(async {
-        let signal = live::stop_requested()?;
-        let stop = async {
-            match arguments.duration {
-                Some(duration) => drop(tokio::time::timeout(duration, signal).await),
-                None => signal.await,
-            }
-        };
+        let stop = live::stop_requested_within(arguments.duration)?;
         live::follow(&live, stop, |live, reports| {
             output.write_findings(reports, &context(live.watcher.options(), live.stacks()))
         })

@@ -4,19 +4,11 @@
 
 use std::{fs, io, path::Path};
 
-use monitor_ebpf::wire::Hook;
+use monitor_ebpf::wire::{Hook, is_snapshot};
 
 /// What one look at the state needs, and no more: the snapshot, and who goes away while we look.
 pub fn is_needed(hook: Hook) -> bool {
-    matches!(
-        hook,
-        Hook::SnapshotGroup
-            | Hook::SnapshotIntel
-            | Hook::SnapshotAmd
-            | Hook::SnapshotDma
-            | Hook::DeviceAdd
-            | Hook::DeviceRemove
-    )
+    is_snapshot(hook) || matches!(hook, Hook::DeviceAdd | Hook::DeviceRemove)
 }
 
 /// The ids of all groups under `root` (`/sys/kernel/iommu_groups`); none if the kernel has no IOMMU.

@@ -89,3 +89,14 @@ pub fn stop_requested() -> io::Result<impl Future<Output = ()>> {
         }
     })
 }
+
+/// The same, or when the time is over, if there is one.
+pub fn stop_requested_within(duration: Option<Duration>) -> io::Result<impl Future<Output = ()>> {
+    let signal = stop_requested()?;
+    Ok(async move {
+        match duration {
+            Some(duration) => drop(tokio::time::timeout(duration, signal).await),
+            None => signal.await,
+        }
+    })
+}

@@ -2,7 +2,8 @@
 
 macro_rules! hooks {
     ($($(#[$doc:meta])* $variant:ident = $number:literal => $name:literal,)*) => {
-        /// A place in the kernel that reports. The number is part of the wire format: append, never renumber.
+        /// A place in the kernel that reports. The number is part of the wire format: never renumber. Families
+        /// have blocks of numbers, so there are gaps.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u16)]
         pub enum Hook {
@@ -10,10 +11,19 @@ macro_rules! hooks {
         }
 
         impl Hook {
-            /// Every hook, in the order of their numbers.
+            /// Every hook.
             pub const ALL: &[Hook] = &[$(Hook::$variant,)*];
-            /// How many hooks there are: one past the greatest number.
-            pub const COUNT: usize = Self::ALL.len();
+            /// One past the greatest number: the length of an array that is indexed by hook.
+            pub const COUNT: usize = {
+                let (mut greatest, mut at) = (0, 0);
+                while at < Self::ALL.len() {
+                    if Self::ALL[at] as usize > greatest {
+                        greatest = Self::ALL[at] as usize;
+                    }
+                    at += 1;
+                }
+                greatest + 1
+            };
 
             /// The stable name, as metrics, recordings and `doctor` show it.
             pub const fn name(self) -> &'static str {

@@ -15,23 +15,25 @@ use crate::rig::{
 fn any_record() -> impl Strategy<Value = Vec<u8>> {
     let zeroes = Just(vec![0; size_of::<Inventory>() * 2]);
     let bytes = prop_oneof![2 => prop::collection::vec(any::<u8>(), size_of::<Inventory>() * 2), 1 => zeroes];
-    (bytes, 0..Hook::COUNT, 0_u8..3, 0_u32..32, any::<bool>()).prop_map(|(bytes, hook, phase, len, long)| {
-        let hook = Hook::ALL[hook];
-        let header = |operation: &mut Operation| {
-            (operation.header.hook, operation.header.phase) = (hook as u16, phase);
-        };
-        if is_snapshot(hook) {
-            let (mut head, entries) = SnapshotHead::read_from_prefix(&bytes).expect("long enough");
-            header(&mut head.operation);
-            (head.array.len, head.table.len, head.table_kind) = (len / 2, len % 3, 1 + len % 3);
-            let entries = &entries[..(len / 2 + len % 3) as usize * size_of::<ArrayEntry>()];
-            return [head.as_bytes(), entries].concat();
-        }
-        let (mut record, _) = Inventory::read_from_prefix(&bytes).expect("long enough");
-        header(&mut record.operation);
-        record.array.len = len;
-        if long { record.as_bytes().to_vec() } else { record.operation.as_bytes().to_vec() }
-    })
+    (bytes, 0..Hook::ALL.len(), 0_u8..3, 0_u32..32, any::<bool>()).prop_map(
+        |(bytes, hook, phase, len, long)| {
+            let hook = Hook::ALL[hook];
+            let header = |operation: &mut Operation| {
+                (operation.header.hook, operation.header.phase) = (hook as u16, phase);
+            };
+            if is_snapshot(hook) {
+                let (mut head, entries) = SnapshotHead::read_from_prefix(&bytes).expect("long enough");
+                header(&mut head.operation);
+                (head.array.len, head.table.len, head.table_kind) = (len / 2, len % 3, 1 + len % 3);
+                let entries = &entries[..(len / 2 + len % 3) as usize * size_of::<ArrayEntry>()];
+                return [head.as_bytes(), entries].concat();
+            }
+            let (mut record, _) = Inventory::read_from_prefix(&bytes).expect("long enough");
+            header(&mut record.operation);
+            record.array.len = len;
+            if long { record.as_bytes().to_vec() } else { record.operation.as_bytes().to_vec() }
+        },
+    )
 }
 
 fn any_told() -> impl Strategy<Value = Told> {

@@ -79,6 +79,9 @@ impl Tally {
     }
 }
 
+/// The exit code where what was asked for does not exist, as for any other wrong argument.
+const MISUSED: u8 = 2;
+
 /// Runs the steps; the last line is `N passed, N failed`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.list {
@@ -87,8 +90,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(unknown) = arguments.steps.iter().find(|name| !STEPS.iter().any(|step| step.name == **name)) {
-        bail!("no step `{unknown}`; there are {}", STEPS.map(|step| step.name).join(", "));
+    if let Some(wrong) = unknown_step(arguments).or_else(|| unmatched(arguments)) {
+        eprintln!("error: {wrong}");
+        return Ok(ExitCode::from(MISUSED));
     }
     let chosen: Vec<&Step> = STEPS
         .iter()
@@ -103,6 +107,37 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     println!("all steps: {:.0} s", start.elapsed().as_secs_f64());
     println!("{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What of the steps that were asked for there is not.
+fn unknown_step(arguments: &Arguments) -> Option<String> {
+    let unknown = arguments.steps.iter().find(|name| !STEPS.iter().any(|step| step.name == **name))?;
+    Some(format!("no step `{unknown}`; there are {}", STEPS.map(|step| step.name).join(", ")))
+}
+
+/// Which scenario that was asked for has no row on the kernels that were: nothing would run, and nothing fail.
+fn unmatched(arguments: &Arguments) -> Option<String> {
+    let kernels = arguments.kernels();
+    let names = |series: &[Series]| series.iter().map(|series| series.name()).collect::<Vec<_>>().join(", ");
+    arguments.scenario.iter().find_map(|name| match scenario::ALL.iter().find(|row| row.name == name) {
+        None => {
+            let all: Vec<&str> = scenario::ALL.iter().map(|row| row.name).collect();
+            Some(format!("no scenario `{name}`; there are {}", all.join(", ")))
+        }
+        Some(row) if row.kernels.iter().any(|series| kernels.contains(series)) => None,
+        Some(row) => Some(format!(
+            "no scenario `{name}` on kernel {}; there is one on {}",
+            names(kernels),
+            names(row.kernels)
+        )),
+    })
+}
+
+impl Arguments {
+    /// The kernels of the VM matrix.
+    fn kernels(&self) -> &[Series] {
+        if self.kernel.is_empty() { &Series::ALL } else { &self.kernel }
+    }
 }
 
 impl Step {
@@ -212,9 +247,12 @@ fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
     };
     let scenarios: Vec<Scenario> =
         scenario::ALL.iter().filter(|scenario| chosen(scenario)).copied().collect();
-    let kernels = if arguments.kernel.is_empty() { &Series::ALL[..] } else { &arguments.kernel };
-    let options =
-        matrix::Options { iommu_watch: &iommu_watch, artefacts: &artefacts, kernels, guests: GUESTS };
+    let options = matrix::Options {
+        iommu_watch: &iommu_watch,
+        artefacts: &artefacts,
+        kernels: arguments.kernels(),
+        guests: GUESTS,
+    };
     let verdicts = matrix::run(&scenarios, &options, &tell);
     let failed = verdicts.iter().filter(|verdict| verdict.result.is_err()).count();
     Ok(Tally { passed: verdicts.len() - failed, failed, skipped: None })
@@ -290,6 +328,24 @@ mod tests {
 
     fn tally(passed: usize, failed: usize) -> Tally {
         Tally { passed, failed, skipped: None }
+    }
+
+    fn asked(scenarios: &[&str], kernels: &[Series]) -> Option<String> {
+        let scenario = scenarios.iter().map(ToString::to_string).collect();
+        unmatched(&Arguments { steps: Vec::new(), list: false, scenario, kernel: kernels.to_vec() })
+    }
+
+    #[test]
+    fn a_scenario_that_would_run_nowhere_is_refused_by_name() {
+        assert_eq!(asked(&[], &[Series::V6_1]), None);
+        assert_eq!(asked(&["doctor", "group"], &[]), None);
+        assert_eq!(asked(&["group"], &[Series::V6_1, Series::V7]), None);
+        let unknown = asked(&["doctor", "docter"], &[]).unwrap();
+        assert!(unknown.starts_with("no scenario `docter`; there are doctor, commands, "), "{unknown}");
+        assert_eq!(
+            asked(&["doctor", "group"], &[Series::V6_1]).unwrap(),
+            "no scenario `group` on kernel 6.1; there is one on 6.12, 7"
+        );
     }
 
     #[test]

@@ -35,7 +35,8 @@ load_pasidcap() {
 
 load_saboteur() {
 	load saboteur "off_pasid_table=$(btfoff device_domain_info.pasid_table)" \
-		"off_table=$(btfoff pasid_table.table)"
+		"off_iommu=$(btfoff device_domain_info.iommu)" \
+		"off_table=$(btfoff pasid_table.table)" "off_max_pasid=$(btfoff pasid_table.max_pasid)"
 }
 
 # device NAME: its directory in sysfs
@@ -102,6 +103,24 @@ fault() {
 		return
 	done
 	die "no fault $1"
+}
+
+# entries DEVICE: the PASIDs that are present in its table, each with the first word of its entry
+entries() {
+	echo "$1" >$faults/pasids
+	echo "entries: $1 $(cat $faults/pasids)"
+}
+
+# submitted COMMAND...: runs it; $kinds are the kinds of descriptors that went to VT-d's queue meanwhile
+submitted() {
+	echo >$tracing/trace
+	echo 1 >$tracing/events/intel_iommu/qi_submit/enable
+	"$@"
+	status=$?
+	echo 0 >$tracing/events/intel_iommu/qi_submit/enable
+	kinds=$(sed -n 's/.* qi_submit: \([a-z_]*\) .*/\1/p' $tracing/trace | grep -v iec_inv | sort -u | xargs echo)
+	echo "submitted: $kinds"
+	return $status
 }
 
 # as NAME COMMAND...: what the command does itself is done by a task of this name, which is told

@@ -10,6 +10,7 @@
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/pci-ats.h>
 #include <linux/pci.h>
 #include <linux/platform_device.h>
 #include <linux/proc_fs.h>
@@ -28,7 +29,7 @@ MODULE_IMPORT_NS(IOMMUFD_INTERNAL);
 #endif
 
 #define MAX_ARGS 5
-#define MAX_BONDS 64
+#define MAX_BONDS 256
 #define MAX_OWNERS 8
 
 struct call {
@@ -282,12 +283,55 @@ static int do_bind(struct target *t)
 	return ret;
 }
 
-static int do_unbind(struct target *t)
+/* Takes a reference to the mm_struct away from whoever holds it. */
+static int do_mmdrop(struct target *t)
 {
-	if (t->nr[0] >= nr_bonds)
-		return -ENOENT;
-	iommu_sva_unbind_device(bonds[t->nr[0]]);
+	struct pid *pid = find_get_pid(t->nr[0]);
+	struct task_struct *task = get_pid_task(pid, PIDTYPE_PID);
+	struct mm_struct *mm;
+
+	put_pid(pid);
+	if (!task)
+		return -ESRCH;
+	mm = get_task_mm(task);
+	put_task_struct(task);
+	if (!mm)
+		return -ESRCH;
+	mmdrop(mm);	/* not the last one: its users hold one */
+	mmput(mm);
 	return 0;
+}
+
+/* The device's capabilities, behind the back of whoever relies on them. */
+static int do_pasid_off(struct target *t)
+{
+	if (!dev_is_pci(t->dev))
+		return -ENODEV;
+	pci_disable_pasid(to_pci_dev(t->dev));
+	return 0;
+}
+
+static int do_pasid_on(struct target *t)
+{
+	if (!dev_is_pci(t->dev))
+		return -ENODEV;
+	return pci_enable_pasid(to_pci_dev(t->dev),
+				pci_pasid_features(to_pci_dev(t->dev)));
+}
+
+static int do_ats_off(struct target *t)
+{
+	if (!dev_is_pci(t->dev))
+		return -ENODEV;
+	pci_disable_ats(to_pci_dev(t->dev));
+	return 0;
+}
+
+static int do_ats_on(struct target *t)
+{
+	if (!dev_is_pci(t->dev))
+		return -ENODEV;
+	return pci_enable_ats(to_pci_dev(t->dev), PAGE_SHIFT);
 }
 
 #if KERNEL_HAS_PASIDS
@@ -303,6 +347,53 @@ int iommu_replace_group_handle(struct iommu_group *group,
 int iommu_replace_device_pasid(struct iommu_domain *domain,
 			       struct device *dev, ioasid_t pasid,
 			       struct iommu_attach_handle *handle);
+
+/*
+ * The last unbind frees the bond. To be unbound once more without breaking the
+ * kernel it must be memory of ours again: the allocator gives out last what came
+ * in last.
+ */
+static bool revive(struct iommu_sva *bond, const struct iommu_sva *copy)
+{
+	struct { void *next; } *others = NULL, *got = NULL;
+	int i;
+
+	for (i = 0; i < 1000; i++) {
+		got = kmalloc(sizeof(*bond), GFP_KERNEL);
+		if (!got || (void *)got == bond)
+			break;
+		got->next = others;
+		others = (void *)got;
+		got = NULL;
+	}
+	while (others) {
+		void *next = others->next;
+
+		kfree(others);
+		others = next;
+	}
+	if (!got)
+		return false;
+	memcpy(bond, copy, sizeof(*bond));
+	refcount_set(&bond->users, 0);
+	return true;
+}
+
+static int do_unbind(struct target *t)
+{
+	struct iommu_sva *bond, copy;
+
+	if (t->nr[0] >= nr_bonds)
+		return -ENOENT;
+	bond = bonds[t->nr[0]];
+	if (!bond)
+		return -ESTALE;
+	copy = *bond;
+	iommu_sva_unbind_device(bond);
+	if (refcount_read(&copy.users) == 1 && !revive(bond, &copy))
+		bonds[t->nr[0]] = NULL;
+	return 0;
+}
 
 /*
  * The core keeps a handle from attach to detach and wants a new one for each
@@ -434,6 +525,14 @@ static int do_nothing(struct target *t)
 	return -EOPNOTSUPP;
 }
 
+static int do_unbind(struct target *t)
+{
+	if (t->nr[0] >= nr_bonds)
+		return -ENOENT;
+	iommu_sva_unbind_device(bonds[t->nr[0]]);
+	return 0;
+}
+
 static void free_handles(void)
 {
 }
@@ -485,6 +584,11 @@ static const struct command {
 	{ "max-pasids",			"D",	do_max_pasids },
 	{ "bind",			"D?u",	do_bind },
 	{ "unbind",			"u",	do_unbind },
+	{ "mmdrop",			"u",	do_mmdrop },
+	{ "disable-pasid",		"D",	do_pasid_off },
+	{ "enable-pasid",		"D",	do_pasid_on },
+	{ "disable-ats",		"D",	do_ats_off },
+	{ "enable-ats",			"D",	do_ats_on },
 	{ "map",			"Nis",	do_map },
 	{ "unmap",			"Nis",	do_unmap },
 	{ "unmap-nosync",		"Nis",	do_unmap_nosync },

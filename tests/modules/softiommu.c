@@ -57,6 +57,10 @@ MODULE_PARM_DESC(drop_pasids, "a RID attach loses the PASIDs of the device");
 module_param(refuse_switch, bool, 0644);
 MODULE_PARM_DESC(refuse_switch, "a RID attach is refused with EBUSY while there are PASIDs");
 
+static bool keep_freed;
+module_param(keep_freed, bool, 0644);
+MODULE_PARM_DESC(keep_freed, "the memory of freed domains stays, whatever still points there; that of attached ones always does");
+
 static unsigned int delay_us;
 module_param(delay_us, uint, 0644);
 MODULE_PARM_DESC(delay_us, "sleep in each attach and removal");
@@ -70,6 +74,7 @@ struct master {
 
 struct soft_domain {
 	struct iommu_domain domain;
+	bool freed;
 	struct xarray pages;		/* IOVA page number to physical one */
 };
 
@@ -205,10 +210,29 @@ static phys_addr_t soft_iova_to_phys(struct iommu_domain *domain,
 }
 
 /* Domains */
+static bool is_attached(struct iommu_domain *domain)
+{
+	struct master *master;
+	unsigned long pasid;
+	void *other;
+
+	for (master = masters; master < masters + nr_masters; master++) {
+		if (master->rid == domain)
+			return true;
+		xa_for_each(&master->pasids, pasid, other)
+			if (other == domain)
+				return true;
+	}
+	return false;
+}
+
+/* The core goes on with what was freed too early, and shall not break on it. */
 static void soft_free(struct iommu_domain *domain)
 {
 	xa_destroy(&to_soft(domain)->pages);
-	kfree(to_soft(domain));
+	to_soft(domain)->freed = true;
+	if (!keep_freed && !is_attached(domain))
+		kfree(to_soft(domain));
 }
 
 static struct iommu_domain *alloc_domain(void)
@@ -480,8 +504,10 @@ static const char *domain_name(struct iommu_domain *domain)
 	case IOMMU_DOMAIN_IDENTITY:
 		return "identity";
 	case IOMMU_DOMAIN_UNMANAGED:
-		return "unmanaged";
+		return to_soft(domain)->freed ? "freed" : "unmanaged";
 	default:
+		if (to_soft(domain)->freed)
+			return "freed";
 		return domain->type & __IOMMU_DOMAIN_PAGING ? "dma" : "sva";
 	}
 }

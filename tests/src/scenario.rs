@@ -11,6 +11,7 @@ mod life;
 mod loss;
 mod one_shot;
 mod pasid_tables;
+mod plants;
 mod record;
 mod refusals;
 mod shared_table;
@@ -97,6 +98,10 @@ const PAIR: Setting = Setting {
     ..INTEL
 };
 
+/// Every fault that can be planted, in a guest that isn't used any more afterwards.
+const PLANTS: Setting =
+    Setting { test_modules: &["pasidcap", "saboteur", "softiommu", "caller"], alone: true, ..PAIR };
+
 /// One look at a guest where nothing was watched before.
 const ONE_SHOT: Setting = Setting { alone: true, ..INTEL };
 
@@ -125,6 +130,7 @@ pub const ALL: &[Scenario] = &[
     row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group),
     row("leaky", &WITH_PASIDS, ALONE, Scenario::LONG, audit::leaky),
     row("one-shot", &WITH_PASIDS, ONE_SHOT, Scenario::LONG, one_shot::one_shot),
+    row("plants", &WITH_PASIDS, PLANTS, Scenario::LONG, plants::proven),
     row("pasid-tables", &WITH_PASIDS, INTEL, Scenario::LONG, pasid_tables::read),
 ];
 

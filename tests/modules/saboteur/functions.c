@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Faults in functions. A function is diverted into one of the entries here by an
+ * ftrace callback that owns the instruction pointer (IPMODIFY, as live patches
+ * do), so that BPF programs on it still run and see it as it now is. Its body is
+ * called from here, so what is done beside it happens inside the function, in
+ * its caller's context. A function has one fault at a time.
+ */
+#include <linux/delay.h>
+#include <linux/ftrace.h>
+#include <linux/iommu.h>
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "saboteur.h"
+
+#define MAX_FAULTS 12
+#define ANY (-1)
+
+/* What holds for a fault that doesn't say otherwise. */
+static long result;
+module_param(result, long, 0644);
+MODULE_PARM_DESC(result, "what a function returns that is skipped (default: 0) or fails (default: -EIO)");
+static unsigned int delay_us = 1000;
+module_param(delay_us, uint, 0644);
+MODULE_PARM_DESC(delay_us, "how long a delayed function is late (default: 1000)");
+static int budget = -1;
+module_param(budget, int, 0644);
+MODULE_PARM_DESC(budget, "calls that are still to be hit (default: -1, all)");
+static struct pci_dev *only_device;
+static atomic_t hits = ATOMIC_INIT(0);
+
+static struct fault {
+	struct ftrace_ops ops;
+	bool used;
+	enum action action;
+	char function[64];
+	unsigned long body;		/* behind its call of ftrace */
+	atomic_t inside, hits;
+	/* What it says for itself; the defaults are above */
+	bool has_result;
+	long result;
+	int us, budget;
+	bool has_budget;
+	/* The calls that it is about */
+	struct pci_dev *pdev;
+	struct mm_struct *mm;		/* compared, never looked into */
+	char task[TASK_COMM_LEN];
+	int type;			/* of qi_submit_sync's first descriptor */
+} faults[MAX_FAULTS];
+
+struct arguments { unsigned long a[6]; };
+
+static bool among_first(const struct arguments *args, struct pci_dev *pdev)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		if (args->a[i] == (unsigned long)pdev ||
+		    args->a[i] == (unsigned long)&pdev->dev)
+			return true;
+	return false;
+}
+
+static bool is_meant(struct fault *fault, const struct arguments *args)
+{
+	struct pci_dev *pdev = fault->pdev ?: READ_ONCE(only_device);
+
+	if (pdev && fault->action != DROP && !among_first(args, pdev))
+		return false;
+	if (fault->mm && args->a[0] != (unsigned long)fault->mm)
+		return false;
+	if (fault->task[0] && strcmp(fault->task, current->comm))
+		return false;
+	return fault->type == ANY || fault->action == DROP ||
+	       (*(u64 *)args->a[1] & 0xf) == fault->type;
+}
+
+static bool spend(struct fault *fault)
+{
+	int *budget_of = fault->has_budget ? &fault->budget : &budget;
+	int left = READ_ONCE(*budget_of);
+
+	while (left > 0) {
+		int seen = cmpxchg(budget_of, left, left - 1);
+
+		if (seen == left)
+			break;
+		left = seen;
+	}
+	if (!left)
+		return false;
+	atomic_inc(&fault->hits);
+	atomic_inc(&hits);
+	return true;
+}
+
+static long call(struct fault *fault, const struct arguments *args)
+{
+	long (*body)(unsigned long, unsigned long, unsigned long, unsigned long,
+		     unsigned long, unsigned long) = (void *)fault->body;
+
+	return body(args->a[0], args->a[1], args->a[2], args->a[3], args->a[4],
+		    args->a[5]);
+}
+
+static long error_of(struct fault *fault)
+{
+	long error = fault->has_result ? fault->result : READ_ONCE(result);
+
+	return error || fault->action == SKIP ? error : -EIO;
+}
+
+/* qi_submit_sync(iommu, desc, count, options): takes out what has the type. */
+static long submit_less(struct fault *fault, struct arguments *args)
+{
+	struct { u64 qw[4]; } *desc = (void *)args->a[1];
+	unsigned int count = args->a[2], kept = 0, i;
+
+	for (i = 0; i < count; i++) {
+		if ((desc[i].qw[0] & 0xf) == fault->type && spend(fault))
+			continue;
+		if (kept != i)
+			desc[kept] = desc[i];
+		kept++;
+	}
+	if (!kept && count)
+		return 0;
+	args->a[2] = kept;
+	return call(fault, args);
+}
+
+static void wait_late(struct fault *fault)
+{
+	u64 us = fault->us >= 0 ? fault->us : READ_ONCE(delay_us);
+	u64 end = ktime_get_mono_fast_ns() + us * NSEC_PER_USEC;
+
+	while (ktime_get_mono_fast_ns() < end)	/* in a guest udelay() errs */
+		cpu_relax();
+}
+
+/* attach_dev(domain, dev): going back to where the core is never fails. */
+static bool is_switch_under_pasids(const struct arguments *args)
+{
+	struct device *dev = (struct device *)args->a[1];
+
+	return (struct iommu_domain *)args->a[0] != iommu_get_domain_for_dev(dev) &&
+	       has_pasids(dev);
+}
+
+static long strike(struct fault *fault, struct arguments *args)
+{
+	long ret;
+
+	if (!is_meant(fault, args))
+		return call(fault, args);
+	switch (fault->action) {
+	case SKIP:
+		if (spend(fault))
+			return error_of(fault);
+		break;
+	case FAIL:
+		ret = call(fault, args);
+		return ret || !spend(fault) ? ret : error_of(fault);
+	case DELAY:
+		ret = call(fault, args);
+		if (spend(fault))
+			wait_late(fault);
+		return ret;
+	case DROP:
+		return submit_less(fault, args);
+	case LOSE_PASIDS:
+		if (has_pasids((struct device *)args->a[0]) && spend(fault))
+			lose_pasids((struct device *)args->a[0]);
+		break;
+	case REFUSE:
+		if (is_switch_under_pasids(args) && spend(fault))
+			return -EBUSY;
+		break;
+	}
+	return call(fault, args);
+}
+
+static noinline notrace long enter(struct fault *fault, unsigned long a,
+				   unsigned long b, unsigned long c,
+				   unsigned long d, unsigned long e,
+				   unsigned long f)
+{
+	struct arguments args = { { a, b, c, d, e, f } };
+	long ret;
+
+	atomic_inc(&fault->inside);
+	ret = strike(fault, &args);
+	atomic_dec(&fault->inside);
+	return ret;
+}
+
+/* A diverted call brings nothing but its arguments: an entry for each fault. */
+#define ENTRY(n)							\
+static noinline notrace long entry_##n(unsigned long a, unsigned long b,	\
+				       unsigned long c, unsigned long d,	\
+				       unsigned long e, unsigned long f)	\
+{									\
+	return enter(&faults[n], a, b, c, d, e, f);			\
+}
+ENTRY(0) ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5)
+ENTRY(6) ENTRY(7) ENTRY(8) ENTRY(9) ENTRY(10) ENTRY(11)
+
+static long (*const entries[MAX_FAULTS])(unsigned long, unsigned long,
+					 unsigned long, unsigned long,
+					 unsigned long, unsigned long) = {
+	entry_0, entry_1, entry_2, entry_3, entry_4, entry_5,
+	entry_6, entry_7, entry_8, entry_9, entry_10, entry_11,
+};
+
+static void notrace divert(unsigned long ip, unsigned long parent_ip,
+			   struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	struct fault *fault = container_of(ops, struct fault, ops);
+	struct pt_regs *regs = ftrace_get_regs(fregs);
+
+	if (!regs)
+		return;
+	fault->body = ip + MCOUNT_INSN_SIZE;
+	regs->ip = (unsigned long)entries[fault - faults];
+}
+
+static int put_up(struct fault *fault)
+{
+	int err;
+
+	fault->ops.func = divert;
+	fault->ops.flags = FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_RECURSION |
+			   FTRACE_OPS_FL_IPMODIFY;
+	err = ftrace_set_filter(&fault->ops, fault->function,
+				strlen(fault->function), 1);
+	if (!err)
+		err = register_ftrace_function(&fault->ops);
+	if (err) {
+		ftrace_free_filter(&fault->ops);
+		return err;
+	}
+	fault->used = true;
+	return 0;
+}
+
+static void take_down(struct fault *fault)
+{
+	unregister_ftrace_function(&fault->ops);
+	ftrace_free_filter(&fault->ops);
+	while (atomic_read(&fault->inside))
+		msleep(1);
+	pci_dev_put(fault->pdev);
+	fault->used = false;
+}
+
+static struct fault *new_fault(enum action action)
+{
+	struct fault *fault;
+
+	for (fault = faults; fault < faults + MAX_FAULTS; fault++) {
+		if (fault->used)
+			continue;
+		memset(fault, 0, sizeof(*fault));
+		fault->action = action;
+		fault->us = fault->type = ANY;
+		return fault;
+	}
+	return NULL;
+}
+
+int add_fault(const char *function, enum action action, struct pci_dev *pdev)
+{
+	struct fault *fault = new_fault(action);
+	int err;
+
+	if (!fault)
+		return -ENOSPC;
+	strscpy(fault->function, function, sizeof(fault->function));
+	fault->pdev = pci_dev_get(pdev);
+	err = put_up(fault);
+	if (err)
+		pci_dev_put(pdev);
+	return err;
+}
+
+void end_faults(enum action action)
+{
+	struct fault *fault;
+
+	for (fault = faults; fault < faults + MAX_FAULTS; fault++)
+		if (fault->used && fault->action == action)
+			take_down(fault);
+}
+
+void end_all_faults(void)
+{
+	struct fault *fault;
+
+	for (fault = faults; fault < faults + MAX_FAULTS; fault++)
+		if (fault->used)
+			take_down(fault);
+	synchronize_rcu_tasks();	/* who is on the way out of here */
+	pci_dev_put(only_device);
+}
+
+static struct mm_struct *mm_of(const char *number)
+{
+	struct task_struct *task;
+	struct mm_struct *mm;
+	struct pid *pid;
+	int nr;
+
+	if (kstrtoint(number, 0, &nr))
+		return NULL;
+	pid = find_get_pid(nr);
+	task = get_pid_task(pid, PIDTYPE_PID);
+	put_pid(pid);
+	if (!task)
+		return NULL;
+	mm = get_task_mm(task);
+	put_task_struct(task);
+	if (mm)
+		mmput(mm);
+	return mm;
+}
+
+/* "KEY=VALUE": one fault's own setting */
+static int set_own(struct fault *fault, char *word)
+{
+	char *value = strchr(word, '=');
+
+	if (!value)
+		return -EINVAL;
+	*value++ = '\0';
+	if (!strcmp(word, "result")) {
+		fault->has_result = true;
+		return kstrtol(value, 0, &fault->result);
+	}
+	if (!strcmp(word, "budget")) {
+		fault->has_budget = true;
+		return kstrtoint(value, 0, &fault->budget);
+	}
+	if (!strcmp(word, "us"))
+		return kstrtoint(value, 0, &fault->us);
+	if (!strcmp(word, "type"))
+		return strcmp(fault->function, "qi_submit_sync") ? -EINVAL :
+			kstrtoint(value, 0, &fault->type);
+	if (!strcmp(word, "task"))
+		return strscpy(fault->task, value, sizeof(fault->task)) < 0 ?
+			-EINVAL : 0;
+	if (!strcmp(word, "mm")) {
+		fault->mm = mm_of(value);
+		return fault->mm ? 0 : -ESRCH;
+	}
+	if (!strcmp(word, "device")) {
+		fault->pdev = find_pci(value);
+		return fault->pdev ? 0 : -ENODEV;
+	}
+	return -EINVAL;
+}
+
+/* FUNCTION[,KEY=VALUE]…, for a drop TYPE[,KEY=VALUE]… */
+static int add_described(char *text, enum action action)
+{
+	struct fault *fault = new_fault(action);
+	char *word = strsep(&text, ",");
+	int err = 0;
+
+	if (!fault)
+		return -ENOSPC;
+	if (action == DROP) {
+		err = kstrtoint(word, 0, &fault->type);
+		word = "qi_submit_sync";
+	}
+	if (strscpy(fault->function, word, sizeof(fault->function)) < 0)
+		err = -EINVAL;
+	while (!err && (word = strsep(&text, ",")))
+		err = set_own(fault, word);
+	if (!err)
+		err = put_up(fault);
+	if (err)
+		pci_dev_put(fault->pdev);
+	return err;
+}
+
+/* A description adds a fault; an empty string, or 0, ends all of the kind. */
+static int set_faults(const char *text, const struct kernel_param *kp)
+{
+	enum action action = (unsigned long)kp->arg;
+	char *copy = kstrdup(text, GFP_KERNEL), *word;
+	int err = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	word = strim(copy);
+	mutex_lock(&lock);
+	if (action == DROP || !*word)
+		end_faults(action);
+	if (*word && strcmp(word, "0"))
+		err = add_described(word, action);
+	mutex_unlock(&lock);
+	kfree(copy);
+	return err;
+}
+
+static int get_faults(char *buf, const struct kernel_param *kp)
+{
+	enum action action = (unsigned long)kp->arg;
+	struct fault *fault;
+	int len = 0;
+
+	mutex_lock(&lock);
+	for (fault = faults; fault < faults + MAX_FAULTS; fault++)
+		if (fault->used && fault->action == action)
+			len += sysfs_emit_at(buf, len, "%s %d\n", fault->function,
+					     atomic_read(&fault->hits));
+	mutex_unlock(&lock);
+	return len;
+}
+
+static const struct kernel_param_ops fault_ops = {
+	.set = set_faults, .get = get_faults,
+};
+module_param_cb(skip, &fault_ops, (void *)SKIP, 0600);
+MODULE_PARM_DESC(skip, "a function that returns at once; empty: none");
+module_param_cb(fail, &fault_ops, (void *)FAIL, 0600);
+MODULE_PARM_DESC(fail, "a function that does its work and returns an error; empty: none");
+module_param_cb(delay, &fault_ops, (void *)DELAY, 0600);
+MODULE_PARM_DESC(delay, "a function that does its work and returns late; empty: none");
+module_param_cb(drop, &fault_ops, (void *)DROP, 0600);
+MODULE_PARM_DESC(drop, "type of descriptor that never reaches the queue; 0: none");
+
+static int set_only(const char *text, const struct kernel_param *kp)
+{
+	char *words[1], *copy = kstrdup(text, GFP_KERNEL);
+	struct pci_dev *pdev = NULL, *former;
+	int err;
+
+	if (!copy)
+		return -ENOMEM;
+	err = split(copy, words, 1);
+	if (err == 1 && *words[0]) {
+		pdev = find_pci(words[0]);
+		err = pdev ? 0 : -ENODEV;
+	}
+	kfree(copy);
+	if (err < 0)
+		return err;
+	mutex_lock(&lock);
+	former = only_device;
+	WRITE_ONCE(only_device, pdev);
+	mutex_unlock(&lock);
+	pci_dev_put(former);
+	return 0;
+}
+
+static const struct kernel_param_ops only_ops = { .set = set_only };
+module_param_cb(only_device, &only_ops, NULL, 0200);
+MODULE_PARM_DESC(only_device, "hit only calls with this PCI device among the first three arguments; empty: any");
+
+static int get_hits(char *buf, const struct kernel_param *kp)
+{
+	return sysfs_emit(buf, "%d\n", atomic_read(&hits));
+}
+
+static const struct kernel_param_ops hits_ops = { .get = get_hits };
+module_param_cb(hits, &hits_ops, NULL, 0400);
+MODULE_PARM_DESC(hits, "how often a fault struck since the module came");

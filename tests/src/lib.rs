@@ -6,7 +6,7 @@
 //! - [`kbuild`] builds the test modules for a kernel, [`program`] the programs that run beside them.
 //! - [`initramfs`] packs the guest that [`guest`] describes; [`machine`] is what it runs on.
 //! - [`vm`] boots it (by [`boot`]) and gives back what its script said.
-//! - [`scenario`] is the table of what is tried; [`matrix`] tries it on every kernel.
+//! - [`scenario`] is the table of what is tried; [`matrix`] tries it on every kernel; [`proof`] is what came of it.
 
 pub mod apt;
 pub mod boot;
@@ -24,6 +24,7 @@ pub mod process;
 pub mod program;
 pub mod progress;
 pub mod promtool;
+pub mod proof;
 pub mod qemu;
 pub mod scenario;
 pub mod serial;

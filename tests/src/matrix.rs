@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::At;
+use crate::proof::Proofs;
 use crate::scenario::{Report, Scenario, Setting};
 use crate::{Error, Result, Script, Series, Vm};
 
@@ -46,14 +47,20 @@ struct Boot<'a> {
 }
 
 /// Runs every scenario on each of its kernels that is asked for; `tell` hears of each verdict as it falls.
-pub fn run(scenarios: &[Scenario], options: &Options<'_>, tell: &(dyn Fn(&Verdict) + Sync)) -> Vec<Verdict> {
+/// Gives back the verdicts, and what those that passed prove.
+pub fn run(
+    scenarios: &[Scenario],
+    options: &Options<'_>,
+    tell: &(dyn Fn(&Verdict) + Sync),
+) -> (Vec<Verdict>, Proofs) {
     let boots = Mutex::new(plan(scenarios, options.kernels));
     let verdicts = Mutex::new(Vec::new());
+    let proofs = Mutex::new(Proofs::default());
     thread::scope(|scope| {
         for _ in 0..options.guests.max(1) {
             scope.spawn(|| {
                 while let Some(boot) = lock(&boots).pop_front() {
-                    for verdict in boot.run(options) {
+                    for verdict in boot.run(options, &proofs) {
                         tell(&verdict);
                         lock(&verdicts).push(verdict);
                     }
@@ -61,7 +68,8 @@ pub fn run(scenarios: &[Scenario], options: &Options<'_>, tell: &(dyn Fn(&Verdic
             });
         }
     });
-    verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let proofs = proofs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (verdicts.into_inner().unwrap_or_else(PoisonError::into_inner), proofs)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -88,7 +96,7 @@ fn plan<'a>(scenarios: &'a [Scenario], kernels: &[Series]) -> VecDeque<Boot<'a>>
 }
 
 impl Boot<'_> {
-    fn run(&self, options: &Options<'_>) -> Vec<Verdict> {
+    fn run(&self, options: &Options<'_>, proofs: &Mutex<Proofs>) -> Vec<Verdict> {
         let first = self.scenarios.first().map_or("none", |scenario| scenario.name);
         let mut vm = Vm::new(self.series)
             .iommu(self.setting.iommu)
@@ -118,7 +126,7 @@ impl Boot<'_> {
         };
         self.scenarios
             .iter()
-            .map(|scenario| self.judge(scenario, &output, failure.as_deref(), options))
+            .map(|scenario| self.judge(scenario, &output, failure.as_deref(), options, proofs))
             .collect()
     }
 
@@ -128,14 +136,18 @@ impl Boot<'_> {
         output: &str,
         failure: Option<&str>,
         options: &Options<'_>,
+        proofs: &Mutex<Proofs>,
     ) -> Verdict {
         let (text, exit) = section(output, scenario.name);
         let log = options.artefacts.join(format!("{}-{}.log", self.series, scenario.name));
-        let result =
-            fs::write(&log, text).at(&log).map_err(|error| error.to_string()).and_then(|()| match exit {
-                Some(exit) => (scenario.expect)(&Report { series: self.series, exit, text: text.into() }),
-                None => Err(failure.unwrap_or("the guest never came to it").into()),
-            });
+        let written = fs::write(&log, text).at(&log).map_err(|error| error.to_string());
+        let result = written.and_then(|()| {
+            let exit = exit.ok_or(failure.unwrap_or("the guest never came to it"))?;
+            let report = Report { series: self.series, exit, text: text.into() };
+            (scenario.expect)(&report)?;
+            lock(proofs).take(scenario, &report);
+            Ok(())
+        });
         Verdict { scenario: scenario.name, series: self.series, result, log }
     }
 
@@ -216,6 +228,7 @@ mod tests {
             "\n@@ begin a\nhalf",
             Some("the guest died"),
             &options,
+            &Mutex::default(),
         );
         assert_eq!(verdict.result.unwrap_err(), "the guest died");
         assert_eq!(fs::read_to_string(verdict.log).unwrap(), "half");

@@ -15,7 +15,7 @@ mod plants;
 mod record;
 mod refusals;
 mod shared_table;
-mod transcript;
+pub(crate) mod transcript;
 
 use std::time::Duration;
 

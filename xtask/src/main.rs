@@ -12,6 +12,7 @@ mod ebpf;
 mod fetch;
 mod log;
 mod paths;
+mod proof;
 mod setup;
 mod test;
 mod toolchain;

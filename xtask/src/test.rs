@@ -11,7 +11,7 @@ use testbed::promtool::Promtool;
 use testbed::{Scenario, Series, matrix, scenario};
 
 use crate::log::{self, Log};
-use crate::{bench, build, docs, ebpf, paths, setup};
+use crate::{bench, build, docs, ebpf, paths, proof, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -27,6 +27,9 @@ pub struct Arguments {
     /// In the VM matrix, only this kernel
     #[arg(long, value_name = "SERIES")]
     kernel: Vec<Series>,
+    /// Write docs/proof.md from what the VM matrix shows, instead of holding the two together
+    #[arg(long, conflicts_with_all = ["scenario", "kernel"])]
+    write_proof: bool,
 }
 
 /// One row of the list.
@@ -253,9 +256,14 @@ fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
         kernels: arguments.kernels(),
         guests: GUESTS,
     };
-    let verdicts = matrix::run(&scenarios, &options, &tell);
+    let (verdicts, mut proofs) = matrix::run(&scenarios, &options, &tell);
     let failed = verdicts.iter().filter(|verdict| verdict.result.is_err()).count();
-    Ok(Tally { passed: verdicts.len() - failed, failed, skipped: None })
+    let mut tally = Tally { passed: verdicts.len() - failed, failed, skipped: None };
+    // What only a part of the matrix shows is no page.
+    if failed == 0 && arguments.scenario.is_empty() && arguments.kernel.is_empty() {
+        tally.add(Tally::of(proof::settle(&mut proofs, &iommu_watch, arguments.write_proof)?));
+    }
+    Ok(tally)
 }
 
 fn tell(verdict: &matrix::Verdict) {

@@ -89,6 +89,13 @@ impl Transcript {
         phase.metric(&series) - before.map_or(0.0, |before| before.metric(&series))
     }
 
+    /// Whether the product saw any call in this phase.
+    pub fn saw_calls(&self, phase: &Phase) -> bool {
+        let before = self.phases.iter().take_while(|other| other.name != phase.name).last();
+        let mut events = phase.metrics.iter().filter(|(series, _)| series.starts_with("events_total{"));
+        events.any(|(series, &now)| now > before.map_or(0.0, |before| before.metric(series)))
+    }
+
     /// The name of the task behind `{comm, pid, tgid}`. One that the script did not send out, or by another
     /// name, can be told from it.
     pub fn task(&self, actor: &Value) -> Option<String> {
@@ -130,6 +137,14 @@ impl Phase {
 
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.json.iter().filter(move |line| line["kind"] == kind)
+    }
+
+    /// The checks that were armed at its end.
+    pub fn armed(&self) -> impl Iterator<Item = &str> {
+        let armed = self.metrics.iter().filter(|&(_, &value)| value == 1.0).map(|(series, _)| series);
+        armed.filter_map(|series| {
+            series.strip_prefix("check_state{check=\"")?.strip_suffix("\",state=\"armed\"}")
+        })
     }
 
     /// The number of the group that the script told this device to be in.

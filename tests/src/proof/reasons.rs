@@ -1,0 +1,35 @@
+//! Why a check is caught nowhere in a column: what can't be done there, or need not be.
+
+use crate::Series;
+
+use super::Source;
+
+struct Reason {
+    /// None: any.
+    checks: &'static [&'static str],
+    /// None: any.
+    kernels: &'static [Series],
+    source: Source,
+    why: &'static str,
+}
+
+/// The first that fits.
+const REASONS: &[Reason] = &[
+    Reason {
+        checks: &["pasid-table-shared", "pasid-table-mismatch", "group-divergence"],
+        kernels: &[],
+        source: Source::Software,
+        why: "not possible here: it is seen in hardware tables, by the vendors' functions, and the software IOMMU has \
+              neither",
+    },
+    Reason { checks: &[], kernels: &[], source: Source::Recording, why: "not recorded: caught live" },
+];
+
+pub(super) fn find(check: &str, series: Series, source: Source) -> Option<&'static str> {
+    let fits = |reason: &&Reason| {
+        reason.source == source
+            && (reason.checks.is_empty() || reason.checks.contains(&check))
+            && (reason.kernels.is_empty() || reason.kernels.contains(&series))
+    };
+    REASONS.iter().find(fits).map(|reason| reason.why)
+}

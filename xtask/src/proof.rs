@@ -1,0 +1,65 @@
+//! docs/proof.md: what a whole run of the VM matrix showed, with what the recordings replay to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use testbed::proof::Proofs;
+
+use crate::paths;
+
+/// Writes the page, or holds the one that is there against it and says how they differ.
+pub fn settle(proofs: &mut Proofs, iommu_watch: &Path, write: bool) -> Result<bool> {
+    for recording in recordings()? {
+        let name = recording.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        proofs.replayed(&name, &replay(iommu_watch, &recording)?);
+    }
+    let page = match proofs.page() {
+        Ok(page) => page,
+        Err(missing) => {
+            missing.iter().for_each(|line| println!("      FAIL proof: {line}"));
+            return Ok(false);
+        }
+    };
+    let kept = paths::workspace().join("docs/proof.md");
+    if write {
+        fs::write(&kept, page).with_context(|| kept.display().to_string())?;
+        return Ok(true);
+    }
+    if fs::read_to_string(&kept).is_ok_and(|there| there == page) {
+        return Ok(true);
+    }
+    let shown = paths::artefacts().join("proof.md");
+    fs::write(&shown, page).with_context(|| shown.display().to_string())?;
+    println!("      FAIL proof: docs/proof.md is not what this run showed: see {}", shown.display());
+    println!("           look at the difference, then copy it, or run `cargo xtask test vm --write-proof`");
+    Ok(false)
+}
+
+/// The recordings that are kept with the tests.
+fn recordings() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for part in ["golden", "synthetic"] {
+        let dir = paths::workspace().join("monitor/tests/recordings").join(part);
+        let Ok(entries) = dir.read_dir() else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "iwrec") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The verdict, as JSON lines. Its exit code only says whether something was wrong, unless it is 2.
+fn replay(iommu_watch: &Path, recording: &Path) -> Result<String> {
+    let output = Command::new(iommu_watch).args(["replay", "--format", "json"]).arg(recording).output()?;
+    if output.status.code().is_none_or(|code| code > 1) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{} does not replay: {}", recording.display(), said.trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}

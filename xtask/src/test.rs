@@ -340,7 +340,13 @@ mod tests {
 
     fn asked(scenarios: &[&str], kernels: &[Series]) -> Option<String> {
         let scenario = scenarios.iter().map(ToString::to_string).collect();
-        unmatched(&Arguments { steps: Vec::new(), list: false, scenario, kernel: kernels.to_vec() })
+        unmatched(&Arguments {
+            steps: Vec::new(),
+            list: false,
+            scenario,
+            kernel: kernels.to_vec(),
+            write_proof: false,
+        })
     }
 
     #[test]

@@ -3,6 +3,11 @@
 //! Run by `cargo xtask bench`. A host of 4,096 groups is simulated (`world`), on which several tasks make
 //! correct calls at once (`script`). Nothing may be raised, the model must end with the PASIDs that the
 //! host has, and a fault planted at the end must be found: so what is measured did all of its work.
+//!
+//! `--profile` runs the events alone, for a profiler. The instructions that they take don't depend on what else the
+//! machine does:
+//!
+//!     valgrind --tool=callgrind --toggle-collect='*cpu_time*' target/release/deps/pipeline-… --profile
 
 mod measure;
 mod memory;
@@ -35,6 +40,9 @@ const FULL: Scale = Scale { groups: 4096, live: [1_000, 100_000, 1_000_000], rou
 /// Enough to see that it works, in a build without optimisation too; its numbers mean nothing.
 const SMOKE: Scale = Scale { groups: 64, live: [100, 1_000, 5_000], rounds: 1, rings: 1 };
 
+/// What a profiler is to see; its tools make everything slow.
+const PROFILE: Scale = Scale { rounds: 8, rings: 4, ..FULL };
+
 /// Records from the ring that are taken at one go, as `live.rs` does.
 const BATCH: usize = 4096;
 /// Records in a full ring: it has 4 MiB.
@@ -46,13 +54,17 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     // `cargo bench` gives `--bench`.
-    let known = ["--bench", "--json", "--smoke", memory::CHILD];
+    let known = ["--bench", "--json", "--smoke", "--profile", memory::CHILD];
     if let Some(unknown) = arguments.iter().find(|argument| !known.contains(&argument.as_str())) {
-        eprintln!("error: `{unknown}`: there are --json and --smoke");
+        eprintln!("error: `{unknown}`: there are --json, --smoke and --profile");
         return ExitCode::from(2);
     }
     if has(memory::CHILD) {
         memory::child();
+        return ExitCode::SUCCESS;
+    }
+    if has("--profile") {
+        profile(PROFILE);
         return ExitCode::SUCCESS;
     }
     let results = run(if has("--smoke") { SMOKE } else { FULL });
@@ -67,6 +79,7 @@ fn main() -> ExitCode {
 /// What came out.
 pub struct Results {
     groups: u32,
+    rounds: usize,
     processor: String,
     throughput: Vec<Throughput>,
     /// Cost of an event with the most PASIDs over that with the fewest, the median of all rounds.
@@ -100,6 +113,7 @@ fn run(scale: Scale) -> Results {
     let (throughput, ratio, mix) = throughput(scale);
     Results {
         groups: scale.groups,
+        rounds: scale.rounds,
         processor: measure::processor(),
         throughput,
         ratio,
@@ -135,6 +149,14 @@ fn throughput(scale: Scale) -> (Vec<Throughput>, f64, Vec<(&'static str, f64)>) 
     let mix = subjects[2].mix();
     subjects.into_iter().for_each(Subject::verify);
     (rows, ratio, mix)
+}
+
+/// The events alone, with the fewest PASIDs.
+fn profile(scale: Scale) {
+    let mut subject = Subject::filled(Workload::new(scale.groups), scale.live[0]);
+    let costs: Vec<f64> = (0..scale.rounds).map(|_| subject.round(scale.rings)).collect();
+    println!("{} events, {:.0} ns each", scale.rounds * scale.rings * RING, median(costs));
+    subject.verify();
 }
 
 fn snapshot(scale: Scale) -> Snapshot {

@@ -7,7 +7,9 @@ mod report;
 
 use monitor_ebpf::wire::{Hook, is_snapshot};
 
-use crate::check::{self, Book, Case, CheckState, Finding, Outcome, REGISTRY, Scope, Severity, Violation};
+use crate::check::{
+    self, Book, Case, CheckState, Dispatch, Finding, Outcome, REGISTRY, Scope, Severity, Violation,
+};
 use crate::coverage::Coverage;
 use crate::event::Event;
 use crate::input::{Input, Lost};
@@ -42,8 +44,8 @@ pub struct Watcher {
     names: Names,
     inventory: Option<Inventory>,
     states: Vec<CheckState>,
-    /// Which checks go by a look, in the order of the registry.
-    looks: Vec<bool>,
+    /// The checks that judge here, by what they judge.
+    dispatch: Dispatch,
     counters: Counters,
     mono_ns: u64,
 }
@@ -57,7 +59,7 @@ impl Watcher {
             names: Names::default(),
             inventory: None,
             states: Vec::new(),
-            looks: Vec::new(),
+            dispatch: Dispatch::default(),
             counters: Counters::default(),
             mono_ns: 0,
         };
@@ -280,16 +282,10 @@ impl Watcher {
         let mut case = Case { host: &self.host, names: &mut self.names, findings };
         if let Transition::Looked { group, look } = transition {
             let Some(group) = self.host.group(*group) else { return };
-            for (check, _) in REGISTRY.iter().zip(&self.looks).filter(|(_, looks)| **looks) {
-                check.look(look, group, &mut case);
-            }
+            self.dispatch.looking().for_each(|check| check.look(look, group, &mut case));
             return;
         }
-        for (check, state) in REGISTRY.iter().zip(&self.states) {
-            if state.judges() {
-                check.judge(transition, &mut case);
-            }
-        }
+        self.dispatch.judging(transition.kind()).for_each(|check| check.judge(transition, &mut case));
     }
 
     fn report_state(&mut self, transition: &Transition<'_>, mono_ns: u64, reports: &mut Vec<Report>) {
@@ -361,9 +357,8 @@ impl Watcher {
         let states = self.check_states();
         let changed = REGISTRY.iter().zip(&states).zip(&self.states).filter(|((_, now), then)| now != then);
         let reports = changed.map(|((check, now), _)| Report::check(mono_ns, check.spec(), now)).collect();
+        self.dispatch = Dispatch::new(&states, &self.look_states());
         self.states = states;
-        let looks = self.look_states().into_iter();
-        self.looks = looks.map(|state| state.is_some_and(|state| state.judges())).collect();
         reports
     }
 

@@ -3,7 +3,7 @@
 use monitor_ebpf::wire::Hook;
 
 use crate::event::{Domain, Event};
-use crate::model::{Attachment, Host, Operation, Presence, Transition};
+use crate::model::{Attachment, Host, Kind, Operation, Presence, Transition};
 
 use super::spec::{Needs, Severity, Spec};
 use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
@@ -26,6 +26,11 @@ static SPEC: Spec = Spec {
         any_of: &[],
         degrades: &[],
     },
+    judges: &[
+        Kind::Returned(Hook::PasidAttach),
+        Kind::Returned(Hook::PasidReplace),
+        Kind::Returned(Hook::PasidDetach),
+    ],
     by_look: None,
     implies: &[],
     traps: &[

@@ -1,7 +1,7 @@
 //! `domain-off-default`: who holds a group says which domain it may sit on.
 
 use crate::event::DomainKind;
-use crate::model::{Group, Host, Look, Transition};
+use crate::model::{Group, Host, Look};
 
 use super::look::{self, Shown};
 use super::spec::{Needs, Severity, Spec};
@@ -20,6 +20,7 @@ static SPEC: Spec = Spec {
           DMA goes by a stranger's page table. A claimed group on the default domain leaves the kernel's own mappings \
           open to its claimant.",
     needs: Needs::LOOK,
+    judges: &[],
     by_look: Some(Needs::LOOK),
     implies: &[],
     traps: &[
@@ -42,8 +43,6 @@ impl Check for DomainOffDefault {
     fn spec(&self) -> &'static Spec {
         &SPEC
     }
-
-    fn judge(&self, _: &Transition, _: &mut Case<'_>) {}
 
     fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
         if !astray(look) {

@@ -3,7 +3,7 @@
 use crate::coverage::Coverage;
 use crate::event::Key;
 use crate::inventory::Inventory;
-use crate::model::{Group, Host, Look, Transition};
+use crate::model::{Group, Host, Look};
 
 use super::look::{self, Shown};
 use super::pasid_left_on_release::list;
@@ -23,6 +23,7 @@ static SPEC: Spec = Spec {
     why: "The core attaches a PASID to a group, and every member is meant to translate it alike. A member that does \
           not reaches other memory than its user was given, or faults where it should not.",
     needs: Needs::LOOK_AT_TABLES,
+    judges: &[],
     by_look: Some(Needs::LOOK_AT_TABLES),
     implies: &[],
     traps: &[
@@ -44,8 +45,6 @@ impl Check for GroupDivergence {
     fn spec(&self) -> &'static Spec {
         &SPEC
     }
-
-    fn judge(&self, _: &Transition, _: &mut Case<'_>) {}
 
     fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
         let uneven = uneven(look);

@@ -5,6 +5,7 @@
 
 mod attach_imbalance;
 mod book;
+mod dispatch;
 mod domain_off_default;
 mod group_divergence;
 mod look;
@@ -18,6 +19,7 @@ mod violation;
 
 pub(crate) use book::{Book, Outcome, Scope};
 pub use book::{Reason, Resolved};
+pub(crate) use dispatch::Dispatch;
 pub use spec::{CheckState, Needs, Severity, Spec};
 pub use violation::{
     Confidence, Fault, Finding, Fingerprint, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,
@@ -43,8 +45,8 @@ pub static REGISTRY: [&dyn Check; 8] = [
 pub trait Check: Sync {
     fn spec(&self) -> &'static Spec;
 
-    /// Holds what became known against the invariant.
-    fn judge(&self, transition: &Transition, case: &mut Case<'_>);
+    /// Holds what became known against the invariant. Called for the kinds that the spec's `judges` names.
+    fn judge(&self, _transition: &Transition, _case: &mut Case<'_>) {}
 
     /// Holds one look at a group against the invariant, where that decides it.
     fn look(&self, _look: &Look, _group: &Group, _case: &mut Case<'_>) {}

@@ -2,7 +2,7 @@
 
 use monitor_ebpf::wire::Hook;
 
-use crate::model::{Group, Host, Look, Transition};
+use crate::model::{Group, Host, Kind, Look, Transition};
 
 use super::look::{self, Shown};
 use super::pasid_left_on_release::{leftovers, list};
@@ -30,6 +30,7 @@ static SPEC: Spec = Spec {
             (Hook::PasidDetach, "the PASIDs that caused it can't be told"),
         ],
     },
+    judges: &[Kind::Returned(Hook::UnuseDefault)],
     by_look: Some(Needs::LOOK),
     implies: &[],
     traps: &[

@@ -3,7 +3,7 @@
 use monitor_ebpf::wire::Hook;
 
 use crate::event::{Event, Key, Ownership};
-use crate::model::{Group, Host, Look, Operation, Reading, Transition};
+use crate::model::{Group, Host, Kind, Look, Operation, Reading, Transition};
 
 use super::look::{self, Shown};
 use super::pasid_left_on_release::leftovers;
@@ -32,6 +32,7 @@ static SPEC: Spec = Spec {
             (Hook::ReleaseDevice, "iommufd's release of a device is not judged"),
         ],
     },
+    judges: &[Kind::Returned(Hook::ReleaseGroup), Kind::Returned(Hook::ReleaseDevice)],
     by_look: Some(Needs::LOOK),
     implies: &["domain-off-default"],
     traps: &[

@@ -3,7 +3,7 @@
 use monitor_ebpf::wire::Hook;
 
 use crate::event::Event;
-use crate::model::{Attachment, Group, Host, Look, Operation, Presence, Transition};
+use crate::model::{Attachment, Group, Host, Kind, Look, Operation, Presence, Transition};
 
 use super::look::{self, Shown};
 use super::spec::{Needs, Severity, Spec};
@@ -37,6 +37,11 @@ static SPEC: Spec = Spec {
             (Hook::UseDefault, "a driver's bind that races with an unbind is not seen"),
         ],
     },
+    judges: &[
+        Kind::Returned(Hook::ReleaseGroup),
+        Kind::Returned(Hook::ReleaseDevice),
+        Kind::Returned(Hook::UnuseDefault),
+    ],
     by_look: Some(Needs { core_pasids: true, ..Needs::LOOK }),
     implies: &["ownership-stuck", "ownership-leaked", "domain-off-default"],
     traps: &[

@@ -2,7 +2,7 @@
 
 use crate::coverage::Coverage;
 use crate::inventory::Inventory;
-use crate::model::{Group, Host, Look, Member, Transition};
+use crate::model::{Group, Host, Look, Member};
 
 use super::look::{self, Shown};
 use super::pasid_left_on_release::list;
@@ -22,6 +22,7 @@ static SPEC: Spec = Spec {
     why: "A PASID that only the hardware knows translates for the device and nobody will ever take it away: the memory \
           behind it may be somebody else's by now. One that only the core knows makes its user's DMA fault.",
     needs: Needs::LOOK_AT_TABLES,
+    judges: &[],
     by_look: Some(Needs::LOOK_AT_TABLES),
     implies: &[],
     traps: &[
@@ -46,8 +47,6 @@ impl Check for PasidTableMismatch {
     fn spec(&self) -> &'static Spec {
         &SPEC
     }
-
-    fn judge(&self, _: &Transition, _: &mut Case<'_>) {}
 
     fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
         for member in judged(look).filter(|member| extra(member)) {

@@ -4,7 +4,7 @@ use monitor_ebpf::wire::{Hook, is_snapshot};
 
 use crate::coverage::Coverage;
 use crate::inventory::Inventory;
-use crate::model::{Actor, Group, Host, Look, Transition};
+use crate::model::{Actor, Group, Host, Kind, Look, Transition};
 
 use super::spec::{CheckState, Needs, Severity, Spec};
 use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
@@ -33,6 +33,7 @@ static SPEC: Spec = Spec {
     why: "Each RID has its own PASID mapping, and there is no API to share a table: with one table for two devices, \
           a PASID that is attached for one of them translates for the other as well.",
     needs: NEEDS,
+    judges: &[Kind::Table],
     by_look: Some(NEEDS),
     implies: &["pasid-table-mismatch"],
     traps: &[

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use monitor_ebpf::wire::Hook;
 
 use crate::coverage::{Coverage, HookState};
+use crate::model::Kind;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +40,8 @@ pub struct Spec {
     pub invariant: &'static str,
     pub why: &'static str,
     pub needs: Needs,
+    /// The transitions that [`super::Check::judge`] is called for; the others cost it nothing.
+    pub judges: &'static [Kind],
     /// What it needs to be judged by one look at a group as well; `None`: it takes events.
     pub by_look: Option<Needs>,
     /// The checks that a violation of this one trips as well.

@@ -20,4 +20,4 @@ pub use host::{GroupRef, Host, MAX_PASIDS};
 pub use look::{Compared, Look, Member};
 pub use names::{DomainName, Names};
 pub use order::{Locked, Operation, Overlap, Reading};
-pub use transition::Transition;
+pub use transition::{Kind, Transition};

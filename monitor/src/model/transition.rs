@@ -35,3 +35,60 @@ pub enum Transition<'e> {
     /// A device left its group.
     DeviceGone { device: Box<Device> },
 }
+
+/// Of what kind a transition is: what a check asks for (`Spec::judges`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A call to this hook has returned.
+    Returned(Hook),
+    Updated,
+    Disturbed,
+    Synced,
+    Unknown,
+    GroupGone,
+    Looked,
+    Leaked,
+    Table,
+    TableGone,
+    DeviceGone,
+}
+
+impl Kind {
+    /// One past the greatest index.
+    pub const COUNT: usize = Kind::Returned(Hook::ALL[0]).index() - Hook::ALL[0] as usize + Hook::COUNT;
+
+    /// A number of its own for each kind, for tables.
+    pub const fn index(self) -> usize {
+        match self {
+            Kind::Updated => 0,
+            Kind::Disturbed => 1,
+            Kind::Synced => 2,
+            Kind::Unknown => 3,
+            Kind::GroupGone => 4,
+            Kind::Looked => 5,
+            Kind::Leaked => 6,
+            Kind::Table => 7,
+            Kind::TableGone => 8,
+            Kind::DeviceGone => 9,
+            Kind::Returned(hook) => 10 + hook as usize,
+        }
+    }
+}
+
+impl Transition<'_> {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Transition::Returned { operation, .. } => Kind::Returned(operation.hook),
+            Transition::Updated { .. } => Kind::Updated,
+            Transition::Disturbed { .. } => Kind::Disturbed,
+            Transition::Synced { .. } => Kind::Synced,
+            Transition::Unknown { .. } => Kind::Unknown,
+            Transition::GroupGone { .. } => Kind::GroupGone,
+            Transition::Looked { .. } => Kind::Looked,
+            Transition::Leaked { .. } => Kind::Leaked,
+            Transition::Table { .. } => Kind::Table,
+            Transition::TableGone { .. } => Kind::TableGone,
+            Transition::DeviceGone { .. } => Kind::DeviceGone,
+        }
+    }
+}

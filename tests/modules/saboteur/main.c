@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Makes the real Intel driver misbehave, for a monitor to notice: its functions
- * (functions.c) and its PASID tables (tables.c). rmmod takes all of it back but
- * what was written into the tables.
+ * (functions.c, by the parameters of switches.c) and its PASID tables (tables.c).
+ * rmmod takes all of it back but what was written into the tables.
  */
+#include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/string.h>
 
@@ -29,6 +30,17 @@ int split(char *text, char **words, int max)
 	return text ? -EINVAL : n;
 }
 
+/* Of a function that isn't exported: a kprobe finds it. */
+void *address_of(const char *function)
+{
+	struct kprobe probe = { .symbol_name = function };
+
+	if (register_kprobe(&probe))
+		return NULL;
+	unregister_kprobe(&probe);
+	return probe.addr;
+}
+
 /*
  * What a switch of the RID's domain does to the PASIDs of a device. The Intel
  * driver goes through these functions for it, inside the core's
@@ -45,7 +57,7 @@ static int add_rid_fault(enum action action, struct pci_dev *pdev)
 	int i, err = -EINVAL, added = 0;
 
 	if (action == LOSE_PASIDS)
-		return add_fault("device_block_translation", action, pdev);
+		return find_tear_down() ?: add_fault("device_block_translation", action, pdev);
 	for (i = 0; i < ARRAY_SIZE(switches); i++) {
 		err = add_fault(switches[i], action, pdev);
 		if (!err)
@@ -91,7 +103,6 @@ MODULE_PARM_DESC(rid_refuses, "a device whose RID isn't switched while it has PA
 
 static int __init saboteur_init(void)
 {
-	find_tear_down();
 	return 0;
 }
 module_init(saboteur_init);

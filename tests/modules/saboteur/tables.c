@@ -4,7 +4,6 @@
  * or its own function is called at the wrong time.
  */
 #include <linux/iommu.h>
-#include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 
@@ -141,26 +140,18 @@ bool has_pasids(struct device *dev)
 static void (*tear_down_entry)(void *iommu, struct device *dev, u32 pasid,
 			       bool fault_ignore);
 
-/* It isn't exported; a kprobe finds it. */
-void find_tear_down(void)
+int find_tear_down(void)
 {
-	struct kprobe probe = { .symbol_name = "intel_pasid_tear_down_entry" };
-
-	if (register_kprobe(&probe))
-		return;
-	tear_down_entry = (void *)probe.addr;
-	unregister_kprobe(&probe);
+	tear_down_entry = address_of("intel_pasid_tear_down_entry");
+	return tear_down_entry && off_iommu >= 0 ? 0 : -ENOENT;
 }
 
 /* Tears down every PASID but 0, as the driver does it. */
 void lose_pasids(struct device *dev)
 {
-	void *iommu;
+	void *iommu = *(void **)(info_of(dev) + off_iommu);
 	u32 pasid;
 
-	if (!tear_down_entry || off_iommu < 0)
-		return;
-	iommu = *(void **)(info_of(dev) + off_iommu);
 	for (pasid = 0; (pasid = next_pasid(dev, pasid + 1)); )
 		tear_down_entry(iommu, dev, pasid, false);
 }

@@ -1,6 +1,7 @@
 //! Scenarios: what a kernel does, and exactly what must be raised. Each test is named after what must hold.
 
 mod bounds;
+mod certain;
 mod golden;
 mod imbalance;
 mod kernel;

@@ -172,13 +172,23 @@ pub struct State {
 }
 
 /// A reading without the mutex.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
-    pub owner: u64,
-    pub count: u32,
+    pub what: Reads,
     /// It was made between these places in the ring.
     pub from: usize,
     pub to: usize,
+}
+
+/// What a record reads of its group at one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reads {
+    Holder {
+        owner: u64,
+        count: u32,
+    },
+    /// The indices of the array, but for those that an attach of 6.15 and later keeps reserved until it is done.
+    Attached(BTreeSet<u32>),
 }
 
 /// A call that did its work. In the order of the mutex.
@@ -197,9 +207,9 @@ pub struct Fact {
     pub ended: usize,
     /// The place that was next when its last record was filled: until then it had not returned.
     pub returned: usize,
-    /// What its records of its entry and its return read of who holds the group.
-    pub entry: Option<Read>,
-    pub exit: Option<Read>,
+    /// What its records of its entry and its return read of its group.
+    pub entry: Vec<Read>,
+    pub exit: Vec<Read>,
     /// The places of the first and the last record that it made while it held the mutex.
     pub locked: Option<(usize, usize)>,
 }
@@ -224,7 +234,7 @@ pub struct Kernel {
     /// By task: the record that it reserved and is to fill.
     unfilled: BTreeMap<u32, ring::Unfilled>,
     /// By task: what the record of the entry of its last call read.
-    entries: BTreeMap<u32, Read>,
+    entries: BTreeMap<u32, Vec<Read>>,
     /// How many records were taken out of the log.
     taken: usize,
     /// What becomes of records on their way.

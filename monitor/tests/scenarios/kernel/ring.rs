@@ -1,20 +1,22 @@
 //! The ring: what the hooks report, with the group as it is read back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use monitor::event::{ArrayEntry, Device, Event, Group, Key, Ownership, PasidArray, Slot, Task};
 use monitor::kernel::catalogue::{CATALOGUE, Ends, Target};
-use monitor_ebpf::wire::{Hook, Phase};
+use monitor_ebpf::wire::{Encoding, Hook, Phase};
 
 use crate::random::Random;
 
-use super::{Call, Dev, Entry, Grp, Kernel, Read, Running, domain};
+use super::{Call, Dev, Entry, Era, Grp, Kernel, Read, Reads, Running, domain};
 
 /// A record that is reserved. Its content is read when its program gets to it.
 pub(super) struct Unfilled {
     place: usize,
     /// How much of it was read.
     parts: u32,
+    /// The next place when the last part was read.
+    since: usize,
     /// The call that returns with it.
     fact: Option<usize>,
 }
@@ -113,7 +115,7 @@ impl Kernel {
         }
         if self.lazy {
             let (place, fact) = (self.place(), running.fact.filter(|_| phase == Phase::End));
-            self.unfilled.insert(tid, Unfilled { place, parts: 0, fact });
+            self.unfilled.insert(tid, Unfilled { place, parts: 0, since: place, fact });
         }
         self.log.push(event);
     }
@@ -161,26 +163,30 @@ impl Kernel {
         // What the group was when it went, if it is gone.
         let group = self.groups.get(&id);
         unfilled.parts += 1;
-        match (unfilled.parts, group) {
+        let what = match (unfilled.parts, group) {
             (1, Some(group)) => {
                 event.group = Some(view(id, group));
-                let to = self.taken + self.log.len();
-                let read = Read { owner: group.owner, count: group.owner_cnt, from: unfilled.place, to };
-                match unfilled.fact {
-                    Some(fact) => self.history[fact].exit = Some(read),
-                    None => drop(self.entries.insert(tid, read)),
-                }
+                Some(Reads::Holder { owner: group.owner, count: group.owner_cnt })
             }
             (2, _) => {
                 self.now += 500;
                 event.mono_ns = self.now;
+                None
             }
             (3, Some(group)) => {
                 event.array = event.array.as_ref().map(|_| read_array(group));
                 event.slot = event.slot.zip(event.pasid).map(|(_, pasid)| read_slot(group, pasid));
+                event.array.as_ref().map(|_| Reads::Attached(attached(self.era, group)))
             }
-            _ => {}
-        }
+            _ => None,
+        };
+        let (from, to) = (unfilled.since, self.taken + self.log.len());
+        unfilled.since = to;
+        let reads = match unfilled.fact {
+            Some(fact) => &mut self.history[fact].exit,
+            None => self.entries.entry(tid).or_default(),
+        };
+        reads.extend(what.map(|what| Read { what, from, to }));
         if unfilled.parts < 3 {
             return true;
         }
@@ -258,6 +264,12 @@ fn read_array(group: &Grp) -> PasidArray {
     const CAPACITY: usize = monitor_ebpf::wire::ARRAY_CAPACITY;
     let entries = group.array.iter().take(CAPACITY).map(|(&pasid, &entry)| array_entry(pasid, entry));
     PasidArray { entries: entries.collect(), complete: group.array.len() <= CAPACITY }
+}
+
+/// What stands in the array, and is no attach that is not done yet.
+fn attached(era: Era, group: &Grp) -> BTreeSet<u32> {
+    let done = |entry: &Entry| era != Era::Tagged || entry.encoding != Encoding::Reserved;
+    group.array.iter().filter(|(_, entry)| done(entry)).map(|(&pasid, _)| pasid).collect()
 }
 
 fn read_slot(group: &Grp, pasid: u32) -> Slot {

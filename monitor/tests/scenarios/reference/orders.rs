@@ -2,12 +2,20 @@
 //!
 //! The records say of two calls that one came first only if it had returned before the other was entered. An order is
 //! allowed if it keeps to that, if every call can have had its result in it, if what was read under the mutex was so,
-//! and if the group ends as it did. A sentence was certainly broken if it was broken in every order that is allowed.
+//! if the judged call's own records can have read in it what they did, and if the group ends as it did. A sentence was
+//! certainly broken if it was broken in every order that is allowed.
+//!
+//! What a record reads without the mutex is no order, but it was so at a moment between two places in the ring, before
+//! the call took the mutex or after it dropped it. A call changes who holds the group, and whether a PASID stands in the
+//! array, at one moment each, so the readings take their places between the calls like these. (An attach that a
+//! driver refuses has put its PASID, up to 6.14, or the RID's handle there, and takes it out again: while one may be
+//! under way a reading says nothing of that index.) So a PASID that was there on entry, and that nobody who overlapped attached or detached,
+//! was there under the mutex, whatever became of it in calls that had returned before.
 
 use std::collections::BTreeSet;
 
 use super::{Broken, Group, IMBALANCE, Reference, judge, machine};
-use crate::kernel::{Call, Fact, Read};
+use crate::kernel::{Call, Era, Fact, Read, Reads};
 
 /// Orders are tried up to so many steps. A verdict that needs more counts as a guess.
 const STEPS: usize = 50_000;
@@ -16,10 +24,10 @@ pub fn certain(reference: &Reference<'_>, broken: &Broken) -> bool {
     let calls = around(reference.facts, broken);
     let Some((&first, &last)) = calls.first().zip(calls.last()) else { return false };
     let own = &reference.facts[broken.fact];
-    let mut items: Vec<Item> = calls.iter().map(|&call| Item::Call(call)).collect();
+    let mut items: Vec<Item<'_>> = calls.iter().map(|&call| Item::Call(call)).collect();
     if broken.check != IMBALANCE {
-        items.extend(own.entry.map(Item::Entry));
-        items.extend(own.exit.map(Item::Exit));
+        items.extend(own.entry.iter().map(Item::Entry));
+        items.extend(own.exit.iter().map(Item::Exit));
     }
     let mut search = Search {
         reference,
@@ -67,18 +75,18 @@ fn pasid(call: &Call) -> Option<u32> {
     }
 }
 
-/// What has to be put into an order: the calls, and what the judged one read of who holds the group.
+/// What has to be put into an order: the calls, and what the judged one read of its group.
 #[derive(Clone, Copy)]
-enum Item {
+enum Item<'a> {
     Call(usize),
-    Entry(Read),
-    Exit(Read),
+    Entry(&'a Read),
+    Exit(&'a Read),
 }
 
 struct Search<'a> {
     reference: &'a Reference<'a>,
     broken: &'a Broken,
-    items: &'a [Item],
+    items: &'a [Item<'a>],
     end: &'a Group,
     /// Where it was before: what was done, and the group then.
     seen: BTreeSet<(Vec<bool>, Group)>,
@@ -156,11 +164,11 @@ impl Search<'_> {
         }
     }
 
-    fn step(&self, item: Item, group: &Group) -> Option<Group> {
+    fn step(&self, item: Item<'_>, group: &Group) -> Option<Group> {
         let index = match item {
             Item::Call(index) => index,
             Item::Entry(read) | Item::Exit(read) => {
-                return ((read.owner, read.count) == (group.owner, group.count)).then(|| group.clone());
+                return self.can_read(read, group).then(|| group.clone());
             }
         };
         let fact = &self.reference.facts[index];
@@ -171,6 +179,35 @@ impl Search<'_> {
             return None;
         }
         machine::act(self.reference.era, fact, index, group)
+    }
+
+    /// Whether the record can have read this of the group as it is here.
+    fn can_read(&self, read: &Read, group: &Group) -> bool {
+        match &read.what {
+            Reads::Holder { owner, count } => (*owner, *count) == (group.owner, group.count),
+            Reads::Attached(read_there) => {
+                let there: BTreeSet<u32> = group.array.keys().copied().collect();
+                read_there.symmetric_difference(&there).all(|&index| self.flickers(index, read))
+            }
+        }
+    }
+
+    /// Whether an attach that came to nothing may have had this index of the array when the record read it.
+    fn flickers(&self, index: u32, read: &Read) -> bool {
+        let reserves = self.reference.era == Era::Tagged;
+        let refused = |fact: &Fact| match fact.call {
+            Call::AttachGroupHandle { .. } => fact.ret != 0 && index == 0,
+            Call::Attach { pasid, .. } | Call::AttachBare { pasid, .. } => {
+                fact.ret != 0 && index == pasid && !reserves
+            }
+            _ => false,
+        };
+        let calls = self.items.iter().filter_map(|item| match item {
+            Item::Call(index) => Some(&self.reference.facts[*index]),
+            Item::Entry(_) | Item::Exit(_) => None,
+        });
+        let mut meanwhile = calls.filter(|fact| fact.began <= read.to && fact.ended >= read.from);
+        meanwhile.any(refused)
     }
 
     fn breaks(&self, index: usize, before: &Group, after: &Group) -> bool {

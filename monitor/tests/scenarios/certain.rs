@@ -65,8 +65,8 @@ fn what_stood_on_entry_and_was_left_alone_was_left() {
         kernel.act(&mut detaching);
         kernel.act(&mut attaching);
         end(kernel, detaching);
-        end(kernel, attaching);
         let mut meanwhile = begin(kernel, &other(), Call::Attach { device: NIC, pasid: 1, domain: D1 });
+        end(kernel, attaching);
         let mut unuse = begin(kernel, &driver(), Call::Unuse { device: NVME });
         kernel.act(&mut unuse);
         kernel.act(&mut meanwhile);

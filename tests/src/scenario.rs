@@ -16,6 +16,7 @@ mod record;
 mod refusals;
 mod shared_table;
 pub(crate) mod transcript;
+mod workloads;
 
 use std::time::Duration;
 
@@ -102,6 +103,13 @@ const PAIR: Setting = Setting {
 const PLANTS: Setting =
     Setting { test_modules: &["pasidcap", "saboteur", "softiommu", "caller"], alone: true, ..PAIR };
 
+/// PASIDs on the NVMes, and a device that does DMA.
+const WORKLOADS: Setting = Setting {
+    test_modules: &["pasidcap", "caller", "dmadrv"],
+    devices: &["iommu-testdev,bus=pcie.0"],
+    ..Setting::PLAIN
+};
+
 /// One look at a guest where nothing was watched before.
 const ONE_SHOT: Setting = Setting { alone: true, ..INTEL };
 
@@ -130,6 +138,7 @@ pub const ALL: &[Scenario] = &[
     row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group),
     row("leaky", &WITH_PASIDS, ALONE, Scenario::LONG, audit::leaky),
     row("one-shot", &WITH_PASIDS, ONE_SHOT, Scenario::LONG, one_shot::one_shot),
+    row("workloads", &WITH_PASIDS, WORKLOADS, Scenario::LONG, workloads::harmless),
     row("plants", &WITH_PASIDS, PLANTS, Scenario::LONG, plants::proven),
     row("pasid-tables", &WITH_PASIDS, INTEL, Scenario::LONG, pasid_tables::read),
 ];

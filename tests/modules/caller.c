@@ -302,36 +302,55 @@ static int do_mmdrop(struct target *t)
 	return 0;
 }
 
-/* The device's capabilities, behind the back of whoever relies on them. */
+/* What is done to a PCI device behind the back of whoever relies on it. */
+static struct pci_dev *pci_of(struct target *t)
+{
+	return dev_is_pci(t->dev) ? to_pci_dev(t->dev) : NULL;
+}
+
 static int do_pasid_off(struct target *t)
 {
-	if (!dev_is_pci(t->dev))
+	if (!pci_of(t))
 		return -ENODEV;
-	pci_disable_pasid(to_pci_dev(t->dev));
+	pci_disable_pasid(pci_of(t));
 	return 0;
 }
 
 static int do_pasid_on(struct target *t)
 {
-	if (!dev_is_pci(t->dev))
+	if (!pci_of(t))
 		return -ENODEV;
-	return pci_enable_pasid(to_pci_dev(t->dev),
-				pci_pasid_features(to_pci_dev(t->dev)));
+	return pci_enable_pasid(pci_of(t), pci_pasid_features(pci_of(t)));
 }
 
 static int do_ats_off(struct target *t)
 {
-	if (!dev_is_pci(t->dev))
+	if (!pci_of(t))
 		return -ENODEV;
-	pci_disable_ats(to_pci_dev(t->dev));
+	pci_disable_ats(pci_of(t));
 	return 0;
 }
 
 static int do_ats_on(struct target *t)
 {
-	if (!dev_is_pci(t->dev))
+	return pci_of(t) ? pci_enable_ats(pci_of(t), PAGE_SHIFT) : -ENODEV;
+}
+
+/* As a hotplug driver marks a device that was pulled out. */
+static int do_disconnect(struct target *t)
+{
+	if (!pci_of(t))
 		return -ENODEV;
-	return pci_enable_ats(to_pci_dev(t->dev), PAGE_SHIFT);
+	pci_of(t)->error_state = pci_channel_io_perm_failure;
+	return 0;
+}
+
+static int do_reconnect(struct target *t)
+{
+	if (!pci_of(t))
+		return -ENODEV;
+	pci_of(t)->error_state = pci_channel_io_normal;
+	return 0;
 }
 
 #if KERNEL_HAS_PASIDS
@@ -589,6 +608,8 @@ static const struct command {
 	{ "enable-pasid",		"D",	do_pasid_on },
 	{ "disable-ats",		"D",	do_ats_off },
 	{ "enable-ats",			"D",	do_ats_on },
+	{ "disconnect",			"D",	do_disconnect },
+	{ "reconnect",			"D",	do_reconnect },
 	{ "map",			"Nis",	do_map },
 	{ "unmap",			"Nis",	do_unmap },
 	{ "unmap-nosync",		"Nis",	do_unmap_nosync },

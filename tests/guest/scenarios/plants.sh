@@ -93,6 +93,19 @@ for kind in 6:p_iotlb_inv 7:pc_inv 8:p_dev_tlb_inv; do
 		"$(echo "p_dev_tlb_inv p_iotlb_inv pc_inv" | tr ' ' '\n' | grep -vx ${kind#*:} | xargs echo)"
 done
 
+c attach-pasid pasid $dev 5
+c disconnect $dev
+submitted c detach-pasid pasid $dev 5
+c reconnect $dev
+must "a device that was pulled out has no device TLB" same "$kinds" "p_iotlb_inv pc_inv"
+for drop in 0 1; do
+	fault drop $drop
+	submitted remove $dev
+	fault drop 0
+	rescan
+	must "the context's flush, drop: $drop" same "$(echo "$kinds" | grep -o cc_inv)" "$([ $drop = 1 ] || echo cc_inv)"
+done
+
 echo "== failed invalidation"
 c attach-pasid pasid $dev 5
 c attach-pasid pasid $dev 6
@@ -122,6 +135,21 @@ must "an attach fails" result -EIO
 fault fail ''
 must "and leaves its entry" entries_are $dev 5
 fault present $dev,5,0
+type=/sys/kernel/iommu_groups/$(group $dev)/type
+echo identity >$type
+c current $dev identity
+fault fail identity_domain_set_dev_pasid,budget=1
+c attach-pasid identity $dev 5
+if [ "$(cat $caller)" != -EINVAL ]; then
+	must "an attach of the identity domain fails" result -EIO
+	must "and leaves its entry" entries_are $dev 5
+	fault present $dev,5,0
+else
+	echo "no identity domain on a PASID in this kernel"
+fi
+fault fail ''
+c forget identity
+echo DMA-FQ >$type
 fault fail intel_iommu_set_dev_pasid,device=$two,budget=1
 c attach-pasid both $one 5
 must "an attach fails on the second member" result -EIO
@@ -307,6 +335,17 @@ if c bind softdev.0 $pid; then
 	c unbind $bond
 	c unbind $((bond - 1))
 
+	echo "== a bind that fails"
+	process
+	fault fail intel_svm_set_dev_pasid,budget=1
+	c bind $dev $pid
+	must "a bind fails" result -EIO
+	fault fail ''
+	entries $dev
+	must "and leaves an entry" [ "$(wc -w <$faults/pasids)" = 2 ]
+	fault present $dev,$(sed 's/.* \([0-9]*\):.*/\1/' $faults/pasids),0
+	gone
+
 	echo "== a PASID that doesn't go back"
 	for leak in '' yes; do
 		process
@@ -321,6 +360,7 @@ if c bind softdev.0 $pid; then
 	done
 
 	echo "== an mm_struct that goes before its bond"
+	forget_warnings
 	for drop in '' yes; do
 		process
 		c bind softdev.0 $pid
@@ -334,6 +374,18 @@ if c bind softdev.0 $pid; then
 		c unbind $bond
 		fault hollow_mmdrop ''
 	done
+	# The Intel driver has a reference of its own, by its notifier.
+	process
+	c bind $dev $pid
+	bound
+	fault hollow_mmdrop $pid
+	c mmdrop $pid
+	c mmdrop $pid
+	gone
+	must "its PASID went back, on Intel" next_free $pasid
+	c unbind $bond
+	fault hollow_mmdrop ''
+	must "the kernel says nothing of it" warned
 else
 	# Debian's 6.12 has no SVA on x86.
 	must "there is no SVA" result -EOPNOTSUPP

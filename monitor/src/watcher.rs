@@ -258,6 +258,10 @@ impl Watcher {
             | Transition::GroupGone { group, .. } => {
                 self.book.review_group(*group, mono_ns, &self.host, outcomes);
             }
+            Transition::Gone { .. }
+            | Transition::PasidLeaked { .. }
+            | Transition::UnboundAgain { .. }
+            | Transition::Lingering { .. } => {}
             Transition::Table { .. } | Transition::TableGone { .. } | Transition::DeviceGone { .. } => {
                 self.book.review_devices(mono_ns, &self.host, outcomes);
             }

@@ -18,7 +18,7 @@ const FEW_STEPS: u32 = 4096;
 /// Levels of nodes that a PASID takes.
 const LEVELS: u32 = PASID_BITS.div_ceil(CHUNK_SHIFT);
 /// `IOMMU_DOMAIN_SVA`: `__IOMMU_DOMAIN_SVA` (include/linux/iommu.h).
-const SVA: u32 = 1 << 4;
+pub const SVA: u32 = 1 << 4;
 
 /// A record that takes entries.
 pub trait Room: Copy {

@@ -101,7 +101,8 @@ pub fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {
     if at.handle != NO_ARGUMENT {
         subject.device = read::member(subject.handle, layout!(sva_dev));
         subject.domain = read::member(subject.handle, layout!(sva_domain));
-        subject.known |= known::DOMAIN;
+        subject.mm = read::member(subject.domain, layout!(domain_mm));
+        subject.known |= known::DOMAIN | known::MM;
     }
     if at.group == NO_ARGUMENT {
         subject.group = read::group_of(subject.device);
@@ -139,7 +140,7 @@ pub fn returned(context: *mut c_void, hook: Hook, reads: Reads) {
 
 /// What the function returns, as it stands in the register.
 #[inline(always)]
-fn result(context: *mut c_void, access: Access) -> i64 {
+pub fn result(context: *mut c_void, access: Access) -> i64 {
     let mut value = 0u64;
     match access {
         // SAFETY: the program's own context and a live local.
@@ -167,6 +168,14 @@ pub fn recall(hook: Hook) -> Option<Subject> {
     let subject = unsafe { *found };
     let _ = CALLS.remove(call);
     Some(subject)
+}
+
+/// The `mm_struct` that a call of this task to another function is about, if it is in one; else 0.
+#[inline(always)]
+pub fn mm_of_call(hook: Hook) -> u64 {
+    let Some(found) = CALLS.get_ptr(this_call(hook)) else { return 0 };
+    // SAFETY: the entry of this task's own call: nobody else writes or removes it.
+    unsafe { (*found).mm }
 }
 
 /// The function returns. A call whose entry was not seen is not reported: nothing is known of it.

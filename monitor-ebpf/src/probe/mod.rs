@@ -7,6 +7,7 @@ mod loss;
 mod read;
 
 mod attach;
+mod lifetime;
 mod membership;
 mod ownership;
 mod pasid;

@@ -10,5 +10,5 @@ use super::{
 call!(both PasidAttach, "pasid_attach", Reads::STACK.and(Reads::SLOT));
 call!(both PasidReplace, "pasid_replace", Reads::STACK.and(Reads::SLOT));
 call!(both PasidDetach, "pasid_detach", Reads::STACK.and(Reads::SLOT));
-call!(exit SvaBind, "sva_bind", Reads::STACK);
+call!(both SvaBind, "sva_bind", Reads::STACK);
 call!(both SvaUnbind, "sva_unbind", Reads::STACK);

@@ -116,4 +116,21 @@ hooks! {
     SnapshotAmd = 34 => "snapshot_amd",
     /// The same read reaches a driver that uses `iommu_dma_get_resv_regions`, under `group->mutex`.
     SnapshotDma = 35 => "snapshot_dma",
+
+    /// A PASID is taken from the global allocator: `iommu_alloc_global_pasid`.
+    PasidAlloc = 60 => "pasid_alloc",
+    /// A PASID goes back to the global allocator: `iommu_free_global_pasid`.
+    PasidFree = 61 => "pasid_free",
+    /// An `mm_struct` that has a PASID is let go for good: `__mmdrop`.
+    MmDrop = 62 => "mm_drop",
+    /// The last user of an `mm_struct` that has a PASID is gone, its process has exited: `exit_mmap`.
+    MmExit = 63 => "mm_exit",
+    /// A domain is made: `__iommu_paging_domain_alloc_flags`, up to 6.12 `__iommu_domain_alloc`.
+    DomainAlloc = 64 => "domain_alloc",
+    /// A domain that is not a static one is freed: `iommu_domain_free`.
+    DomainFree = 65 => "domain_free",
+    /// The same inside VT-d's driver, where the core frees without a call of its own: `intel_iommu_domain_free`.
+    VtdDomainFree = 66 => "vtd_domain_free",
+    /// The same inside AMD's driver: `amd_iommu_domain_free`.
+    AmdDomainFree = 67 => "amd_domain_free",
 }

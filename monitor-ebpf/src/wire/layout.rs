@@ -89,8 +89,16 @@ pub struct Layout {
     pub domain_type: u32,
     /// `struct iommu_domain`: `mm`, of an SVA domain (from 6.2).
     pub domain_mm: u32,
+    /// `struct iommu_domain`: `ops`.
+    pub domain_ops: u32,
+    /// `struct iommu_domain_ops`: `free`; a static domain has none (from 6.7).
+    pub domain_ops_free: u32,
     /// `struct mm_struct`: `mm_users`.
     pub mm_users: u32,
+    /// `struct mm_struct`: `iommu_mm` (from 6.8).
+    pub mm_iommu: u32,
+    /// `struct iommu_mm_data`: `pasid`; up to 6.7 `struct mm_struct`: `pasid`.
+    pub mm_pasid: u32,
 
     /// `struct iommu_attach_handle`: `domain` (from 6.11; absent: the array holds the domain itself).
     pub handle_domain: u32,
@@ -233,7 +241,11 @@ impl Layout {
         member_blocked: Bit::ABSENT,
         domain_type: ABSENT,
         domain_mm: ABSENT,
+        domain_ops: ABSENT,
+        domain_ops_free: ABSENT,
         mm_users: ABSENT,
+        mm_iommu: ABSENT,
+        mm_pasid: ABSENT,
         handle_domain: ABSENT,
         sva_dev: ABSENT,
         sva_domain: ABSENT,

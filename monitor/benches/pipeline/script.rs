@@ -167,7 +167,11 @@ impl Workload {
         let to = Some(domain(id, number));
         let set_up = if sva { Hook::VtdSetupFirst } else { Hook::VtdSetupSecond };
         let call = Call { pasid, domain: to, ..Call::on(Hook::PasidAttach, group, task) };
+        let bind = Call { mm: address(7, pasid), ..Call::on(Hook::SvaBind, group, task) };
         let steps = &mut self.workers[task].steps;
+        if sva {
+            steps.push_back(Step::Record(bind, Phase::Begin, 0));
+        }
         steps.extend([
             Step::Record(call, Phase::Begin, 0),
             Step::Record(Call { pasid, ..Call::on(set_up, group, task) }, Phase::End, 0),
@@ -175,7 +179,6 @@ impl Workload {
             Step::Record(call, Phase::End, 0),
         ]);
         if sva {
-            let bind = Call { mm: address(7, pasid), ..Call::on(Hook::SvaBind, group, task) };
             steps.push_back(Step::Record(bind, Phase::End, bond(group, pasid)));
         }
         steps.push_back(Step::Calm(pasid));
@@ -189,6 +192,7 @@ impl Workload {
         let unbind = Call {
             handle: bond(group, pasid) as u64,
             domain: Some(domain),
+            mm: address(7, pasid),
             ..Call::on(Hook::SvaUnbind, group, task)
         };
         let call = Call { pasid, domain: Some(domain), ..Call::on(Hook::PasidDetach, group, task) };
@@ -205,6 +209,9 @@ impl Workload {
             Step::Record(call, Phase::End, 0),
         ]);
         if sva {
+            let mm = address(7, pasid);
+            let free = Call { pasid, domain: Some(domain), mm, ..Call::on(Hook::DomainFree, group, task) };
+            steps.push_back(Step::Record(free, Phase::Point, 0));
             steps.push_back(Step::Record(unbind, Phase::End, 0));
         }
         self.live -= 1;

@@ -32,6 +32,10 @@ pub(super) enum Returns {
     Errno,
     /// A pointer, or a negative errno as one (`ERR_PTR`).
     Pointer,
+    /// The same, of a domain, which the record names beside it.
+    Domain,
+    /// A PASID, or `IOMMU_PASID_INVALID`.
+    Pasid,
 }
 
 pub(super) fn returns(hook: Hook) -> Returns {
@@ -53,6 +57,8 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::VtdSetupNested
         | Hook::VtdTableAlloc => Returns::Errno,
         Hook::SvaBind => Returns::Pointer,
+        Hook::DomainAlloc => Returns::Domain,
+        Hook::PasidAlloc => Returns::Pasid,
         Hook::DeviceAdd
         | Hook::DeviceRemove
         | Hook::DeviceRelease
@@ -71,12 +77,21 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::SnapshotGroup
         | Hook::SnapshotIntel
         | Hook::SnapshotAmd
-        | Hook::SnapshotDma => Returns::Nothing,
+        | Hook::SnapshotDma
+        | Hook::PasidFree
+        | Hook::MmDrop
+        | Hook::MmExit
+        | Hook::DomainFree
+        | Hook::VtdDomainFree
+        | Hook::AmdDomainFree => Returns::Nothing,
     }
 }
 
 /// The greatest errno that the kernel folds into a pointer (include/linux/err.h).
 pub(super) const MAX_ERRNO: i64 = 4095;
+
+/// `IOMMU_PASID_INVALID` (include/linux/iommu.h).
+const INVALID_PASID: u32 = u32::MAX;
 
 /// Decodes one record from the ring or a recording. The bytes are hostile until this has passed them.
 pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
@@ -115,11 +130,16 @@ pub(super) fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
     let has = |bit: u32| header.known & bit != 0;
     let (ret, returned) = match (phase, returns(hook)) {
         (Phase::End, Returns::Errno) => (Some(record.ret as i32), None),
-        (Phase::End, Returns::Pointer) if (-MAX_ERRNO..=0).contains(&record.ret) => {
+        (Phase::End, Returns::Pointer | Returns::Domain) if (-MAX_ERRNO..=0).contains(&record.ret) => {
             (Some(record.ret as i32), None)
         }
         (Phase::End, Returns::Pointer) => (Some(0), Key::new(record.ret as u64)),
+        (Phase::End, Returns::Domain) => (Some(0), None),
         _ => (None, None),
+    };
+    let taken = match (phase, returns(hook)) {
+        (Phase::End, Returns::Pasid) => Some(record.ret as u32).filter(|&pasid| pasid != INVALID_PASID),
+        _ => None,
     };
     Ok(Event {
         mono_ns: header.time_ns,
@@ -133,7 +153,7 @@ pub(super) fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
         device: has(known::DEVICE).then(|| device(&record.device, header.known)).flatten(),
         domain: has(known::DOMAIN).then(|| domain(&record.domain)).flatten(),
         old: has(known::OLD).then(|| domain(&record.old)).flatten(),
-        pasid: has(known::PASID).then_some(record.pasid),
+        pasid: taken.or(has(known::PASID).then_some(record.pasid)),
         owner: has(known::CLAIMANT).then(|| Key::new(record.owner)).flatten(),
         bond: returned.or_else(|| has(known::HANDLE).then(|| Key::new(record.handle)).flatten()),
         mm: has(known::MM).then(|| Key::new(record.mm)).flatten(),

@@ -71,7 +71,10 @@ impl Identities {
         self.domain(&mut record.slot.domain);
         record.ret = match (phase, returns(hook)) {
             (Phase::End, Returns::Errno) => i64::from(record.ret as i32),
-            (Phase::End, Returns::Pointer) if (-MAX_ERRNO..=0).contains(&record.ret) => record.ret,
+            (Phase::End, Returns::Pasid) => i64::from(record.ret as u32),
+            (Phase::End, Returns::Pointer | Returns::Domain) if (-MAX_ERRNO..=0).contains(&record.ret) => {
+                record.ret
+            }
             (Phase::End, Returns::Pointer) => self.number(record.ret as u64) as i64,
             _ => 0,
         };

@@ -28,23 +28,45 @@ pub struct Row {
     pub target: Target,
     /// The releases that have it, where 5.15 to 7.3 do not all: for `doctor`, to say why it is absent.
     pub since: &'static str,
+    pub given: Given,
+}
+
+/// On which kernels a function is of interest, of those that have it.
+#[derive(Clone, Copy, Debug)]
+pub enum Given {
+    Always,
+    /// A struct has one of these members.
+    Member(&'static str, &'static [&'static str]),
+    /// The kernel lacks a function.
+    Without(&'static str),
 }
 
 const fn both(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
-    Row { hook, target: Target::Call { symbols, ends: Ends::Both }, since }
+    Row { hook, target: Target::Call { symbols, ends: Ends::Both }, since, given: Given::Always }
 }
 
 const fn entry(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
-    Row { hook, target: Target::Call { symbols, ends: Ends::Entry }, since }
+    Row { hook, target: Target::Call { symbols, ends: Ends::Entry }, since, given: Given::Always }
 }
 
 const fn exit(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
-    Row { hook, target: Target::Call { symbols, ends: Ends::Exit }, since }
+    Row { hook, target: Target::Call { symbols, ends: Ends::Exit }, since, given: Given::Always }
 }
 
 const fn tracepoint(hook: Hook, name: &'static str, since: &'static str) -> Row {
-    Row { hook, target: Target::Tracepoint { name }, since }
+    Row { hook, target: Target::Tracepoint { name }, since, given: Given::Always }
 }
+
+impl Row {
+    const fn given(self, given: Given) -> Row {
+        Row { given, ..self }
+    }
+}
+
+/// A process can have a PASID: in `mm_struct` up to 6.7, then in memory of its own.
+const MM_HAS_PASID: Given = Given::Member("mm_struct", &["iommu_mm", "pasid"]);
+/// Up to 6.3 the compiler put `iommu_domain_free` into its callers in the core. (The function that came with 6.4 tells.)
+const FREED_INLINE: Given = Given::Without("iommu_deinit_device");
 
 /// Every hook. Prototypes and releases: drivers/iommu/iommu.c, iommu-sva.c, intel/pasid.c, 5.15 to 7.3.
 pub const CATALOGUE: &[Row] = &[
@@ -71,7 +93,7 @@ pub const CATALOGUE: &[Row] = &[
     both(Hook::PasidAttach, &["iommu_attach_device_pasid"], "from 6.2"),
     both(Hook::PasidReplace, &["iommu_replace_device_pasid"], "from 6.15"),
     both(Hook::PasidDetach, &["iommu_detach_device_pasid"], "from 6.2"),
-    exit(Hook::SvaBind, &["iommu_sva_bind_device"], ""),
+    both(Hook::SvaBind, &["iommu_sva_bind_device"], ""),
     both(Hook::SvaUnbind, &["iommu_sva_unbind_device"], ""),
     exit(Hook::VtdSetupFirst, &["intel_pasid_setup_first_level"], "with CONFIG_INTEL_IOMMU"),
     exit(Hook::VtdSetupSecond, &["intel_pasid_setup_second_level"], "with CONFIG_INTEL_IOMMU"),
@@ -84,4 +106,14 @@ pub const CATALOGUE: &[Row] = &[
     entry(Hook::SnapshotIntel, &["intel_iommu_get_resv_regions"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::SnapshotAmd, &["amd_iommu_get_resv_regions"], "with CONFIG_AMD_IOMMU"),
     entry(Hook::SnapshotDma, &["iommu_dma_get_resv_regions"], "with CONFIG_IOMMU_DMA"),
+    exit(Hook::PasidAlloc, &["iommu_alloc_global_pasid"], "from 6.6"),
+    entry(Hook::PasidFree, &["iommu_free_global_pasid"], "from 6.6"),
+    both(Hook::MmDrop, &["__mmdrop"], "with CONFIG_IOMMU_SVA").given(MM_HAS_PASID),
+    entry(Hook::MmExit, &["exit_mmap"], "with CONFIG_IOMMU_SVA").given(MM_HAS_PASID),
+    exit(Hook::DomainAlloc, &["__iommu_paging_domain_alloc_flags", "__iommu_domain_alloc"], ""),
+    entry(Hook::DomainFree, &["iommu_domain_free"], ""),
+    entry(Hook::VtdDomainFree, &["intel_iommu_domain_free"], "up to 6.3, with CONFIG_INTEL_IOMMU")
+        .given(FREED_INLINE),
+    entry(Hook::AmdDomainFree, &["amd_iommu_domain_free"], "up to 6.3, with CONFIG_AMD_IOMMU")
+        .given(FREED_INLINE),
 ];

@@ -20,6 +20,10 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
         ABSENT => offset("iommu_sva", "domain")?,
         found => found,
     };
+    let mm_pasid = match offset("iommu_mm_data", "pasid")? {
+        ABSENT => offset("mm_struct", "pasid")?,
+        found => found,
+    };
     Ok(Layout {
         device_name: offset("device", "kobj.name")?,
         device_group: offset("device", "iommu_group")?,
@@ -50,7 +54,11 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
         member_blocked: bit(btf, "group_device", "blocked")?,
         domain_type: offset("iommu_domain", "type")?,
         domain_mm: offset("iommu_domain", "mm")?,
+        domain_ops: offset("iommu_domain", "ops")?,
+        domain_ops_free: offset("iommu_domain_ops", "free")?,
         mm_users: offset("mm_struct", "mm_users.counter")?,
+        mm_iommu: offset("mm_struct", "iommu_mm")?,
+        mm_pasid,
         handle_domain,
         sva_dev: offset("iommu_sva", "dev")?,
         sva_domain,

@@ -18,7 +18,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     btf::{self, Btf},
-    catalogue::{CATALOGUE, Ends, Row, Target},
+    catalogue::{CATALOGUE, Ends, Given, Row, Target},
     host::{self, Denied},
     kallsyms::{self, Kallsyms},
     layout,
@@ -176,10 +176,22 @@ fn loader() -> EbpfLoader<'static> {
 /// What would be hooked on a kernel with these types, without attaching: the symbol of each call.
 pub fn resolve(types: &Btf, row: &Row) -> Option<(&'static str, Vec<btf::Parameter>)> {
     match row.target {
+        Target::Call { .. } if !is_given(types, row.given) => None,
         Target::Call { symbols, .. } => {
             symbols.iter().find_map(|&symbol| Some((symbol, types.parameters(symbol)?)))
         }
         Target::Tracepoint { .. } => None,
+    }
+}
+
+fn is_given(types: &Btf, given: Given) -> bool {
+    match given {
+        Given::Always => true,
+        // What can't be read for sure is looked at.
+        Given::Member(name, members) => {
+            members.iter().any(|member| !matches!(types.member(name, member), Ok(None)))
+        }
+        Given::Without(function) => types.parameters(function).is_none(),
     }
 }
 

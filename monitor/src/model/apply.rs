@@ -8,11 +8,12 @@ use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{Event, Key, Slot};
 
+use super::bond::{Bond, settle_bond};
 use super::group::{Actor, Attachment, Group, Presence};
 use super::host::{Host, MAX_PASIDS, forget};
 use super::look::missed;
 use super::order::{Locked, Operation, Overlap, Reading, Touches, under_mutex};
-use super::role::{Leaver, Role, shows_alive, shows_table};
+use super::role::{Leaver, Role, lets_rids_go, shows_alive, shows_table};
 use super::transition::Transition;
 
 /// More PASIDs in doubt than this, and the group is unknown.
@@ -23,7 +24,11 @@ impl Host {
     pub fn apply<'e>(&mut self, event: &'e Event, transitions: &mut Vec<Transition<'e>>) {
         let trusted = self.trusts(event.mono_ns);
         let role = Role::of(event.hook);
+        if event.hook == Hook::SvaUnbind && self.unbinds_again(event, transitions) {
+            return;
+        }
         let group = match role {
+            Role::Lifetime => return self.lifetime(event, trusted, transitions),
             Role::Leaving(_) | Role::Hardware => self.known_group(event),
             Role::Call if event.phase == Phase::End && event.group.is_none() => self.group_of_call(event),
             Role::Call | Role::Letting | Role::Reading | Role::Joining => self.meet_group(event, transitions),
@@ -44,8 +49,9 @@ impl Host {
             Role::Leaving(Leaver::Group) if event.phase != Phase::End => {
                 return self.drop_group(key, transitions);
             }
-            Role::Joining | Role::Leaving(_) | Role::Hardware => self.note(key, event),
+            Role::Joining | Role::Leaving(_) | Role::Hardware | Role::Lifetime => self.note(key, event),
         }
+        self.note_sites(key, event);
         let after = self.group_mut(key).map_or(0, |group| group.pasids.len());
         self.pasids = self.pasids + after - before;
     }
@@ -91,8 +97,10 @@ impl Host {
         else {
             return;
         };
-        if event.hook == Hook::RidAttach && event.phase == Phase::End && event.ret == Some(0) {
-            device.domain = event.domain;
+        if event.hook == Hook::RidAttach && event.phase == Phase::End {
+            // Where it is after a failure is the driver's affair.
+            device.domain = event.domain.filter(|_| event.ret == Some(0));
+            device.attached_by = device.domain.map(|_| Actor::of(event));
         }
         let Some(table) = seen.table.filter(|_| shows_table(event)) else { return };
         if device.table == Some(table) {
@@ -117,7 +125,11 @@ impl Host {
         if group.synced {
             adopt(group, event, room);
         }
-        group.touched(Touches::of(event.hook, event.pasid));
+        group.touched(Touches::by(event));
+        let bond =
+            event.mm.filter(|_| event.hook == Hook::SvaUnbind).and_then(|mm| group.bonds.get(&mm)).copied();
+        let attached = |bond: Bond| group.pasids.get(&bond.pasid?.get()).copied();
+        let bond = bond.map(|bond| (bond, attached(bond)));
         group.in_flight.begin(Box::new(Operation {
             hook: event.hook,
             synced: group.synced && trusted && group.trusted_from <= event.mono_ns,
@@ -125,6 +137,7 @@ impl Host {
             overlap: Overlap::default(),
             locked: None,
             nested: None,
+            bond,
             begin: event.clone(),
         }));
     }
@@ -137,7 +150,7 @@ impl Host {
         let tid = event.task.tid;
         let operation = group.in_flight.end(tid, event.hook);
         if operation.is_none() {
-            let touches = Touches::of(event.hook, event.pasid);
+            let touches = Touches::by(event);
             group.in_flight.disturb(tid, touches);
             if touches.ownership || touches.pasid.is_some() {
                 transitions.push(Transition::Disturbed { group: group.reference() });
@@ -149,10 +162,14 @@ impl Host {
         {
             outer.nested = Some((event.hook, pasid));
         }
-        let calm = operation.as_ref().is_some_and(|call| call.overlap == Overlap::default());
+        let calm = operation.as_ref().is_some_and(|call| call.overlap.is_calm());
         sync(group, event, core_pasids, calm && !overtaken, transitions);
         let group = group.reference();
         transitions.push(Transition::Updated { group });
+        self.note_bond(operation.as_deref(), event, group);
+        if event.group.is_some_and(|seen| seen.domain.is_none()) && lets_rids_go(event) {
+            self.rids_detached(key);
+        }
         if let Some(operation) = operation {
             transitions.push(Transition::Returned { group, operation, end: event });
         }
@@ -185,6 +202,12 @@ impl Host {
                 transitions.push(Transition::Leaked { group: group.reference(), hook });
             }
             adopt(group, event, room);
+            if let Some(array) = &event.array {
+                let exited = array.pasids().filter(|entry| entry.mm_exited);
+                for entry in exited {
+                    group.exited.entry(entry.pasid).or_insert(event.mono_ns);
+                }
+            }
             if locked && let Some(seen) = &event.group {
                 group.proved = (seen.ownership, seen.domain);
                 if event.array.as_ref().is_some_and(|array| array.complete) {
@@ -269,21 +292,8 @@ fn settle(group: &mut Group, operation: Option<&Operation>, event: &Event, room:
         settle_pasid(group, operation, event, pasid, overlap.pasid(pasid), room);
     }
     adopt(group, event, room);
-    match event.hook {
-        Hook::SvaBind if event.ret == Some(0) => {
-            let attached = operation.and_then(|call| call.nested).map(|(_, pasid)| pasid);
-            if let Some(bond) = event.bond {
-                group.bind(bond, event, attached, attached.is_some());
-            }
-        }
-        Hook::SvaUnbind => {
-            let detached =
-                operation.is_some_and(|call| call.nested.is_some_and(|(hook, _)| hook == Hook::PasidDetach));
-            if let Some(bond) = event.bond.or(operation.and_then(|call| call.begin.bond)) {
-                group.unbind(bond, detached);
-            }
-        }
-        _ => {}
+    if matches!(event.hook, Hook::SvaBind | Hook::SvaUnbind) && event.ret.is_none_or(|ret| ret == 0) {
+        settle_bond(group, operation, event);
     }
 }
 
@@ -297,6 +307,9 @@ fn settle_pasid(
 ) {
     let attaches = matches!(event.hook, Hook::PasidAttach | Hook::PasidReplace);
     let succeeded = event.ret.is_none_or(|ret| ret == 0);
+    if succeeded {
+        group.exited.remove(&pasid);
+    }
     if disturbed {
         group.doubtful.insert(pasid);
     } else {

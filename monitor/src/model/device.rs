@@ -2,6 +2,8 @@
 
 use crate::event::{self, DeviceState, Domain, Key, Name};
 
+use super::group::Actor;
+
 /// A live `struct device`. Its address is used again after a hot-unplug: then it is another
 /// generation, and nothing of the old one holds for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Device {
     pub table: Option<Option<Key>>,
     /// What its RID was last attached to; `None`: not known.
     pub domain: Option<Domain>,
+    /// Who attached it there, if that was seen.
+    pub attached_by: Option<Actor>,
     pub generation: u64,
     /// What the last look read of it beside its tables.
     pub state: Option<DeviceState>,
@@ -27,6 +31,7 @@ impl Device {
     /// Its state is not known any more.
     pub(super) fn forget(&mut self) {
         self.domain = None;
+        self.attached_by = None;
         self.table = None;
         self.state = None;
     }
@@ -39,6 +44,7 @@ impl Device {
             max_pasids: seen.max_pasids,
             table: None,
             domain: None,
+            attached_by: None,
             generation,
             state: None,
             since_ns,

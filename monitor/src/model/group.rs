@@ -1,13 +1,13 @@
 //! One IOMMU group: who owns it, what its RIDs are attached to, which PASIDs live in it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::num::NonZeroU32;
 
 use foldhash::HashMap;
 use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, Slot};
 
+use super::bond::Bond;
 use super::look::Look;
 use super::order::{InFlight, Overlap, Pasids, Touches};
 use super::stirred::Stirred;
@@ -54,16 +54,6 @@ pub enum Presence {
     Attached(Attachment),
 }
 
-/// An SVA bond: `struct iommu_sva`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bond {
-    pub mm: Option<Key>,
-    /// Who attached it is who made the bond.
-    pub pasid: Option<NonZeroU32>,
-    /// Binds less unbinds; `None`: the first bind was not seen.
-    pub count: Option<NonZeroU32>,
-}
-
 /// An event in short, kept as evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
@@ -78,9 +68,6 @@ pub struct Evidence {
 
 /// How many events a group keeps as evidence.
 const MAX_EVIDENCE: usize = 32;
-/// How many SVA bonds a group keeps account of.
-const MAX_BONDS: usize = 65_536;
-
 /// One `struct iommu_group`.
 #[derive(Clone, Debug)]
 pub struct Group {
@@ -105,7 +92,10 @@ pub struct Group {
     pub(super) pasids_known: bool,
     /// PASIDs of which it is not known whether they are attached.
     pub(super) doubtful: BTreeSet<u32>,
+    /// By `mm_struct`.
     pub(super) bonds: BTreeMap<Key, Bond>,
+    /// PASIDs whose process has exited, and since when at the latest, in CLOCK_MONOTONIC ns.
+    pub(super) exited: BTreeMap<u32, u64>,
     pub(super) in_flight: InFlight,
     /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
     pub(super) trusted_from: u64,
@@ -141,6 +131,7 @@ impl Group {
             pasids_known: false,
             doubtful: BTreeSet::new(),
             bonds: BTreeMap::new(),
+            exited: BTreeMap::new(),
             in_flight: InFlight::default(),
             trusted_from: 0,
             proved: (None, None),
@@ -238,6 +229,7 @@ impl Group {
         self.pasids_known = false;
         self.doubtful.clear();
         self.bonds.clear();
+        self.exited.clear();
         self.seen_free = false;
         self.unseen = true;
         self.looked = None;
@@ -325,27 +317,6 @@ impl Group {
             Some(Pasids::One(pasid)) => self.stirred.add(pasid),
             Some(Pasids::Any) => self.stirred.add_all(),
             None => {}
-        }
-    }
-
-    pub(super) fn bind(&mut self, bond: Key, event: &Event, attached: Option<u32>, first: bool) {
-        if let Some(known) = self.bonds.get_mut(&bond) {
-            if let Some(count) = &mut known.count {
-                *count = count.saturating_add(1);
-            }
-        } else if self.bonds.len() < MAX_BONDS {
-            let count = first.then_some(NonZeroU32::MIN);
-            self.bonds.insert(bond, Bond { mm: event.mm, pasid: attached.and_then(NonZeroU32::new), count });
-        }
-    }
-
-    pub(super) fn unbind(&mut self, bond: Key, detached: bool) {
-        let Some(known) = self.bonds.get_mut(&bond) else { return };
-        let last = known.count == Some(NonZeroU32::MIN);
-        if detached || last {
-            self.bonds.remove(&bond);
-        } else {
-            known.count = known.count.and_then(|count| NonZeroU32::new(count.get() - 1));
         }
     }
 }

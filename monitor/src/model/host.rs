@@ -7,6 +7,7 @@ use crate::event::{self, Event, Key};
 
 use super::device::Device;
 use super::group::Group;
+use super::lifetime::Lifetimes;
 use super::look::Looking;
 use super::transition::Transition;
 
@@ -20,6 +21,9 @@ const MAX_CALL_NS: u64 = 30_000_000_000;
 /// A call whose begin was lost, or came before we watched, has returned after this time, in ns. Until then
 /// it may meet other calls unseen, and they are not judged.
 const GRACE_NS: u64 = 250_000_000;
+
+/// How long a process that has exited may be bound, in ns, if nobody says otherwise: 10 min.
+const LINGERS_NS: u64 = 10 * 60 * 1_000_000_000;
 
 /// A group of one generation: stays distinct when the address is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +42,8 @@ pub struct Host {
     /// Attached PASIDs of all groups together.
     pub(super) pasids: usize,
     generation: u64,
+    pub(super) lifetimes: Lifetimes,
+    lingers_ns: u64,
     /// The look that is under way: one group is looked at after the other.
     pub(super) looking: Option<Looking>,
     /// From then on every call under way is known: calls that began before are not judged.
@@ -59,11 +65,23 @@ impl Host {
             devices: HashMap::default(),
             pasids: 0,
             generation: 0,
+            lifetimes: Lifetimes::default(),
+            lingers_ns: LINGERS_NS,
             looking: None,
             trusted_from: None,
             lost_at: None,
             oldest_call: u64::MAX,
         }
+    }
+
+    /// A process that has exited may be bound for so long.
+    pub fn set_lingers_ns(&mut self, ns: u64) {
+        self.lingers_ns = ns;
+    }
+
+    /// How long a process that has exited may be bound, in ns.
+    pub fn lingers_ns(&self) -> u64 {
+        self.lingers_ns
     }
 
     /// Every hook listens from this time on; nothing is known of what began before.
@@ -137,6 +155,7 @@ impl Host {
     ) {
         self.lost_at = self.lost_at.max(Some(mono_ns));
         self.looking = None;
+        self.lifetimes.forget();
         let keys: Vec<Key> = match groups {
             Some(groups) => groups.to_vec(),
             None => {
@@ -224,6 +243,7 @@ impl Host {
     pub(super) fn drop_group(&mut self, key: Key, transitions: &mut Vec<Transition<'_>>) {
         let Some(group) = self.groups.remove(&key) else { return };
         self.ids.remove(&group.id);
+        self.lifetimes.bound.group_gone(group.id);
         self.pasids -= group.pasids.len();
         for device in &group.devices {
             self.drop_device(*device, transitions);

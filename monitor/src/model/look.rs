@@ -340,7 +340,12 @@ impl Host {
         let gone = |key: &&Key| look.whole && !look.members.iter().any(|member| member.device == **key);
         let gone: Vec<Key> = group.devices.iter().filter(gone).copied().collect();
         group.looked = Some(Box::new(look.clone()));
-        transitions.push(Transition::Looked { group: group.reference(), look: Box::new(look) });
+        let (reference, mono_ns) = (group.reference(), look.mono_ns);
+        transitions.push(Transition::Looked { group: reference, look: Box::new(look) });
+        if !group.exited.is_empty() {
+            let pasids = group.lingering();
+            transitions.push(Transition::Lingering { group: reference, pasids, mono_ns });
+        }
         // It went unseen: a look at the whole group shows every member.
         gone.into_iter().for_each(|device| self.drop_device(device, transitions));
     }

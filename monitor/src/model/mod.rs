@@ -4,9 +4,12 @@
 //! seen is unknown and never assumed; what could have happened in two orders is not claimed.
 
 mod apply;
+mod bond;
 mod device;
 mod group;
+mod holders;
 mod host;
+mod lifetime;
 mod look;
 mod names;
 mod order;
@@ -14,9 +17,11 @@ mod role;
 mod stirred;
 mod transition;
 
+pub use bond::Bond;
 pub use device::Device;
-pub use group::{Actor, Attachment, Bond, Evidence, Group, Presence};
+pub use group::{Actor, Attachment, Evidence, Group, Presence};
 pub use host::{GroupRef, Host, MAX_PASIDS};
+pub use lifetime::{Ended, Gone, Held, Rids};
 pub use look::{Compared, Look, Member};
 pub use names::{DomainName, Names};
 pub use order::{Locked, Operation, Overlap, Reading};

@@ -9,6 +9,7 @@ use monitor_ebpf::wire::Hook;
 
 use crate::event::{Domain, Event, Key, Ownership, PasidArray};
 
+use super::bond::Bond;
 use super::group::{Actor, Attachment, Presence};
 
 /// What of a group's state a call may change.
@@ -17,6 +18,14 @@ pub(super) struct Touches {
     pub ownership: bool,
     pub domain: bool,
     pub pasid: Option<Pasids>,
+    pub bonds: Option<Bonds>,
+}
+
+/// Of whose bonds a call changes the count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bonds {
+    Of(Key),
+    Any,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +35,13 @@ pub(super) enum Pasids {
 }
 
 impl Touches {
+    /// What the call of this record may change.
+    pub fn by(event: &Event) -> Touches {
+        let bonds = matches!(event.hook, Hook::SvaBind | Hook::SvaUnbind)
+            .then(|| event.mm.map_or(Bonds::Any, Bonds::Of));
+        Touches { bonds, ..Touches::of(event.hook, event.pasid) }
+    }
+
     pub fn of(hook: Hook, pasid: Option<u32>) -> Touches {
         let nothing = Touches::default();
         match hook {
@@ -65,7 +81,15 @@ impl Touches {
             | Hook::SnapshotGroup
             | Hook::SnapshotIntel
             | Hook::SnapshotAmd
-            | Hook::SnapshotDma => nothing,
+            | Hook::SnapshotDma
+            | Hook::PasidAlloc
+            | Hook::PasidFree
+            | Hook::MmDrop
+            | Hook::MmExit
+            | Hook::DomainAlloc
+            | Hook::DomainFree
+            | Hook::VtdDomainFree
+            | Hook::AmdDomainFree => nothing,
         }
     }
 }
@@ -98,6 +122,8 @@ pub struct Overlap {
     domain: bool,
     any_pasid: bool,
     pasids: Vec<u32>,
+    any_bond: bool,
+    bonds: Vec<Key>,
 }
 
 /// Beyond this many PASIDs an overlap counts as one with every PASID.
@@ -106,7 +132,14 @@ const MAX_OVERLAP: usize = 64;
 impl Overlap {
     /// Everything may have changed: the begin of the call was not seen.
     pub fn everything() -> Overlap {
-        Overlap { ownership: true, domain: true, any_pasid: true, pasids: Vec::new() }
+        Overlap {
+            ownership: true,
+            domain: true,
+            any_pasid: true,
+            pasids: Vec::new(),
+            any_bond: true,
+            bonds: Vec::new(),
+        }
     }
 
     pub fn ownership(&self) -> bool {
@@ -121,7 +154,25 @@ impl Overlap {
         self.any_pasid || self.pasids.contains(&pasid)
     }
 
+    /// The count of a process's binds may have changed.
+    pub fn bonds_of(&self, mm: Key) -> bool {
+        self.any_bond || self.bonds.contains(&mm)
+    }
+
+    /// Nothing of the group's state may have changed.
+    pub(super) fn is_calm(&self) -> bool {
+        !self.ownership && !self.domain && !self.any_pasid && self.pasids.is_empty()
+    }
+
     pub(super) fn add(&mut self, touches: Touches) {
+        match touches.bonds {
+            Some(Bonds::Of(mm)) if !self.bonds_of(mm) => {
+                self.bonds.push(mm);
+                self.any_bond |= self.bonds.len() > MAX_OVERLAP;
+            }
+            Some(Bonds::Any) => self.any_bond = true,
+            _ => {}
+        }
         self.ownership |= touches.ownership;
         self.domain |= touches.domain;
         match touches.pasid {
@@ -185,6 +236,8 @@ pub struct Operation {
     pub locked: Option<Locked>,
     /// A call on a PASID that ran inside this one and succeeded.
     pub(super) nested: Option<(Hook, u32)>,
+    /// For an unbind: the bond as it was known when the call began, and its PASID's attachment.
+    pub bond: Option<(Bond, Option<Attachment>)>,
 }
 
 impl Operation {
@@ -212,8 +265,18 @@ impl Operation {
         self.locked.as_ref().is_some_and(|locked| locked.after.is_some())
     }
 
+    /// The PASID that the call attached, by a call inside it.
+    pub fn attached(&self) -> Option<u32> {
+        self.nested.filter(|(hook, _)| *hook == Hook::PasidAttach).map(|(_, pasid)| pasid)
+    }
+
+    /// The PASID that the call detached, by a call inside it.
+    pub fn detached(&self) -> Option<u32> {
+        self.nested.filter(|(hook, _)| *hook == Hook::PasidDetach).map(|(_, pasid)| pasid)
+    }
+
     pub(super) fn touches(&self) -> Touches {
-        Touches::of(self.hook, self.begin.pasid)
+        Touches::by(&self.begin)
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) enum Role {
     Leaving(Leaver),
     /// A driver works on its own tables.
     Hardware,
+    /// Something that attachments stand on comes or goes, on no group.
+    Lifetime,
 }
 
 pub(super) enum Leaver {
@@ -41,6 +43,14 @@ impl Role {
             | Hook::VtdTearDown
             | Hook::VtdTableAlloc
             | Hook::VtdTableFree => Role::Hardware,
+            Hook::PasidAlloc
+            | Hook::PasidFree
+            | Hook::MmDrop
+            | Hook::MmExit
+            | Hook::DomainAlloc
+            | Hook::DomainFree
+            | Hook::VtdDomainFree
+            | Hook::AmdDomainFree => Role::Lifetime,
             _ => Role::Call,
         }
     }
@@ -52,8 +62,14 @@ pub(super) fn shows_alive(event: &Event) -> bool {
         Role::Call => event.phase != Phase::End && event.hook != Hook::SvaUnbind || under_mutex(event.hook),
         Role::Reading | Role::Joining => true,
         Role::Hardware => event.hook == Hook::VtdTableAlloc && event.ret == Some(0),
-        Role::Letting | Role::Leaving(_) => false,
+        Role::Letting | Role::Leaving(_) | Role::Lifetime => false,
     }
+}
+
+/// A caller's detach of a group's RIDs has returned.
+pub(super) fn lets_rids_go(event: &Event) -> bool {
+    let detaches = matches!(event.hook, Hook::DetachDevice | Hook::DetachGroup | Hook::DetachGroupHandle);
+    detaches && event.phase == Phase::End && !event.incomplete
 }
 
 /// Not in the middle of its coming or going.

@@ -5,7 +5,9 @@ use crate::event::{Event, Key};
 use monitor_ebpf::wire::Hook;
 
 use super::device::Device;
+use super::group::{Actor, Attachment};
 use super::host::GroupRef;
+use super::lifetime::{Ended, Gone, Held};
 use super::look::Look;
 use super::order::Operation;
 
@@ -32,6 +34,14 @@ pub enum Transition<'e> {
     Table { device: Key, event: &'e Event },
     /// A device's hardware PASID table is gone.
     TableGone { device: Key },
+    /// Something went while this group had it attached.
+    Gone { what: Gone, held: Held, event: &'e Event },
+    /// An `mm_struct` is gone, and its PASID did not go back; where it was bound last, if that is known.
+    PasidLeaked { pasid: u32, group: Option<GroupRef>, by: Actor, event: &'e Event },
+    /// A bond that was unbound for the last time is unbound again.
+    UnboundAgain { ended: Ended, event: &'e Event },
+    /// A look at a group is over, and these of its PASIDs are attached to processes that have exited: since when.
+    Lingering { group: GroupRef, pasids: Vec<(u32, Attachment, u64)>, mono_ns: u64 },
     /// A device left its group.
     DeviceGone { device: Box<Device> },
 }
@@ -51,6 +61,10 @@ pub enum Kind {
     Table,
     TableGone,
     DeviceGone,
+    Gone,
+    PasidLeaked,
+    UnboundAgain,
+    Lingering,
 }
 
 impl Kind {
@@ -70,7 +84,11 @@ impl Kind {
             Kind::Table => 7,
             Kind::TableGone => 8,
             Kind::DeviceGone => 9,
-            Kind::Returned(hook) => 10 + hook as usize,
+            Kind::Gone => 10,
+            Kind::PasidLeaked => 11,
+            Kind::UnboundAgain => 12,
+            Kind::Lingering => 13,
+            Kind::Returned(hook) => 14 + hook as usize,
         }
     }
 }
@@ -89,6 +107,10 @@ impl Transition<'_> {
             Transition::Table { .. } => Kind::Table,
             Transition::TableGone { .. } => Kind::TableGone,
             Transition::DeviceGone { .. } => Kind::DeviceGone,
+            Transition::Gone { .. } => Kind::Gone,
+            Transition::PasidLeaked { .. } => Kind::PasidLeaked,
+            Transition::UnboundAgain { .. } => Kind::UnboundAgain,
+            Transition::Lingering { .. } => Kind::Lingering,
         }
     }
 }

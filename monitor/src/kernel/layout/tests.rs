@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use monitor_ebpf::wire::Symbols;
+use monitor_ebpf::wire::{Hook, Symbols};
 
 use super::{
     members::{CORE, Place, VENDORS},
@@ -60,8 +60,10 @@ const ASKED: &[(&str, &[&str])] = &[
     ),
     ("list_head", &["next"]),
     ("group_device", &["list", "dev", "blocked"]),
-    ("iommu_domain", &["type", "mm"]),
-    ("mm_struct", &["mm_users.counter"]),
+    ("iommu_domain", &["type", "mm", "ops"]),
+    ("iommu_domain_ops", &["free"]),
+    ("mm_struct", &["mm_users.counter", "iommu_mm", "pasid"]),
+    ("iommu_mm_data", &["pasid"]),
     ("iommu_attach_handle", &["domain"]),
     ("iommu_sva", &["dev", "domain", "handle.domain"]),
     ("xa_node", &["shift", "slots"]),
@@ -169,7 +171,9 @@ fn every_function_says_what_it_is_about() {
         for row in CATALOGUE {
             let Some((symbol, parameters)) = resolve(&types, row) else { continue };
             let found = arguments(&parameters);
-            let told = [found.group, found.device, found.handle].iter().any(|&at| at != NO_ARGUMENT);
+            let told = [found.group, found.device, found.handle, found.domain, found.mm, found.pasid];
+            // Of some the return tells.
+            let told = told.iter().any(|&at| at != NO_ARGUMENT) || row.hook == Hook::DomainAlloc;
             assert!(told, "{name}: {symbol}{parameters:?}");
         }
     }

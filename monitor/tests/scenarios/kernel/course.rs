@@ -6,7 +6,7 @@ use monitor::event::Task;
 use monitor_ebpf::wire::Phase;
 
 use super::plan::{self, Step};
-use super::{Bond, Call, Fact, Kernel, Moment, Running};
+use super::{Bond, Call, Fact, Kernel, Moment, Running, sva_domain};
 
 impl Kernel {
     /// The whole call at once.
@@ -166,6 +166,10 @@ impl Kernel {
             return false;
         }
         self.sva_lock = Some(tid);
+        let faults = running.faults;
+        if let Call::Bind { device, mm, pasid } = running.call {
+            self.give_pasid(&running.task, device, mm, pasid);
+        }
         let group = self.group_mut(running.group);
         let inner = match running.call {
             Call::Bind { device, mm, pasid } => match group.bonds.get_mut(&mm) {
@@ -174,12 +178,13 @@ impl Kernel {
                     running.bond = Some(bond.handle);
                     None
                 }
-                None => Some(Call::Attach { device, pasid, domain: 4000 + mm }),
+                None => Some(Call::Attach { device, pasid, domain: sva_domain(mm) }),
             },
             Call::Unbind { device, mm } => group.bonds.get_mut(&mm).and_then(|bond| {
                 bond.users -= 1;
                 let (pasid, domain) = (bond.pasid, bond.domain);
-                (bond.users == 0).then_some(Call::Detach { device, pasid, domain })
+                let detaches = bond.users == 0 && !faults.unbind_keeps || faults.unbind_detaches;
+                detaches.then_some(Call::Detach { device, pasid, domain })
             }),
             _ => None,
         };
@@ -198,13 +203,22 @@ impl Kernel {
             Call::Bind { mm, pasid, .. } if running.ret == 0 => {
                 let handle = self.pointer();
                 running.bond = Some(handle);
-                let bond = Bond { handle, pasid, domain: 4000 + mm, users: 1 };
+                let bond = Bond { handle, pasid, domain: sva_domain(mm), users: 1 };
                 self.group_mut(running.group).bonds.insert(mm, bond);
             }
-            Call::Unbind { mm, .. } => drop(self.group_mut(running.group).bonds.remove(&mm)),
+            Call::Unbind { mm, .. } => self.unbound(running, mm),
             _ => {}
         }
         self.unlock_sva(running);
+    }
+
+    /// The last unbind has detached. With the last group's the domain goes.
+    fn unbound(&mut self, running: &Running, mm: u64) {
+        self.group_mut(running.group).bonds.remove(&mm);
+        if !self.groups.values().any(|group| group.bonds.contains_key(&mm)) {
+            self.free_domain(&running.task, sva_domain(mm));
+        }
+        self.put_mm(&running.task, mm);
     }
 
     fn unlock_sva(&mut self, running: &mut Running) {

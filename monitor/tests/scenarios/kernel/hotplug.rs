@@ -74,6 +74,14 @@ impl Kernel {
 
     /// A device leaves its group; with the last one the group goes.
     pub fn unplug(&mut self, name: &'static str) {
+        let id = self.remove(name);
+        if self.groups[&id].devices.is_empty() {
+            self.release_group(id);
+        }
+    }
+
+    /// A device leaves its group, which somebody still refers to.
+    pub fn remove(&mut self, name: &'static str) -> u32 {
         let id = self.group_of(name);
         let kworker = task(2, "kworker/u8:0");
         let index = self.groups[&id].devices.iter().position(|device| device.name == name).expect("a member");
@@ -83,11 +91,15 @@ impl Kernel {
             event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });
             self.push(event);
         }
-        if self.groups[&id].devices.is_empty() {
-            let event = self.event(Hook::GroupRelease, Phase::Point, id, &kworker);
-            self.push(event);
-            self.groups.remove(&id);
-        }
+        id
+    }
+
+    /// The last reference to a group without devices is gone.
+    pub fn release_group(&mut self, id: u32) {
+        let kworker = task(2, "kworker/u8:0");
+        let event = self.event(Hook::GroupRelease, Phase::Point, id, &kworker);
+        self.push(event);
+        self.groups.remove(&id);
     }
 
     /// A device joins a group that is there. The group's PASIDs are not replayed to it.

@@ -9,11 +9,13 @@
 mod call;
 mod course;
 mod hotplug;
+mod lifetime;
 mod plan;
 mod ring;
 
 pub use call::Call;
 pub use hotplug::Look;
+pub use lifetime::{Mm, sva_domain};
 pub use ring::Loss;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -60,6 +62,10 @@ pub struct Faults {
     pub attach_over: bool,
     /// A replace doesn't look whether the PASID is attached.
     pub replace_nothing: bool,
+    /// Every unbind detaches, not the last alone.
+    pub unbind_detaches: bool,
+    /// No unbind detaches, not even the last.
+    pub unbind_keeps: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -247,6 +253,8 @@ pub struct Kernel {
     /// On which CPU a task runs; else one of four.
     pub cpus: BTreeMap<u32, u32>,
     sequences: BTreeMap<u32, u64>,
+    /// Processes that have a PASID, by `mm_struct`.
+    pub mms: BTreeMap<u64, Mm>,
     /// `iommu_sva_lock`, by task.
     sva_lock: Option<u32>,
     pointer: u64,
@@ -287,6 +295,7 @@ impl Kernel {
             entries: BTreeMap::new(),
             taken: 0,
             cpus: BTreeMap::new(),
+            mms: BTreeMap::new(),
             sva_lock: None,
             sequences: BTreeMap::new(),
             pointer: 900_000,

@@ -8,7 +8,7 @@ use monitor_ebpf::wire::{Encoding, Hook, Phase};
 
 use crate::random::Random;
 
-use super::{Call, Dev, Entry, Era, Grp, Kernel, Read, Reads, Running, domain};
+use super::{Call, Dev, Entry, Era, Grp, Kernel, Mm, Read, Reads, Running, domain, sva_domain};
 
 /// A record that is reserved. Its content is read when its program gets to it.
 pub(super) struct Unfilled {
@@ -84,12 +84,8 @@ impl Kernel {
             | Call::DetachGroupHandle { domain: to, .. }
             | Call::ReplaceGroup { domain: to, .. } => event.domain = domain(to),
             Call::Claim { owner, .. } | Call::ClaimDevice { owner, .. } => event.owner = Key::new(owner),
-            Call::Bind { mm, .. } => event.mm = Key::new(mm),
-            Call::Release { .. }
-            | Call::ReleaseDevice { .. }
-            | Call::Use { .. }
-            | Call::Unuse { .. }
-            | Call::Unbind { .. } => {}
+            Call::Bind { mm, .. } | Call::Unbind { mm, .. } => event.mm = Key::new(mm),
+            Call::Release { .. } | Call::ReleaseDevice { .. } | Call::Use { .. } | Call::Unuse { .. } => {}
         }
         event.bond = running.bond.and_then(Key::new);
         let void = matches!(
@@ -105,7 +101,7 @@ impl Kernel {
         );
         event.ret = ret.filter(|_| !void);
         if let Some(pasid) = event.pasid.filter(|_| self.era.has_pasids() && reads_slot(running.hook)) {
-            event.slot = Some(read_slot(&self.groups[&running.group], pasid));
+            event.slot = Some(read_slot(&self.groups[&running.group], pasid, &self.mms));
         }
         event.stack = (phase == Phase::Begin).then_some(running.task.tid);
         let tid = running.task.tid;
@@ -174,8 +170,8 @@ impl Kernel {
                 None
             }
             (3, Some(group)) => {
-                event.array = event.array.as_ref().map(|_| read_array(group));
-                event.slot = event.slot.zip(event.pasid).map(|(_, pasid)| read_slot(group, pasid));
+                event.array = event.array.as_ref().map(|_| read_array(group, &self.mms));
+                event.slot = event.slot.zip(event.pasid).map(|(_, pasid)| read_slot(group, pasid, &self.mms));
                 event.array.as_ref().map(|_| Reads::Attached(attached(self.era, group)))
             }
             _ => None,
@@ -239,7 +235,7 @@ impl Kernel {
             bond: None,
             mm: None,
             ret: None,
-            array: (self.era.has_pasids() && reads_array(hook)).then(|| read_array(group)),
+            array: (self.era.has_pasids() && reads_array(hook)).then(|| read_array(group, &self.mms)),
             slot: None,
             table: None,
             incomplete: false,
@@ -260,9 +256,9 @@ fn view(id: u32, group: &Grp) -> Group {
 }
 
 /// The walker's view: at most as many entries as fit a record.
-fn read_array(group: &Grp) -> PasidArray {
+fn read_array(group: &Grp, mms: &BTreeMap<u64, Mm>) -> PasidArray {
     const CAPACITY: usize = monitor_ebpf::wire::ARRAY_CAPACITY;
-    let entries = group.array.iter().take(CAPACITY).map(|(&pasid, &entry)| array_entry(pasid, entry));
+    let entries = group.array.iter().take(CAPACITY).map(|(&pasid, &entry)| array_entry(pasid, entry, mms));
     PasidArray { entries: entries.collect(), complete: group.array.len() <= CAPACITY }
 }
 
@@ -272,12 +268,18 @@ fn attached(era: Era, group: &Grp) -> BTreeSet<u32> {
     group.array.iter().filter(|(_, entry)| done(entry)).map(|(&pasid, _)| pasid).collect()
 }
 
-fn read_slot(group: &Grp, pasid: u32) -> Slot {
-    group.array.get(&pasid).map_or(Slot::Empty, |&entry| Slot::Taken(array_entry(pasid, entry)))
+fn read_slot(group: &Grp, pasid: u32, mms: &BTreeMap<u64, Mm>) -> Slot {
+    group.array.get(&pasid).map_or(Slot::Empty, |&entry| Slot::Taken(array_entry(pasid, entry, mms)))
 }
 
-fn array_entry(pasid: u32, entry: Entry) -> ArrayEntry {
-    ArrayEntry { pasid, encoding: entry.encoding, domain: entry.domain.and_then(domain), mm_exited: false }
+fn array_entry(pasid: u32, entry: Entry, mms: &BTreeMap<u64, Mm>) -> ArrayEntry {
+    let exited = |(&mm, state): (&u64, &Mm)| state.exited && entry.domain == Some(sva_domain(mm));
+    ArrayEntry {
+        pasid,
+        encoding: entry.encoding,
+        domain: entry.domain.and_then(domain),
+        mm_exited: mms.iter().any(exited),
+    }
 }
 
 /// Hooks that read the whole array, as the programs have it.

@@ -1,0 +1,76 @@
+//! SVA bonds: how often each process is bound to a group, as far as its binds and unbinds were seen.
+
+use std::num::NonZeroU32;
+
+use monitor_ebpf::wire::Hook;
+
+use crate::event::{Event, Key};
+
+use super::group::Group;
+use super::order::Operation;
+
+/// What binds a process to a group, however often. (`struct iommu_sva`: one for all of them from 6.8 on, one each before.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bond {
+    /// Who attached it is who made the bond.
+    pub pasid: Option<NonZeroU32>,
+    /// Binds less unbinds; `None`: not known, since the first bind was not seen, or calls overlapped.
+    pub count: Option<NonZeroU32>,
+}
+
+/// How many SVA bonds a group keeps account of.
+const MAX_BONDS: usize = 65_536;
+
+/// A bind or an unbind of a process returned.
+pub(super) fn settle_bond(group: &mut Group, operation: Option<&Operation>, event: &Event) {
+    let mm = event.mm.or(operation.and_then(|call| call.begin.mm));
+    let alone = |call: &Operation| call.synced && mm.is_some_and(|mm| !call.overlap.bonds_of(mm));
+    let sure = operation.is_some_and(alone);
+    match (event.hook, mm) {
+        (Hook::SvaUnbind, mm) => group.unbind(mm, operation.and_then(Operation::detached), sure),
+        (_, Some(mm)) => group.bind(mm, operation.and_then(Operation::attached), sure),
+        (_, None) => {}
+    }
+}
+
+impl Group {
+    /// A bind succeeded, and attached a PASID if it was the first. `sure`: no other call on the bond can have been
+    /// in between.
+    fn bind(&mut self, mm: Key, attached: Option<u32>, sure: bool) {
+        let first = Bond { pasid: attached.and_then(NonZeroU32::new), count: Some(NonZeroU32::MIN) };
+        let room = self.bonds.len() < MAX_BONDS;
+        match self.bonds.get_mut(&mm) {
+            Some(known) if attached.is_some() => *known = first,
+            Some(known) => known.count = known.count.and_then(|count| count.checked_add(1)),
+            // A bind that attaches nothing is not the first one.
+            None if room && attached.is_none() => {
+                self.bonds.insert(mm, Bond { pasid: None, count: None });
+            }
+            None if room => {
+                self.bonds.insert(mm, first);
+            }
+            None => {}
+        }
+        if let Some(known) = self.bonds.get_mut(&mm).filter(|_| !sure) {
+            known.count = None;
+        }
+    }
+
+    /// An unbind returned, and detached a PASID if it was the last.
+    fn unbind(&mut self, mm: Option<Key>, detached: Option<u32>, sure: bool) {
+        match (mm, detached) {
+            (Some(mm), Some(_)) => drop(self.bonds.remove(&mm)),
+            (Some(mm), None) => {
+                if let Some(known) = self.bonds.get_mut(&mm) {
+                    known.count =
+                        known.count.filter(|_| sure).and_then(|count| NonZeroU32::new(count.get() - 1));
+                }
+            }
+            // Whose bond it was isn't known.
+            (None, Some(pasid)) => {
+                self.bonds.retain(|_, bond| bond.pasid.is_none_or(|known| known.get() != pasid));
+            }
+            (None, None) => self.bonds.values_mut().for_each(|bond| bond.count = None),
+        }
+    }
+}

@@ -341,7 +341,7 @@ impl Open {
     }
 
     fn happened(&self) -> bool {
-        matches!(self.subject, Subject::Happened { .. })
+        matches!(self.subject, Subject::Happened { .. } | Subject::HappenedToNone | Subject::Freed { .. })
     }
 
     fn hold_end(&self) -> u64 {

@@ -6,15 +6,20 @@
 mod attach_imbalance;
 mod book;
 mod dispatch;
+mod domain_freed_while_attached;
 mod domain_off_default;
 mod group_divergence;
 mod look;
 mod ownership_leaked;
 mod ownership_stuck;
+mod pasid_freed_while_attached;
+mod pasid_leaked;
 mod pasid_left_on_release;
 mod pasid_table_mismatch;
 mod pasid_table_shared;
 mod spec;
+mod sva_bond_imbalance;
+mod sva_outlives_mm;
 mod violation;
 
 pub(crate) use book::{Book, Outcome, Scope};
@@ -30,15 +35,20 @@ use crate::inventory::Inventory;
 use crate::model::{Group, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 8] = [
+pub static REGISTRY: [&dyn Check; 13] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
     &domain_off_default::DomainOffDefault,
     &attach_imbalance::AttachImbalance,
     &group_divergence::GroupDivergence,
+    &pasid_freed_while_attached::PasidFreedWhileAttached,
+    &pasid_leaked::PasidLeaked,
     &pasid_table_shared::PasidTableShared,
     &pasid_table_mismatch::PasidTableMismatch,
+    &domain_freed_while_attached::DomainFreedWhileAttached,
+    &sva_bond_imbalance::SvaBondImbalance,
+    &sva_outlives_mm::SvaOutlivesMm,
 ];
 
 /// One invariant.

@@ -40,6 +40,10 @@ pub enum Subject {
     Leak { group: GroupRef, uses: u32 },
     /// Something happened: there is nothing to look at.
     Happened { group: GroupRef },
+    /// The same, of no group that is known.
+    HappenedToNone,
+    /// Something was freed under a group; who had attached its RIDs to it.
+    Freed { group: GroupRef, attached_by: Option<Actor> },
     /// What a look at a group showed: it stands if a later look shows it again.
     Looked { group: GroupRef, look: u64, fault: Fault },
     /// Two devices, each by its address and generation, with one table.
@@ -74,8 +78,9 @@ impl Subject {
             | Subject::Held { group, .. }
             | Subject::Leak { group, .. }
             | Subject::Looked { group, .. }
-            | Subject::Happened { group } => Some(*group),
-            Subject::Shared { .. } | Subject::SharedByDesign => None,
+            | Subject::Happened { group }
+            | Subject::Freed { group, .. } => Some(*group),
+            Subject::Shared { .. } | Subject::SharedByDesign | Subject::HappenedToNone => None,
         }
     }
 }
@@ -190,6 +195,8 @@ pub struct Violation {
     pub devices: Vec<String>,
     pub iommu_driver: Option<String>,
     pub pasids: Vec<Pasid>,
+    /// Who attached the RIDs, where it is about them.
+    pub rids_attached_by: Option<Actor>,
     pub domain: Option<DomainName>,
     pub summary: String,
     pub triggered_by: Option<Actor>,
@@ -200,9 +207,10 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// Who attached the first of the PASIDs whose attach was seen.
+    /// Who attached the first of the PASIDs whose attach was seen; else who attached the RIDs.
     pub fn attached_by(&self) -> Option<&Actor> {
-        self.pasids.iter().find_map(|pasid| pasid.attached_by.as_ref())
+        let by = self.pasids.iter().find_map(|pasid| pasid.attached_by.as_ref());
+        by.or(self.rids_attached_by.as_ref())
     }
 
     /// Dresses a finding with what else is known of its objects.
@@ -222,6 +230,10 @@ impl Violation {
         });
         Violation {
             pasids: pasids.collect(),
+            rids_attached_by: match &finding.subject {
+                Subject::Freed { attached_by, .. } => *attached_by,
+                _ => None,
+            },
             check: finding.check,
             severity: finding.severity,
             fingerprint: fingerprint(finding, group, &devices, boot_id),
@@ -293,6 +305,9 @@ fn fingerprint(finding: &Finding, group: Option<&Group>, devices: &[String], boo
         None => devices.iter().for_each(|device| hash.part(device.as_bytes())),
     }
     hash.part(finding.device.as_deref().unwrap_or_default().as_bytes());
+    if finding.severity != finding.check.severity() {
+        hash.part(finding.severity.name().as_bytes());
+    }
     for (pasid, attachment) in &finding.pasids {
         let by = attachment.attached_by.as_ref();
         hash.part(&pasid.to_le_bytes());

@@ -1,11 +1,13 @@
 //! Scenarios: what a kernel does, and exactly what must be raised. Each test is named after what must hold.
 
+mod bonds;
 mod bounds;
 mod certain;
 mod golden;
 mod imbalance;
 mod kernel;
 mod late;
+mod lifetime;
 mod looks;
 mod order;
 mod ownership;

@@ -10,11 +10,11 @@ use super::text::Block;
 
 /// The list of checks, one a line, with their states where they are known.
 pub fn list<'a>(checks: impl IntoIterator<Item = (&'static Spec, Option<&'a CheckState>)>) -> String {
-    let mut text = format!("{:<24} {:<9} {:<17} {}\n", "CHECK", "SEVERITY", "SECTION", "STATE");
+    let mut text = format!("{:<28} {:<9} {:<17} {}\n", "CHECK", "SEVERITY", "SECTION", "STATE");
     for (spec, state) in checks {
         let state = state.map_or("-".to_owned(), CheckState::to_string);
         let _ =
-            writeln!(text, "{:<24} {:<9} {:<17} {state}", spec.name, spec.severity().name(), spec.section);
+            writeln!(text, "{:<28} {:<9} {:<17} {state}", spec.name, spec.severity().name(), spec.section);
     }
     text
 }

@@ -91,7 +91,13 @@ fn same_count(transcript: &Transcript, phase: &Phase, calls: &[(&str, &str)]) ->
 pub fn armed(series: Series) -> &'static [&'static str] {
     match series {
         // It keeps no account of PASIDs.
-        Series::V6_1 => &["ownership-stuck", "ownership-leaked", "domain-off-default", "pasid-table-shared"],
+        Series::V6_1 => &[
+            "ownership-stuck",
+            "ownership-leaked",
+            "domain-off-default",
+            "pasid-table-shared",
+            "domain-freed-while-attached",
+        ],
         Series::V6_12 | Series::V7 => &[
             "pasid-left-on-release",
             "ownership-stuck",
@@ -101,6 +107,11 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "group-divergence",
             "pasid-table-shared",
             "pasid-table-mismatch",
+            "pasid-freed-while-attached",
+            "pasid-leaked",
+            "domain-freed-while-attached",
+            "sva-bond-imbalance",
+            "sva-outlives-mm",
         ],
     }
 }

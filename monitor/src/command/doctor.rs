@@ -119,7 +119,7 @@ impl Findings {
             if *state == HookState::Absent && global.verbose == 0 {
                 continue;
             }
-            let _ = writeln!(text, "  {:<26}{}", row.hook.name(), hook_text(row, state));
+            let _ = writeln!(text, "  {:<28}{}", row.hook.name(), hook_text(row, state));
         }
         let absent: Vec<_> =
             CATALOGUE.iter().filter(|row| *coverage.get(row.hook) == HookState::Absent).collect();
@@ -130,7 +130,7 @@ impl Findings {
         text += &tables_text(tables);
         let _ = writeln!(text, "\nchecks");
         for (name, state) in states(coverage, Some(&self.inventory), global) {
-            let _ = writeln!(text, "  {name:<26}{state}");
+            let _ = writeln!(text, "  {name:<28}{state}");
         }
         text
     }
@@ -203,7 +203,7 @@ fn tables_text(tables: &[Table]) -> String {
             State::Absent => "not in this kernel".into(),
             State::Unknown { missing } => format!("not known: this kernel's driver has no {missing}"),
         };
-        let _ = writeln!(text, "  {:<26}{told}", table.vendor);
+        let _ = writeln!(text, "  {:<28}{told}", table.vendor);
     }
     text
 }

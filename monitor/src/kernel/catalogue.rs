@@ -35,8 +35,8 @@ pub struct Row {
 #[derive(Clone, Copy, Debug)]
 pub enum Given {
     Always,
-    /// A struct has one of these members.
-    Member(&'static str, &'static [&'static str]),
+    /// Each of these structs has one of its members.
+    Members(&'static [(&'static str, &'static [&'static str])]),
     /// The kernel lacks a function.
     Without(&'static str),
 }
@@ -63,8 +63,9 @@ impl Row {
     }
 }
 
-/// A process can have a PASID: in `mm_struct` up to 6.7, then in memory of its own.
-const MM_HAS_PASID: Given = Given::Member("mm_struct", &["iommu_mm", "pasid"]);
+/// The core keeps account of PASIDs, and a process can have one: in `mm_struct` up to 6.7, then in memory of its own.
+const MM_HAS_PASID: Given =
+    Given::Members(&[("iommu_group", &["pasid_array.xa_head"]), ("mm_struct", &["iommu_mm", "pasid"])]);
 /// Up to 6.3 the compiler put `iommu_domain_free` into its callers in the core. (The function that came with 6.4 tells.)
 const FREED_INLINE: Given = Given::Without("iommu_deinit_device");
 
@@ -108,8 +109,8 @@ pub const CATALOGUE: &[Row] = &[
     entry(Hook::SnapshotDma, &["iommu_dma_get_resv_regions"], "with CONFIG_IOMMU_DMA"),
     exit(Hook::PasidAlloc, &["iommu_alloc_global_pasid"], "from 6.6"),
     entry(Hook::PasidFree, &["iommu_free_global_pasid"], "from 6.6"),
-    both(Hook::MmDrop, &["__mmdrop"], "with CONFIG_IOMMU_SVA").given(MM_HAS_PASID),
-    entry(Hook::MmExit, &["exit_mmap"], "with CONFIG_IOMMU_SVA").given(MM_HAS_PASID),
+    both(Hook::MmDrop, &["__mmdrop"], "from 6.2, with CONFIG_IOMMU_SVA").given(MM_HAS_PASID),
+    entry(Hook::MmExit, &["exit_mmap"], "from 6.2, with CONFIG_IOMMU_SVA").given(MM_HAS_PASID),
     exit(Hook::DomainAlloc, &["__iommu_paging_domain_alloc_flags", "__iommu_domain_alloc"], ""),
     entry(Hook::DomainFree, &["iommu_domain_free"], ""),
     entry(Hook::VtdDomainFree, &["intel_iommu_domain_free"], "up to 6.3, with CONFIG_INTEL_IOMMU")

@@ -188,9 +188,9 @@ fn is_given(types: &Btf, given: Given) -> bool {
     match given {
         Given::Always => true,
         // What can't be read for sure is looked at.
-        Given::Member(name, members) => {
+        Given::Members(structs) => structs.iter().all(|(name, members)| {
             members.iter().any(|member| !matches!(types.member(name, member), Ok(None)))
-        }
+        }),
         Given::Without(function) => types.parameters(function).is_none(),
     }
 }

@@ -176,7 +176,7 @@ fn unjudged(groups: Option<&[u32]>) -> String {
 }
 
 fn check(change: &CheckChange) -> String {
-    format!("check {:<24} {}", change.check.name, change.state)
+    format!("check {:<28} {}", change.check.name, change.state)
 }
 
 fn attached(pasid: &Pasid, violation_ns: u64, context: &Context<'_>) -> (String, Vec<String>) {

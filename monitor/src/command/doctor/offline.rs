@@ -131,7 +131,7 @@ impl Forecast {
                 (HookState::Attached { .. }, Target::Call { symbols, .. }) => symbols.join(" or "),
                 (state, _) => hook_text(row, state),
             };
-            let _ = writeln!(text, "  {:<26}{told}", row.hook.name());
+            let _ = writeln!(text, "  {:<28}{told}", row.hook.name());
         }
         let _ = writeln!(text, "\nmembers     {} found", self.found.len());
         if global.verbose > 0 {
@@ -145,7 +145,7 @@ impl Forecast {
         text += &tables_text(&self.tables);
         let _ = writeln!(text, "\nchecks");
         for (name, state) in &self.states {
-            let _ = writeln!(text, "  {name:<26}{state}");
+            let _ = writeln!(text, "  {name:<28}{state}");
         }
         text
     }

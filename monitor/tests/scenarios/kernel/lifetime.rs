@@ -47,8 +47,9 @@ impl Kernel {
 
     /// A process is bound for the first time: it gets a PASID.
     pub(super) fn give_pasid(&mut self, task: &Task, device: &str, mm: u64, pasid: u32) {
-        if !self.mms.contains_key(&mm) {
-            self.mms.insert(mm, Mm { pasid, exited: false });
+        let known = self.mms.len();
+        self.mms.entry(mm).or_insert(Mm { pasid, exited: false });
+        if self.mms.len() > known {
             self.pasid_taken(task, device, pasid, Some(mm));
         }
     }

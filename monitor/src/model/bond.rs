@@ -2,12 +2,14 @@
 
 use std::num::NonZeroU32;
 
-use monitor_ebpf::wire::Hook;
+use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{Event, Key};
 
-use super::group::Group;
+use super::group::{Actor, Group};
+use super::host::{GroupRef, Host};
 use super::order::Operation;
+use super::transition::Transition;
 
 /// What binds a process to a group, however often. (`struct iommu_sva`: one for all of them from 6.8 on, one each before.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,16 @@ pub struct Bond {
 /// How many SVA bonds a group keeps account of.
 const MAX_BONDS: usize = 65_536;
 
+/// A bond that was unbound for the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub group: GroupRef,
+    pub pasid: Option<u32>,
+    pub by: Actor,
+}
+
+/// Bonds whose end was seen, of which the address is kept; beyond it all are forgotten.
+const MAX_ENDED: usize = 4096;
 /// A bind or an unbind of a process returned.
 pub(super) fn settle_bond(group: &mut Group, operation: Option<&Operation>, event: &Event) {
     let mm = event.mm.or(operation.and_then(|call| call.begin.mm));
@@ -71,6 +83,45 @@ impl Group {
                 self.bonds.retain(|_, bond| bond.pasid.is_none_or(|known| known.get() != pasid));
             }
             (None, None) => self.bonds.values_mut().for_each(|bond| bond.count = None),
+        }
+    }
+}
+
+impl Host {
+    /// An unbind of a bond that was unbound for the last time before. `true`: that is all that the record says.
+    pub(super) fn unbinds_again<'e>(
+        &mut self,
+        event: &'e Event,
+        transitions: &mut Vec<Transition<'e>>,
+    ) -> bool {
+        let tid = event.task.tid;
+        if event.phase == Phase::End {
+            return self.lifetimes.astray.remove(&tid);
+        }
+        let Some(ended) = event.bond.and_then(|bond| self.lifetimes.ended.get(&bond)).copied() else {
+            return false;
+        };
+        self.lifetimes.astray.insert(tid);
+        if let Some(group) = self.group_mut(ended.group.key) {
+            group.remember(event);
+            transitions.push(Transition::UnboundAgain { ended, event });
+        }
+        true
+    }
+
+    /// What a bind or an unbind says of the bond's address: one has begun there, or has ended.
+    pub(super) fn note_bond(&mut self, operation: Option<&Operation>, end: &Event, group: GroupRef) {
+        let Some(bond) = end.bond.or(operation.and_then(|call| call.begin.bond)) else { return };
+        match (end.hook, operation) {
+            (Hook::SvaBind, _) => drop(self.lifetimes.ended.remove(&bond)),
+            (Hook::SvaUnbind, Some(call)) if call.synced && call.detached().is_some() => {
+                if self.lifetimes.ended.len() >= MAX_ENDED {
+                    self.lifetimes.ended.clear();
+                }
+                let ended = Ended { group, pasid: call.detached(), by: call.actor() };
+                self.lifetimes.ended.insert(bond, ended);
+            }
+            _ => {}
         }
     }
 }

@@ -7,14 +7,13 @@ use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{Domain, DomainKind, Event, Key};
 
+use super::bond::Ended;
 use super::group::{Actor, Attachment, Group, Presence};
 use super::holders::{Bound, Sites};
 use super::host::{GroupRef, Host};
-use super::order::{Operation, Overlap};
+use super::order::Overlap;
 use super::transition::Transition;
 
-/// Bonds whose end was seen, of which the address is kept; beyond it all are forgotten.
-const MAX_ENDED: usize = 4096;
 /// `__mmdrop`s that are under way; a task is in one at a time.
 const MAX_DROPS: usize = 4096;
 /// PASIDs that drivers have taken from the allocator for their own use.
@@ -46,14 +45,6 @@ pub enum Gone {
     Mm(u32),
 }
 
-/// A bond that was unbound for the last time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    pub group: GroupRef,
-    pub pasid: Option<u32>,
-    pub by: Actor,
-}
-
 /// A PASID that a driver took for its own use.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
@@ -78,9 +69,9 @@ pub(super) struct Lifetimes {
     taken: BTreeMap<u32, Taken>,
     /// By task.
     drops: HashMap<u32, Dropping>,
-    ended: HashMap<Key, Ended>,
+    pub ended: HashMap<Key, Ended>,
     /// Tasks that unbind a bond that has ended: what their record says beside is out of freed memory.
-    astray: HashSet<u32>,
+    pub astray: HashSet<u32>,
 }
 
 impl Lifetimes {
@@ -304,43 +295,6 @@ impl Host {
             if let Some(device) = self.device_mut(device) {
                 (device.domain, device.attached_by) = (None, None);
             }
-        }
-    }
-
-    /// An unbind of a bond that was unbound for the last time before. `true`: that is all that the record says.
-    pub(super) fn unbinds_again<'e>(
-        &mut self,
-        event: &'e Event,
-        transitions: &mut Vec<Transition<'e>>,
-    ) -> bool {
-        let tid = event.task.tid;
-        if event.phase == Phase::End {
-            return self.lifetimes.astray.remove(&tid);
-        }
-        let Some(ended) = event.bond.and_then(|bond| self.lifetimes.ended.get(&bond)).copied() else {
-            return false;
-        };
-        self.lifetimes.astray.insert(tid);
-        if let Some(group) = self.group_mut(ended.group.key) {
-            group.remember(event);
-            transitions.push(Transition::UnboundAgain { ended, event });
-        }
-        true
-    }
-
-    /// What a bind or an unbind says of the bond's address: one has begun there, or has ended.
-    pub(super) fn note_bond(&mut self, operation: Option<&Operation>, end: &Event, group: GroupRef) {
-        let Some(bond) = end.bond.or(operation.and_then(|call| call.begin.bond)) else { return };
-        match (end.hook, operation) {
-            (Hook::SvaBind, _) => drop(self.lifetimes.ended.remove(&bond)),
-            (Hook::SvaUnbind, Some(call)) if call.synced && call.detached().is_some() => {
-                if self.lifetimes.ended.len() >= MAX_ENDED {
-                    self.lifetimes.ended.clear();
-                }
-                let ended = Ended { group, pasid: call.detached(), by: call.actor() };
-                self.lifetimes.ended.insert(bond, ended);
-            }
-            _ => {}
         }
     }
 

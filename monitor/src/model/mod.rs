@@ -17,11 +17,11 @@ mod role;
 mod stirred;
 mod transition;
 
-pub use bond::Bond;
+pub use bond::{Bond, Ended};
 pub use device::Device;
 pub use group::{Actor, Attachment, Evidence, Group, Presence};
 pub use host::{GroupRef, Host, MAX_PASIDS};
-pub use lifetime::{Ended, Gone, Held, Rids};
+pub use lifetime::{Gone, Held, Rids};
 pub use look::{Compared, Look, Member};
 pub use names::{DomainName, Names};
 pub use order::{Locked, Operation, Overlap, Reading};

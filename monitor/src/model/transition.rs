@@ -4,10 +4,11 @@ use crate::event::{Event, Key};
 
 use monitor_ebpf::wire::Hook;
 
+use super::bond::Ended;
 use super::device::Device;
 use super::group::{Actor, Attachment};
 use super::host::GroupRef;
-use super::lifetime::{Ended, Gone, Held};
+use super::lifetime::{Gone, Held};
 use super::look::Look;
 use super::order::Operation;
 

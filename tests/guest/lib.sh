@@ -123,6 +123,17 @@ submitted() {
 	return $status
 }
 
+# comes COMMAND...: whether it succeeds now or within some seconds. A process's mm_struct goes only when the last
+# processor has left it.
+comes() {
+	left=20
+	until "$@" >/dev/null; do
+		left=$((left - 1))
+		[ $left -gt 0 ] || return 1
+		usleep 200000
+	done
+}
+
 # as NAME COMMAND...: what the command does itself is done by a task of this name, which is told
 as() {
 	(

@@ -280,11 +280,18 @@ process() {
 	usleep 100000
 }
 
-# gone: the process is killed, and its mm_struct dropped
+# gone: the process is killed
 gone() {
 	kill -9 $pid
 	wait $pid
-	usleep 300000
+}
+
+# struck: a fault has struck since "before_strike"
+before_strike() {
+	strikes=$(cat $faults/hits)
+}
+struck() {
+	[ "$(cat $faults/hits)" -gt $strikes ]
 }
 
 # bond: the slot of the last bind; pasid: its PASID
@@ -294,15 +301,12 @@ bound() {
 	bond=${bond% *}
 }
 
-# next_free PASID...: whether the allocator gives one of these
+# next_free PASID: whether the allocator gives this one, the lowest
 next_free() {
 	c alloc-pasid softdev.0
 	next=$(value)
 	c free-pasid $next
-	for candidate in "$@"; do
-		[ $next != $candidate ] || return 0
-	done
-	return 1
+	[ $next = $1 ]
 }
 
 echo "== SVA"
@@ -329,7 +333,7 @@ if c bind softdev.0 $pid; then
 	bound
 	must "it is bound" entries_are $dev $pasid
 	gone
-	must "the driver forgets it" entries_are $dev
+	must "the driver forgets it" comes entries_are $dev
 	must "the core doesn't" soft_state softdev.0 "rid dma $pasid:sva"
 	must "the PASID is kept" [ -z "$(next_free $pasid >/dev/null && echo free)" ]
 	c unbind $bond
@@ -352,11 +356,13 @@ if c bind softdev.0 $pid; then
 		c bind softdev.0 $pid
 		bound
 		c unbind $bond
+		before_strike
 		[ -z "$leak" ] || fault skip mm_pasid_drop,mm=$pid
 		gone
+		[ -n "$leak" ] || must "it goes back" comes next_free $pasid
+		[ -z "$leak" ] || must "its mm_struct goes" comes struck
 		fault skip ''
-		next_free $pasid
-		must "it is leaked: ${leak:-no}" [ "$leak" = "$([ $next = $pasid ] || echo yes)" ]
+		[ -z "$leak" ] || must "it is leaked" [ -z "$(next_free $pasid >/dev/null && echo free)" ]
 	done
 
 	echo "== an mm_struct that goes before its bond"
@@ -365,13 +371,19 @@ if c bind softdev.0 $pid; then
 		process
 		c bind softdev.0 $pid
 		bound
+		before_strike
 		fault hollow_mmdrop $pid
 		[ -z "$drop" ] || c mmdrop $pid
 		gone
+		if [ -n "$drop" ]; then
+			must "its mm_struct goes" comes struck
+			must "its PASID goes back" next_free $pasid
+		else
+			must "its PASID is kept" [ -z "$(next_free $pasid >/dev/null && echo free)" ]
+		fi
 		must "it is bound" soft_state softdev.0 "rid dma $pasid:sva"
-		next_free $pasid
-		must "its PASID went back: ${drop:-no}" [ "$drop" = "$([ $next != $pasid ] || echo yes)" ]
 		c unbind $bond
+		must "in the end the PASID is free" comes next_free $pasid
 		fault hollow_mmdrop ''
 	done
 	# The Intel driver has a reference of its own, by its notifier.
@@ -382,7 +394,7 @@ if c bind softdev.0 $pid; then
 	c mmdrop $pid
 	c mmdrop $pid
 	gone
-	must "its PASID went back, on Intel" next_free $pasid
+	must "its PASID goes back, on Intel" comes next_free $pasid
 	c unbind $bond
 	fault hollow_mmdrop ''
 	must "the kernel says nothing of it" warned

@@ -4,6 +4,7 @@
 
 mod audit;
 mod expect;
+mod flush;
 mod harmless;
 mod imbalance;
 mod left_behind;
@@ -133,6 +134,7 @@ pub const ALL: &[Scenario] = &[
     row("preempted", &WITH_PASIDS, PREEMPTIBLE, Scenario::LONG, loss::preempted),
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),
+    row("flush", &Series::ALL, INTEL, Scenario::LONG, flush::flushed),
     row("shared-table", &WITH_PASIDS, INTEL, Scenario::LONG, shared_table::watched),
     row("tables", &WITH_PASIDS, INTEL, Scenario::LONG, audit::tables),
     row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group),

@@ -1,0 +1,96 @@
+# Teardowns of PASID entries under the real Intel driver, each of their flushes left out in turn, and one that fails.
+. /guest/lib.sh
+load_pasidcap
+load_saboteur
+load caller
+nvme=0000:01:00.0
+second=0000:02:00.0
+c alloc $nvme one
+c alloc $nvme two
+c alloc $second theirs
+pasids=; c max-pasids $nvme && pasids=yes
+watch_start
+groups $nvme
+
+# torn_down PASID FAULT...: a PASID is attached and detached while the fault strikes
+torn_down() {
+	pasid=$1
+	shift
+	groups $nvme
+	as tenant c attach-pasid one $nvme $pasid
+	for wrong in "$@"; do fault ${wrong%%:*} "${wrong#*:}"; done
+	as clumsy c detach-pasid one $nvme $pasid
+	fault drop 0
+	fault fail ''
+	fault skip ''
+	fault budget -1
+}
+
+# switched DEVICE DOMAIN FAULT...: the RID's domain is switched while the fault strikes, and switched back
+switched() {
+	rid=$1
+	domain=$2
+	shift 2
+	groups $rid
+	for wrong in "$@"; do fault ${wrong%%:*} "${wrong#*:}"; done
+	as clumsy c attach $domain $rid
+	fault drop 0
+	fault fail ''
+	fault budget -1
+	as owner c detach $domain $rid
+}
+
+phase clean
+groups $nvme
+as owner c claim-device $nvme
+as owner c attach one $nvme
+c map one 0x10000 0x4000
+c unmap one 0x10000 0x4000
+if [ -n "$pasids" ]; then
+	for _ in 1 2; do
+		torn_down 5
+	done
+	# The RID is switched under it, and takes nothing with it.
+	as tenant c attach-pasid two $nvme 9
+fi
+as owner c detach one $nvme
+[ -z "$pasids" ] || as tenant c detach-pasid two $nvme 9
+as owner c release-device $nvme
+
+phase rid-pasid-cache
+switched $nvme one budget:1 drop:7
+phase rid-device-tlb
+switched $second theirs budget:1 drop:3
+phase rid-right
+switched $second theirs
+
+if [ -n "$pasids" ]; then
+	phase pasid-cache
+	torn_down 21 budget:1 drop:7
+	phase iotlb
+	torn_down 22 budget:1 drop:6
+	phase device-tlb
+	torn_down 23 budget:1 drop:8
+	phase nothing
+	torn_down 24 skip:qi_submit_sync
+	phase failed
+	torn_down 25 fail:qi_submit_sync,type=6,result=-5,budget=1
+
+	phase reused
+	groups $nvme
+	as heir c attach-pasid two $nvme 22
+	as heir c detach-pasid two $nvme 22
+	phase reused-right
+	groups $nvme
+	as heir c attach-pasid two $nvme 22
+	as heir c detach-pasid two $nvme 22
+fi
+
+phase outside
+as owner c attach one $nvme
+c map one 0x10000 0x1000
+fault fail qi_submit_sync,result=-5,budget=1
+as clumsy c unmap one 0x10000 0x1000
+fault fail ''
+as owner c detach one $nvme
+watch_stop

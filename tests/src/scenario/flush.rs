@@ -1,0 +1,99 @@
+//! `flush`: the flushes of a PASID entry's teardown left out in turn; one that fails; an entry used again without.
+
+use serde_json::Value;
+
+use super::Report;
+use super::expect::{self, Expect, Violation};
+use crate::Series;
+
+const TEARDOWN: &str = "teardown-flush-incomplete";
+const FAILED: &str = "invalidation-failed";
+const REUSED: &str = "pasid-reused-without-flush";
+
+const INCOMPLETE: Violation = Violation {
+    check: TEARDOWN,
+    group_of: Some("0000:01:00.0"),
+    devices: &["0000:01:00.0"],
+    pasids: &[],
+    attached_by: Some("tenant"),
+    triggered_by: Some("clumsy"),
+    implied: &[],
+};
+
+pub fn flushed(report: &Report) -> Result<(), String> {
+    let armed = [TEARDOWN, FAILED, REUSED];
+    // A RID's entry is set up again at once, in the same call.
+    let rid = Violation { attached_by: None, implied: &[REUSED], ..INCOMPLETE };
+    let mut rows = vec![
+        Expect::clean("clean", &[("claim_device", 1), ("release_device", 1)]),
+        Expect::clean("rid-pasid-cache", &[]).raises(rid),
+        Expect::clean("rid-right", &[]),
+        Expect::clean("outside", &[]).raises(Violation {
+            check: FAILED,
+            group_of: None,
+            devices: &[],
+            attached_by: None,
+            ..INCOMPLETE
+        }),
+    ];
+    let mut told = vec![
+        ("rid-pasid-cache", "the PASID cache was not flushed"),
+        ("outside", "failed with EIO outside every window"),
+    ];
+    let mut device_tlb = Expect::clean("rid-device-tlb", &[]);
+    // Up to 6.14 the driver switches ATS off before it switches the RID: there is nothing to flush in the device.
+    if report.series == Series::V7 {
+        let second = "0000:02:00.0";
+        device_tlb =
+            device_tlb.raises(Violation { group_of: Some(second), devices: &["0000:02:00.0"], ..rid });
+        told.push(("rid-device-tlb", "the device TLB was not flushed"));
+    }
+    rows.push(device_tlb);
+    if report.series != Series::V6_1 {
+        let of = |pasids| Violation { pasids, ..INCOMPLETE };
+        rows.extend([
+            Expect::clean("pasid-cache", &[]).raises(of(&[21])),
+            Expect::clean("iotlb", &[]).raises(of(&[22])),
+            Expect::clean("device-tlb", &[]).raises(of(&[23])),
+            Expect::clean("nothing", &[]).raises(of(&[24])),
+            Expect::clean("failed", &[]).raises(Violation {
+                check: FAILED,
+                implied: &[TEARDOWN],
+                ..of(&[25])
+            }),
+            Expect::clean("reused", &[]).raises(Violation {
+                check: REUSED,
+                attached_by: Some("heir"),
+                triggered_by: Some("heir"),
+                ..of(&[22])
+            }),
+            Expect::clean("reused-right", &[]),
+        ]);
+        told.extend([
+            ("pasid-cache", "the PASID cache was not flushed"),
+            ("iotlb", "the IOTLB was not flushed"),
+            ("device-tlb", "the device TLB was not flushed"),
+            ("nothing", "the PASID cache, IOTLB and device TLB were not flushed"),
+            ("failed", "failed with EIO while PASID 25 of 0000:01:00.0 was torn down"),
+            ("reused", "is in use again, and the IOTLB was not flushed"),
+        ]);
+    }
+    expect::phases(report, &armed, &rows)?;
+    for (phase, text) in told {
+        let summaries = summaries(report, phase);
+        if !summaries.iter().any(|summary| summary.contains(text)) {
+            return Err(format!("{phase}: no violation says `{text}`: {summaries:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What the violations of a phase say of themselves.
+fn summaries(report: &Report, phase: &str) -> Vec<String> {
+    let mark = format!("@ phase {phase}");
+    let lines = report.text.lines().skip_while(|line| *line != mark).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with("@ phase "));
+    let values = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let violations = values.filter(|value| value["kind"] == "violation");
+    violations.filter_map(|value| value["summary"].as_str().map(str::to_owned)).collect()
+}

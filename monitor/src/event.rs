@@ -4,6 +4,7 @@
 //! structures held at that moment, and, at the end of the call, what came of it.
 
 mod decode;
+mod flush;
 mod identities;
 mod snapshot;
 mod text;
@@ -13,6 +14,7 @@ use std::{fmt, num::NonZeroU64};
 use monitor_ebpf::wire::{Encoding, Hook, NAME_LEN, Phase};
 
 pub use decode::{Malformed, decode};
+pub use flush::{Cache, Flush};
 pub use identities::Identities;
 pub use text::Text;
 
@@ -279,6 +281,8 @@ pub struct Event {
     pub slot: Option<Slot>,
     /// The device's hardware PASID table at this moment, where a snapshot knows the driver.
     pub table: Option<Box<TableReading>>,
+    /// What was flushed in the call, or what an entry is owed, where a hook keeps it.
+    pub flush: Option<Box<Flush>>,
     /// A read from kernel memory failed: what is missing here is unknown, not absent.
     pub incomplete: bool,
 }

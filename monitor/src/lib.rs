@@ -8,6 +8,7 @@ pub mod command;
 pub mod coverage;
 pub mod event;
 pub mod input;
+pub mod invalidations;
 pub mod inventory;
 pub mod kernel;
 pub mod live;

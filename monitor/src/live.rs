@@ -19,6 +19,7 @@ use crate::{
         calls::Calls,
         clock,
         diagnostics::Diagnostics,
+        feed::Counts,
         missed::Misses,
         probes::{self, Probes},
         ring::{self, Ring, Wakeups},
@@ -60,6 +61,7 @@ pub struct Live {
     sysfs: Sysfs,
     calls: Calls,
     misses: Misses,
+    counts: Counts,
     /// Runs of programs that the kernel left out, as far as they were told.
     missed: u64,
     /// sysfs may say something else than it did: devices or drivers came or went.
@@ -100,6 +102,7 @@ impl Live {
         }
         let calls = Calls::new(&mut probes)?;
         let misses = Misses::new(&probes);
+        let counts = Counts::new(&mut probes)?;
         let options = Options { coverage: probes.coverage.clone(), ..options };
         let mut live = Live {
             ring,
@@ -110,6 +113,7 @@ impl Live {
             missed: misses.read(&probes).runs,
             calls,
             misses,
+            counts,
             stale: false,
             lossy: false,
             asked: Vec::new(),
@@ -242,6 +246,12 @@ impl Live {
     /// Wakes whoever waits when there is something to drain.
     pub fn wakeups(&self) -> io::Result<Wakeups> {
         self.ring.wakeups()
+    }
+
+    /// Reads what the kernel side has counted, for a scrape.
+    pub fn count(&mut self) -> Result<(), Error> {
+        self.watcher.counted(self.counts.read()?);
+        Ok(())
     }
 
     /// The kernel stacks that violations refer to.

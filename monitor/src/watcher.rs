@@ -13,6 +13,7 @@ use crate::check::{
 use crate::coverage::Coverage;
 use crate::event::Event;
 use crate::input::{Input, Lost};
+use crate::invalidations::Invalidations;
 use crate::inventory::Inventory;
 use crate::model::{Group, Host, Names, Transition};
 
@@ -145,6 +146,11 @@ impl Watcher {
         }
     }
 
+    /// What the kernel side has counted was read.
+    pub fn counted(&mut self, invalidations: Invalidations) {
+        self.counters.invalidations = invalidations;
+    }
+
     pub fn options(&self) -> &Options {
         &self.options
     }
@@ -261,7 +267,10 @@ impl Watcher {
             Transition::Gone { .. }
             | Transition::PasidLeaked { .. }
             | Transition::UnboundAgain { .. }
-            | Transition::Lingering { .. } => {}
+            | Transition::Lingering { .. }
+            | Transition::TornDown { .. }
+            | Transition::SetUpOwed { .. }
+            | Transition::SubmissionFailed { .. } => {}
             Transition::Table { .. } | Transition::TableGone { .. } | Transition::DeviceGone { .. } => {
                 self.book.review_devices(mono_ns, &self.host, outcomes);
             }

@@ -5,9 +5,14 @@ use monitor_ebpf::wire::Hook;
 use super::{
     call::{self, Access, call, program},
     emit::Reads,
+    window,
 };
 
-call!(both RidAttach, "rid_attach", Reads::PLAIN);
+const _: () = assert!(call::is_name_of(Hook::RidAttach, "rid_attach"));
+program!("fentry", "rid_attach", context => window::switch_begins(context, Access::Trampoline));
+program!("fexit", "rid_attach", context => window::switch_ends(context, Access::Trampoline));
+program!("kprobe", "rid_attach", context => window::switch_begins(context, Access::Registers));
+program!("kretprobe", "rid_attach", context => window::switch_ends(context, Access::Registers));
 call!(exit AttachDevice, "attach_device", Reads::STACK);
 call!(exit DetachDevice, "detach_device", Reads::STACK);
 call!(exit AttachGroup, "attach_group", Reads::STACK);

@@ -46,7 +46,7 @@ mod registers {
 
 /// The argument at a position of the function's list; 0 for none.
 #[inline(always)]
-fn argument(context: *mut c_void, access: Access, position: u8) -> u64 {
+pub fn argument(context: *mut c_void, access: Access, position: u8) -> u64 {
     if position == NO_ARGUMENT {
         return 0;
     }
@@ -71,10 +71,22 @@ fn argument(context: *mut c_void, access: Access, position: u8) -> u64 {
     value
 }
 
+/// Where a hook's function takes what.
+#[inline(always)]
+pub fn positions(hook: Hook) -> Arguments {
+    read::load(&ARGUMENTS[hook as usize])
+}
+
+/// The IOMMU instance that a call names; 0 if it names none.
+#[inline(always)]
+pub fn iommu(context: *mut c_void, access: Access, hook: Hook) -> u64 {
+    argument(context, access, positions(hook).iommu)
+}
+
 /// What a call is about, from its arguments.
 #[inline(always)]
 pub fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {
-    let at = read::load(&ARGUMENTS[hook as usize]);
+    let at = positions(hook);
     let mut subject = Subject {
         group: argument(context, access, at.group),
         device: argument(context, access, at.device),

@@ -7,7 +7,9 @@ use aya_ebpf::{
     macros::map,
     maps::{RingBuf, StackTrace},
 };
-use monitor_ebpf::wire::{ABSENT, Hook, Inventory, LossKind, Operation, Phase, Subject, count, known};
+use monitor_ebpf::wire::{
+    ABSENT, Flush, Flushing, Hook, Inventory, LossKind, Operation, Phase, Subject, count, known,
+};
 
 use super::{
     array,
@@ -96,12 +98,7 @@ pub fn output(record: *const c_void, size: u64, group: u64) {
 /// Reports one moment of a call.
 #[inline(always)]
 pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, ret: i64, reads: Reads) {
-    let stack = if reads.has(Reads::STACK) {
-        // SAFETY: the program's own context and a live map.
-        (unsafe { generated::bpf_get_stackid(context, (&raw const STACKS).cast_mut().cast(), 0) }) as i32
-    } else {
-        -1
-    };
+    let stack = stack(context, reads);
     let sequence = next();
     if reads.has(Reads::ARRAY) {
         let Some(mut slot) = EVENTS.reserve::<Inventory>(0) else {
@@ -140,6 +137,45 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
         }
         slot.submit(0);
     }
+}
+
+/// Reports one moment of a call with what was flushed in it.
+#[inline(always)]
+pub fn flushing(
+    context: *mut c_void,
+    hook: Hook,
+    phase: Phase,
+    subject: &Subject,
+    ret: i64,
+    reads: Reads,
+    flush: &Flush,
+) {
+    let stack = stack(context, reads);
+    let sequence = next();
+    let Some(mut slot) = EVENTS.reserve::<Flushing>(0) else {
+        loss::count(subject.group, LossKind::Record);
+        return;
+    };
+    let record = slot.as_mut_ptr();
+    read::clear(record);
+    // SAFETY: the reserved memory is ours until it is submitted, as large as the type, and zero.
+    unsafe {
+        fill(&mut (*record).operation, subject, ret, reads);
+        begin(&mut (*record).operation, hook, phase, sequence, stack);
+        (*record).flush = *flush;
+        (*record).operation.header.known |= known::FLUSH;
+    }
+    slot.submit(0);
+}
+
+/// The id of the kernel stack, where it is to be read.
+#[inline(always)]
+fn stack(context: *mut c_void, reads: Reads) -> i32 {
+    if !reads.has(Reads::STACK) {
+        return -1;
+    }
+    // SAFETY: the program's own context and a live map.
+    (unsafe { generated::bpf_get_stackid(context, (&raw const STACKS).cast_mut().cast(), 0) }) as i32
 }
 
 /// The head of a record, less what of it is known.

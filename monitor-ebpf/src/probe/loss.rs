@@ -24,10 +24,10 @@ static LOSSES: HashMap<u64, Losses> = HashMap::with_max_entries(LOSS_GROUPS, 0);
 pub fn count(group: u64, what: LossKind) {
     match account(group) {
         // SAFETY: a live value of the map, or a slot of this CPU's; both are only ever added to.
-        Some(account) => unsafe { add_one(account.cast::<u64>().add(what as usize)) },
-        None => add(count::elsewhere(what)),
+        Some(account) => unsafe { self::add(account.cast::<u64>().add(what as usize), 1) },
+        None => bump(count::elsewhere(what)),
     }
-    add(count::lost(what));
+    bump(count::lost(what));
 }
 
 /// The account of a group; `None` if it is no group, or the map is full.
@@ -44,27 +44,27 @@ fn account(group: u64) -> Option<*mut Losses> {
 }
 
 #[inline(always)]
-fn add(index: u32) {
+fn bump(index: u32) {
     if let Some(slot) = COUNTS.get_ptr_mut(index) {
         // SAFETY: a live slot of this CPU.
-        unsafe { add_one(slot) };
+        unsafe { add(slot, 1) };
     }
 }
 
-/// Adds one, whoever does so at the same time. An atomic that fetches is fully ordered (the kernel's
+/// Adds to a number, whoever does so at the same time. An atomic that fetches is fully ordered (the kernel's
 /// Documentation/bpf/standardization/instruction-set.rst): what was added to before is seen by whoever sees this.
 /// `core` has none for this target.
 ///
 /// # Safety
-/// `slot` points into a live value of a map, and is aligned to 8.
+/// `slot` points into a live value of a map, or a global, and is aligned to 8.
 #[inline(always)]
-unsafe fn add_one(slot: *mut u64) {
+pub unsafe fn add(slot: *mut u64, amount: u64) {
     // SAFETY: as the caller promises; whoever else writes it does so in here.
     unsafe {
         asm!(
-            "{one} = atomic_fetch_add((u64 *)({slot} + 0), {one})",
+            "{amount} = atomic_fetch_add((u64 *)({slot} + 0), {amount})",
             slot = in(reg) slot,
-            one = inout(reg) 1u64 => _,
+            amount = inout(reg) amount => _,
             options(nostack),
         );
     }

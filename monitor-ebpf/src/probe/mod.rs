@@ -4,9 +4,12 @@ mod array;
 mod call;
 mod emit;
 mod loss;
+mod owed;
 mod read;
+mod window;
 
 mod attach;
+mod invalidation;
 mod lifetime;
 mod membership;
 mod ownership;

@@ -219,13 +219,13 @@ unsafe extern "C" fn step(_iteration: u32, context: *mut c_void) -> i64 {
 
 /// The driver's own data of a device.
 #[inline(always)]
-fn private(key: u64) -> u64 {
+pub fn private(key: u64) -> u64 {
     member(member(key, layout!(device_iommu)), layout!(dev_iommu_priv))
 }
 
 /// Where physical memory is mapped; 0 where that isn't known.
 #[inline(always)]
-fn page_offset() -> u64 {
+pub fn page_offset() -> u64 {
     variable(read::load(&SYMBOLS.page_offset_base))
 }
 

@@ -1,7 +1,7 @@
 //! VT-d's scalable-mode PASID table: a directory, and leaves of 64 entries (specification 9.4 and 9.6;
 //! drivers/iommu/intel/pasid.h).
 
-use super::{Level, PASID_BITS, Shape};
+use super::{Level, Memory, PASID_BITS, Shape};
 
 /// `PASID_PDE_SHIFT`: log2 of the entries of a leaf.
 const LEAF_BITS: u32 = 6;
@@ -34,6 +34,34 @@ pub fn shape(max_pasid: u32, page_offset: u64) -> Shape {
         tag_mask: 0xffff,
         ..Shape::NONE
     }
+}
+
+/// The first two words of one entry; `None` if they can't be read. Where its leaf isn't there, they are 0.
+#[inline(always)]
+pub fn lookup(
+    memory: &impl Memory,
+    directory: u64,
+    max_pasid: u32,
+    page_offset: u64,
+    pasid: u32,
+) -> Option<[u64; 2]> {
+    if pasid >= max_pasid || directory == 0 {
+        return None;
+    }
+    let leaf = memory.word(directory.wrapping_add(u64::from(pasid >> LEAF_BITS) * 8))?;
+    if leaf & PRESENT == 0 {
+        return Some([0; 2]);
+    }
+    let slot = u64::from(pasid & ((1 << LEAF_BITS) - 1)) * 64;
+    let entry = (leaf & ADDRESS).wrapping_add(page_offset).wrapping_add(slot);
+    Some([memory.word(entry)?, memory.word(entry.wrapping_add(8))?])
+}
+
+/// What the words of an entry say: present, faults disabled, the translation type, the domain id.
+#[inline(always)]
+pub fn decode(words: [u64; 2]) -> (bool, bool, u32, u32) {
+    let [low, high] = words;
+    (low & PRESENT != 0, low & 2 != 0, (low >> 6) as u32 & 7, high as u32 & 0xffff)
 }
 
 #[cfg(test)]
@@ -95,6 +123,23 @@ mod tests {
         let found = walk(&ram, &shape(MAX_PASID, PAGE_OFFSET), DIRECTORY);
         assert_eq!(found.entries, [entry(5, 1, 9), entry(128, 1, 9)]);
         assert!(!found.sound);
+    }
+
+    #[test]
+    fn one_entry_is_looked_up() {
+        let mut ram = table(&[(0, 2, 3), (5, 1, 9), (64, 4, 0xffff)]);
+        let entry = |ram: &Ram, pasid| lookup(ram, DIRECTORY, MAX_PASID, PAGE_OFFSET, pasid).map(decode);
+        assert_eq!(entry(&ram, 0), Some((true, false, 2, 3)));
+        assert_eq!(entry(&ram, 5), Some((true, false, 1, 9)));
+        assert_eq!(entry(&ram, 64), Some((true, false, 4, 0xffff)));
+        assert_eq!(entry(&ram, 6), Some((false, false, 0, 0)));
+        assert_eq!(entry(&ram, 128), Some((false, false, 0, 0)), "its leaf was never made");
+        assert_eq!(entry(&ram, MAX_PASID), None);
+        // `intel_mm_release` leaves it with its faults disabled.
+        ram.put(PAGE_OFFSET + 0x1_2340_0000 + 5 * 64, 2);
+        assert_eq!(entry(&ram, 5), Some((false, true, 0, 9)));
+        ram.lose(PAGE_OFFSET + 0x1_2340_0000);
+        assert_eq!(entry(&ram, 5), None);
     }
 
     #[test]

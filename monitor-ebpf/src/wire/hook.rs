@@ -133,4 +133,11 @@ hooks! {
     VtdDomainFree = 66 => "vtd_domain_free",
     /// The same inside AMD's driver: `amd_iommu_domain_free`.
     AmdDomainFree = 67 => "amd_domain_free",
+    /// A descriptor goes to VT-d's invalidation queue (tracepoint `intel_iommu:qi_submit`). Counted; a window keeps
+    /// what it needs; nothing is sent.
+    VtdQueue = 36 => "vtd_qi_submit",
+    /// VT-d's driver gave the queue some descriptors and waited: `qi_submit_sync`. Only failures are sent.
+    VtdSubmit = 37 => "vtd_qi_submit_sync",
+    /// A device is looked for: `pci_device_is_present`. A window keeps that it is not there; nothing is sent.
+    DevicePresent = 38 => "device_present",
 }

@@ -122,6 +122,30 @@ pub struct Layout {
     pub vtd_table_max: u32,
     pub amd: AmdLayout,
     pub smmu: SmmuLayout,
+    pub flush: FlushLayout,
+}
+
+/// What decides which caches a driver must flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
+#[repr(C)]
+pub struct FlushLayout {
+    /// `struct device_domain_info` (VT-d): `bus`.
+    pub vtd_info_bus: u32,
+    /// `struct device_domain_info` (VT-d): `devfn`.
+    pub vtd_info_devfn: u32,
+    /// `struct device_domain_info` (VT-d): `ats_enabled`.
+    pub vtd_info_ats: Bit,
+    /// `struct intel_iommu`: `gcmd`, the global command register as the driver has set it.
+    pub vtd_iommu_gcmd: u32,
+    /// `struct intel_iommu`: `cap`, the capability register.
+    pub vtd_iommu_cap: u32,
+    /// `struct intel_iommu`: `qi`; null: there is no queue.
+    pub vtd_iommu_qi: u32,
+    /// `struct pci_dev`: `dev`.
+    pub pci_device: u32,
+    /// `struct pci_dev`: `error_state`.
+    pub pci_error: u32,
 }
 
 /// AMD's guest CR3 table: of the device from 6.9 on, of its domain before.
@@ -170,6 +194,19 @@ pub struct SmmuLayout {
     pub list_width: u32,
     /// Which word of it points to the second-level table.
     pub list_pointer: u32,
+}
+
+impl FlushLayout {
+    pub const UNKNOWN: FlushLayout = FlushLayout {
+        vtd_info_bus: ABSENT,
+        vtd_info_devfn: ABSENT,
+        vtd_info_ats: Bit::ABSENT,
+        vtd_iommu_gcmd: ABSENT,
+        vtd_iommu_cap: ABSENT,
+        vtd_iommu_qi: ABSENT,
+        pci_device: ABSENT,
+        pci_error: ABSENT,
+    };
 }
 
 impl AmdLayout {
@@ -257,6 +294,7 @@ impl Layout {
         vtd_table_max: ABSENT,
         amd: AmdLayout::UNKNOWN,
         smmu: SmmuLayout::UNKNOWN,
+        flush: FlushLayout::UNKNOWN,
     };
 }
 
@@ -275,6 +313,13 @@ pub struct Arguments {
     /// `struct iommu_sva *` for the SVA calls.
     pub handle: u8,
     pub mm: u8,
+    /// The IOMMU instance: `struct intel_iommu *`.
+    pub iommu: u8,
+    /// The commands or descriptors of a submission, and how many there are.
+    pub commands: u8,
+    /// `struct pci_dev *`
+    pub pci: u8,
+    pub count: u8,
 }
 
 impl Arguments {
@@ -288,6 +333,10 @@ impl Arguments {
         owner: NO_ARGUMENT,
         handle: NO_ARGUMENT,
         mm: NO_ARGUMENT,
+        iommu: NO_ARGUMENT,
+        commands: NO_ARGUMENT,
+        pci: NO_ARGUMENT,
+        count: NO_ARGUMENT,
     };
 }
 

@@ -5,6 +5,7 @@
 //! is dereferenced. It knows neither aya nor the userspace.
 
 mod call;
+mod flush;
 mod hook;
 mod layout;
 mod loss;
@@ -12,8 +13,14 @@ mod record;
 mod snapshot;
 
 pub use call::{Call, Subject};
+pub use flush::{
+    CpuFeed, FAILURE_SENT_EVERY_NS, FEED_CPUS, FEED_SCOPES, Feed, Flush, Flushing, Frame, LATENCY_BUCKETS,
+    Place, SAMPLED, Teardown, WINDOW_DEPTH, Windows,
+};
 pub use hook::Hook;
-pub use layout::{ABSENT, AmdLayout, Arguments, Bit, Layout, NO_ARGUMENT, Process, SmmuLayout, Symbols};
+pub use layout::{
+    ABSENT, AmdLayout, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT, Process, SmmuLayout, Symbols,
+};
 pub use loss::{LOSS_GROUPS, LossKind, Losses, count};
 pub use record::{
     ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,

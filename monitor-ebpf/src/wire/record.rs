@@ -1,7 +1,7 @@
 //! The records: what one run of a program says.
 //!
-//! Three shapes share one beginning: [`Operation`]; [`Inventory`], which is an operation followed by
-//! the group's `pasid_array` as it was read at that moment; and [`super::Snapshot`], as long as what was read, which
+//! Four shapes share one beginning: [`Operation`]; [`Inventory`], which is an operation followed by
+//! the group's `pasid_array` as it was read at that moment; [`super::Flushing`], followed by what was flushed; and [`super::Snapshot`], as long as what was read, which
 //! the hooks that read for the reading's sake make and no others. Pointers are in them as identities of
 //! kernel objects; userspace compares them and never prints them.
 
@@ -50,6 +50,8 @@ pub mod known {
     pub const ENTRIES: u32 = 1 << 15;
     /// `members` of a [`super::Snapshot`].
     pub const MEMBERS: u32 = 1 << 16;
+    /// `flush` of a [`super::Flushing`].
+    pub const FLUSH: u32 = 1 << 17;
     /// A read from kernel memory failed: what depends on it is missing, and that is not the kernel's saying.
     pub const FAULT: u32 = 1 << 31;
 }

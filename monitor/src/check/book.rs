@@ -324,6 +324,8 @@ impl Open {
             (Subject::Shared { devices, .. }, Subject::Looked { fault: Fault::Extra(device), .. }) => {
                 devices.iter().any(|(key, _)| key == device)
             }
+            // What a call left out has its consequences within that call; what comes later stands for itself.
+            (Subject::Flushed { .. }, Subject::Flushed { .. }) => self.subject == *subject,
             _ => subject.group().is_some() && self.subject.group() == subject.group(),
         };
         same && self.violation.check.implies.contains(&check.name)
@@ -341,7 +343,13 @@ impl Open {
     }
 
     fn happened(&self) -> bool {
-        matches!(self.subject, Subject::Happened { .. } | Subject::HappenedToNone | Subject::Freed { .. })
+        matches!(
+            self.subject,
+            Subject::Happened { .. }
+                | Subject::HappenedToNone
+                | Subject::Freed { .. }
+                | Subject::Flushed { .. }
+        )
     }
 
     fn hold_end(&self) -> u64 {

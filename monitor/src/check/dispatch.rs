@@ -78,6 +78,9 @@ mod tests {
             Kind::Table,
             Kind::TableGone,
             Kind::DeviceGone,
+            Kind::TornDown,
+            Kind::SetUpOwed,
+            Kind::SubmissionFailed,
         ];
         numbers.extend(others.map(Kind::index));
         assert!(numbers.iter().all(|&number| number < Kind::COUNT));

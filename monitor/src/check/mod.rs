@@ -8,18 +8,22 @@ mod book;
 mod dispatch;
 mod domain_freed_while_attached;
 mod domain_off_default;
+mod flush;
 mod group_divergence;
+mod invalidation_failed;
 mod look;
 mod ownership_leaked;
 mod ownership_stuck;
 mod pasid_freed_while_attached;
 mod pasid_leaked;
 mod pasid_left_on_release;
+mod pasid_reused_without_flush;
 mod pasid_table_mismatch;
 mod pasid_table_shared;
 mod spec;
 mod sva_bond_imbalance;
 mod sva_outlives_mm;
+mod teardown_flush_incomplete;
 mod violation;
 
 pub(crate) use book::{Book, Outcome, Scope};
@@ -35,7 +39,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 13] = [
+pub static REGISTRY: [&dyn Check; 16] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -49,6 +53,9 @@ pub static REGISTRY: [&dyn Check; 13] = [
     &domain_freed_while_attached::DomainFreedWhileAttached,
     &sva_bond_imbalance::SvaBondImbalance,
     &sva_outlives_mm::SvaOutlivesMm,
+    &teardown_flush_incomplete::TeardownFlushIncomplete,
+    &invalidation_failed::InvalidationFailed,
+    &pasid_reused_without_flush::PasidReusedWithoutFlush,
 ];
 
 /// One invariant.

@@ -44,6 +44,8 @@ pub enum Subject {
     HappenedToNone,
     /// Something was freed under a group; who had attached its RIDs to it.
     Freed { group: GroupRef, attached_by: Option<Actor> },
+    /// The same, to the caches of one entry, in one call.
+    Flushed { group: GroupRef, entry: (Option<Key>, u32), call_ns: u64 },
     /// What a look at a group showed: it stands if a later look shows it again.
     Looked { group: GroupRef, look: u64, fault: Fault },
     /// Two devices, each by its address and generation, with one table.
@@ -79,7 +81,8 @@ impl Subject {
             | Subject::Leak { group, .. }
             | Subject::Looked { group, .. }
             | Subject::Happened { group }
-            | Subject::Freed { group, .. } => Some(*group),
+            | Subject::Freed { group, .. }
+            | Subject::Flushed { group, .. } => Some(*group),
             Subject::Shared { .. } | Subject::SharedByDesign | Subject::HappenedToNone => None,
         }
     }

@@ -133,6 +133,7 @@ fn as_json(live: &Live, groups: &[GroupState], took: &Took) -> serde_json::Value
 
 fn as_prometheus(live: &mut Live, file: Option<&Path>) -> Result<()> {
     let build = metrics::Build { version: env!("CARGO_PKG_VERSION").into(), ..metrics::Build::default() };
+    live.count()?;
     let mut text = Vec::new();
     TextEncoder::new().encode(&metrics::collect(&mut live.watcher, &build), &mut text)?;
     match file {

@@ -76,6 +76,7 @@ impl web::Source for Pages {
 
     fn metrics(&self) -> Result<String, String> {
         let mut live = live::lock(&self.live);
+        live.count().map_err(|error| error.to_string())?;
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&metrics::collect(&mut live.watcher, &self.build), &mut text)

@@ -4,14 +4,14 @@ use monitor_ebpf::wire::{self, Encoding, Hook, Phase, known};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::{
-    ArrayEntry, Comm, Device, Domain, DomainKind, Event, Group, Key, Name, Ownership, PasidArray, Slot, Task,
-    snapshot,
+    ArrayEntry, Comm, Device, Domain, DomainKind, Event, Flush, Group, Key, Name, Ownership, PasidArray,
+    Slot, Task, snapshot,
 };
 
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    #[error("a record of {0} bytes is neither an operation nor an inventory")]
+    #[error("a record of {0} bytes is no operation, inventory or flush")]
     Size(usize),
     #[error("no hook has number {0}")]
     Hook(u16),
@@ -55,7 +55,8 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::VtdSetupSecond
         | Hook::VtdSetupPassThrough
         | Hook::VtdSetupNested
-        | Hook::VtdTableAlloc => Returns::Errno,
+        | Hook::VtdTableAlloc
+        | Hook::VtdSubmit => Returns::Errno,
         Hook::SvaBind => Returns::Pointer,
         Hook::DomainAlloc => Returns::Domain,
         Hook::PasidAlloc => Returns::Pasid,
@@ -74,6 +75,8 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::SvaUnbind
         | Hook::VtdTearDown
         | Hook::VtdTableFree
+        | Hook::VtdQueue
+        | Hook::DevicePresent
         | Hook::SnapshotGroup
         | Hook::SnapshotIntel
         | Hook::SnapshotAmd
@@ -99,6 +102,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
         snapshot::decode(bytes)
     } else if bytes.len() == size_of::<wire::Inventory>() {
         with_record(bytes, inventory)
+    } else if bytes.len() == size_of::<wire::Flushing>() {
+        with_record(bytes, flushing)
     } else {
         with_record(bytes, operation)
     }
@@ -119,6 +124,14 @@ fn inventory(record: &wire::Inventory) -> Result<Event, Malformed> {
     let mut event = operation(&record.operation)?;
     if record.operation.header.known & known::ARRAY != 0 {
         event.array = Some(array(&record.array)?);
+    }
+    Ok(event)
+}
+
+fn flushing(record: &wire::Flushing) -> Result<Event, Malformed> {
+    let mut event = operation(&record.operation)?;
+    if record.operation.header.known & known::FLUSH != 0 {
+        event.flush = Some(Box::new(Flush::new(&record.flush)));
     }
     Ok(event)
 }
@@ -161,6 +174,7 @@ pub(super) fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
         array: None,
         slot: has(known::SLOT).then(|| slot(&record.slot)),
         table: None,
+        flush: None,
         incomplete: has(known::FAULT),
     })
 }

@@ -103,11 +103,7 @@ fn table_entry(record: &wire::TableEntry) -> TableEntry {
 }
 
 fn kind(number: u32) -> Result<TableKind, Malformed> {
-    Ok(match wire::TableKind::from_number(number).ok_or(Malformed::Table(number))? {
-        wire::TableKind::Vtd => TableKind::Vtd,
-        wire::TableKind::Amd => TableKind::Amd,
-        wire::TableKind::SmmuV3 => TableKind::SmmuV3,
-    })
+    wire::TableKind::from_number(number).map(TableKind::from).ok_or(Malformed::Table(number))
 }
 
 #[cfg(test)]

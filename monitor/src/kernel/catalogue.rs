@@ -18,6 +18,8 @@ pub enum Ends {
     Entry,
     Exit,
     Both,
+    /// The return, by what it returns alone: no argument is kept for it.
+    Return,
 }
 
 /// One hook. Its programs are named after the hook: `pasid_attach_fentry`, `…_fexit`, `…_kprobe`,
@@ -51,6 +53,10 @@ const fn entry(hook: Hook, symbols: &'static [&'static str], since: &'static str
 
 const fn exit(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
     Row { hook, target: Target::Call { symbols, ends: Ends::Exit }, since, given: Given::Always }
+}
+
+const fn result(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
+    Row { hook, target: Target::Call { symbols, ends: Ends::Return }, since, given: Given::Always }
 }
 
 const fn tracepoint(hook: Hook, name: &'static str, since: &'static str) -> Row {
@@ -103,6 +109,9 @@ pub const CATALOGUE: &[Row] = &[
     both(Hook::VtdTearDown, &["intel_pasid_tear_down_entry"], "with CONFIG_INTEL_IOMMU"),
     exit(Hook::VtdTableAlloc, &["intel_pasid_alloc_table"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::VtdTableFree, &["intel_pasid_free_table"], "with CONFIG_INTEL_IOMMU"),
+    tracepoint(Hook::VtdQueue, "qi_submit", "with CONFIG_INTEL_IOMMU"),
+    result(Hook::VtdSubmit, &["qi_submit_sync"], "with CONFIG_INTEL_IOMMU"),
+    result(Hook::DevicePresent, &["pci_device_is_present"], "with CONFIG_PCI"),
     both(Hook::SnapshotGroup, &["iommu_get_group_resv_regions"], ""),
     entry(Hook::SnapshotIntel, &["intel_iommu_get_resv_regions"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::SnapshotAmd, &["amd_iommu_get_resv_regions"], "with CONFIG_AMD_IOMMU"),

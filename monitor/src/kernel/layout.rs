@@ -3,7 +3,7 @@
 pub mod members;
 mod vendors;
 
-use monitor_ebpf::wire::{ABSENT, Arguments, Bit, Layout, NO_ARGUMENT};
+use monitor_ebpf::wire::{ABSENT, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT};
 
 use super::btf::{Btf, Error, Parameter};
 
@@ -70,6 +70,16 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
         vtd_table_max: offset("pasid_table", "max_pasid")?,
         amd: vendors::amd(btf)?,
         smmu: vendors::smmu(btf)?,
+        flush: FlushLayout {
+            vtd_info_bus: offset("device_domain_info", "bus")?,
+            vtd_info_devfn: offset("device_domain_info", "devfn")?,
+            vtd_info_ats: bit(btf, "device_domain_info", "ats_enabled")?,
+            vtd_iommu_gcmd: offset("intel_iommu", "gcmd")?,
+            vtd_iommu_cap: offset("intel_iommu", "cap")?,
+            vtd_iommu_qi: offset("intel_iommu", "qi")?,
+            pci_device: offset("pci_dev", "dev")?,
+            pci_error: offset("pci_dev", "error_state")?,
+        },
     })
 }
 
@@ -112,6 +122,10 @@ pub fn arguments(parameters: &[Parameter]) -> Arguments {
             (Some("iommu_domain"), _) => &mut found.old,
             (Some("iommu_sva"), _) => &mut found.handle,
             (Some("mm_struct"), _) => &mut found.mm,
+            (Some("intel_iommu"), _) => &mut found.iommu,
+            (Some("qi_desc"), _) => &mut found.commands,
+            (Some("pci_dev"), _) => &mut found.pci,
+            (None, "count") => &mut found.count,
             (None, "pasid") => &mut found.pasid,
             (None, "owner") => &mut found.owner,
             _ => continue,

@@ -5,6 +5,7 @@ pub mod calls;
 pub mod catalogue;
 pub mod clock;
 pub mod diagnostics;
+pub mod feed;
 pub mod host;
 pub mod kallsyms;
 pub mod layout;

@@ -57,6 +57,17 @@ pub struct Probes {
     pub tables: [layout::Table; 3],
 }
 
+impl Probes {
+    /// How often each program that is loaded has run, and how long: while BPF statistics are on
+    /// (`kernel.bpf_stats_enabled`).
+    pub fn run_times(&self) -> impl Iterator<Item = (&str, u64, Duration)> {
+        self.ebpf.programs().filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some((name, info.run_count(), info.run_time()))
+        })
+    }
+}
+
 /// Where the time of attaching went.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
@@ -257,6 +268,7 @@ fn attach_row(mut programs: Programs, btf: &LoaderBtf, types: &Btf, row: &Row, m
             Some((symbol, _)) => (symbol, ends, [(Backend::Fentry, by_fentry), (Backend::Kprobe, by_kprobe)]),
             None => return HookState::Absent,
         },
+        Target::Tracepoint { name } if !types.tracepoint(name) => return HookState::Absent,
         Target::Tracepoint { name } => {
             (name, Ends::Entry, [(Backend::Tracepoint, by_tp_btf), (Backend::Tracepoint, by_raw_tp)])
         }
@@ -293,7 +305,7 @@ fn by_fentry(programs: &mut Programs, btf: &LoaderBtf, symbol: &str, ends: Ends)
         program.load(symbol, btf)?;
         program.attach()?;
     }
-    if ends != Ends::Exit {
+    if !matches!(ends, Ends::Exit | Ends::Return) {
         let program: &mut FEntry = programs.get("fentry")?;
         program.load(symbol, btf)?;
         program.attach()?;
@@ -307,6 +319,9 @@ fn by_kprobe(programs: &mut Programs, _: &LoaderBtf, symbol: &str, ends: Ends) -
         let program: &mut KProbe = programs.get("kretprobe")?;
         program.load()?;
         program.attach(symbol, 0)?;
+    }
+    if ends == Ends::Return {
+        return Ok(());
     }
     let program: &mut KProbe = programs.get("kprobe")?;
     program.load()?;

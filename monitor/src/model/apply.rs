@@ -34,6 +34,9 @@ impl Host {
             Role::Call | Role::Letting | Role::Reading | Role::Joining => self.meet_group(event, transitions),
         };
         self.apply_device(event, group, transitions);
+        if let Some(flush) = &event.flush {
+            self.flushed(group, event, flush, transitions);
+        }
         let Some(key) = group else { return };
         let before = self.group_mut(key).map_or(0, |group| group.pasids.len());
         match role {

@@ -6,6 +6,7 @@
 mod apply;
 mod bond;
 mod device;
+mod flush;
 mod group;
 mod holders;
 mod host;
@@ -25,4 +26,4 @@ pub use lifetime::{Gone, Held, Rids};
 pub use look::{Compared, Look, Member};
 pub use names::{DomainName, Names};
 pub use order::{Locked, Operation, Overlap, Reading};
-pub use transition::{Kind, Transition};
+pub use transition::{Flushed, Kind, Transition};

@@ -78,6 +78,9 @@ impl Touches {
             | Hook::VtdTearDown
             | Hook::VtdTableAlloc
             | Hook::VtdTableFree
+            | Hook::VtdQueue
+            | Hook::VtdSubmit
+            | Hook::DevicePresent
             | Hook::SnapshotGroup
             | Hook::SnapshotIntel
             | Hook::SnapshotAmd
@@ -332,6 +335,11 @@ impl InFlight {
         for call in self.calls.iter_mut().filter(|call| call.begin.task.tid != tid) {
             call.overlap.add(touches);
         }
+    }
+
+    /// The calls of a task, the outermost first.
+    pub fn of(&self, tid: u32) -> impl Iterator<Item = &Operation> {
+        self.calls.iter().map(Box::as_ref).filter(move |call| call.begin.task.tid == tid)
     }
 
     /// The innermost call of this task.

@@ -42,7 +42,10 @@ impl Role {
             | Hook::VtdSetupNested
             | Hook::VtdTearDown
             | Hook::VtdTableAlloc
-            | Hook::VtdTableFree => Role::Hardware,
+            | Hook::VtdTableFree
+            | Hook::VtdQueue
+            | Hook::VtdSubmit
+            | Hook::DevicePresent => Role::Hardware,
             Hook::PasidAlloc
             | Hook::PasidFree
             | Hook::MmDrop
@@ -76,7 +79,7 @@ pub(super) fn lets_rids_go(event: &Event) -> bool {
 pub(super) fn shows_table(event: &Event) -> bool {
     match event.hook {
         Hook::VtdTableAlloc => event.ret == Some(0),
-        Hook::VtdTearDown | Hook::VtdTableFree | Hook::SvaUnbind => false,
+        Hook::VtdTearDown | Hook::VtdTableFree | Hook::VtdSubmit | Hook::SvaUnbind => false,
         _ => true,
     }
 }

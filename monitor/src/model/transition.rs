@@ -1,6 +1,6 @@
 //! What became known by an event.
 
-use crate::event::{Event, Key};
+use crate::event::{Domain, Event, Flush, Key};
 
 use monitor_ebpf::wire::Hook;
 
@@ -43,8 +43,27 @@ pub enum Transition<'e> {
     UnboundAgain { ended: Ended, event: &'e Event },
     /// A look at a group is over, and these of its PASIDs are attached to processes that have exited: since when.
     Lingering { group: GroupRef, pasids: Vec<(u32, Attachment, u64)>, mono_ns: u64 },
+    /// A driver has torn a PASID entry down, and this is what it flushed.
+    TornDown { group: GroupRef, flushed: Flushed<'e> },
+    /// A PASID entry was set up whose predecessor is owed a flush.
+    SetUpOwed { group: GroupRef, flushed: Flushed<'e> },
+    /// Invalidations were submitted, and failed; with a group if it was while one of its entries was torn down, or its
+    /// RID's domain was switched.
+    SubmissionFailed { group: Option<GroupRef>, flushed: Flushed<'e> },
     /// A device left its group.
     DeviceGone { device: Box<Device> },
+}
+
+/// What a driver did with the caches, and by whose call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flushed<'e> {
+    pub event: &'e Event,
+    pub flush: &'e Flush,
+    pub by: Actor,
+    /// `by` called for it. Else the driver did it by itself, when an mm exited.
+    pub called: bool,
+    /// What that call named.
+    pub domain: Option<Domain>,
 }
 
 /// Of what kind a transition is: what a check asks for (`Spec::judges`).
@@ -66,6 +85,9 @@ pub enum Kind {
     PasidLeaked,
     UnboundAgain,
     Lingering,
+    TornDown,
+    SetUpOwed,
+    SubmissionFailed,
 }
 
 impl Kind {
@@ -89,7 +111,10 @@ impl Kind {
             Kind::PasidLeaked => 11,
             Kind::UnboundAgain => 12,
             Kind::Lingering => 13,
-            Kind::Returned(hook) => 14 + hook as usize,
+            Kind::TornDown => 14,
+            Kind::SetUpOwed => 15,
+            Kind::SubmissionFailed => 16,
+            Kind::Returned(hook) => 17 + hook as usize,
         }
     }
 }
@@ -112,6 +137,9 @@ impl Transition<'_> {
             Transition::PasidLeaked { .. } => Kind::PasidLeaked,
             Transition::UnboundAgain { .. } => Kind::UnboundAgain,
             Transition::Lingering { .. } => Kind::Lingering,
+            Transition::TornDown { .. } => Kind::TornDown,
+            Transition::SetUpOwed { .. } => Kind::SetUpOwed,
+            Transition::SubmissionFailed { .. } => Kind::SubmissionFailed,
         }
     }
 }

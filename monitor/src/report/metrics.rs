@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use monitor_ebpf::descriptor::Scope;
 use monitor_ebpf::wire::Hook;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -9,6 +10,7 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 use crate::check::CheckState;
 use crate::coverage::HookState;
 use crate::input::{Resync, Stage};
+use crate::invalidations::SAMPLED;
 use crate::watcher::{Calls, ERRNOS, GroupState, Knowledge, LATENCY_BOUNDS, OTHER_ERRNO, Watcher};
 
 /// What is said of the program itself.
@@ -44,10 +46,9 @@ struct Scrape<'a> {
     build: &'a Build,
 }
 
-/// Every family, in the order of the reference. `detection_latency_seconds` is the one histogram, and is filled by
-/// itself.
+/// Every family, in the order of the reference. The histograms ([`HISTOGRAMS`]) are filled by themselves.
 #[rustfmt::skip]
-pub static FAMILIES: [Family; 23] = [
+pub static FAMILIES: [Family; 25] = [
     counter("violations_total", "Violations raised, by check and severity.", &["check", "severity"], violations_total),
     gauge("violations_active", "Violations that stand now, by check and severity.", &["check", "severity"], violations_active),
     counter("violations_suppressed_total", "Violations not raised because too many were open.", &[], |scrape| one(scrape.watcher.suppressed() as f64)),
@@ -68,6 +69,8 @@ pub static FAMILIES: [Family; 23] = [
     counter("events_lost_total", "Events lost, by where. What they were about is not judged until it is read again.", &["stage"], events_lost),
     counter("hook_misses_total", "Calls that a hook did not report, as a read of the kernel's state showed.", &["hook"], hook_misses),
     counter("resyncs_total", "Readings of the groups' state from the kernel, by why.", &["reason"], resyncs),
+    counter("invalidations_total", "Descriptors or commands given to the IOMMU's queue, by what they drop.", &["iommu_driver", "scope"], invalidations_total),
+    counter("invalidation_failures_total", "Submissions to the IOMMU's queue that returned an error.", &["iommu_driver"], invalidation_failures),
     gauge("build_info", "The program.", &["version"], |scrape| vec![sample([&scrape.build.version], 1.0)]),
     gauge("kernel_info", "The running kernel.", &["release"], |scrape| vec![sample([&scrape.watcher.options().kernel], 1.0)]),
     gauge("start_time_seconds", "When the program started, in seconds since the epoch.", &[], |scrape| one(scrape.build.start_seconds)),
@@ -75,6 +78,14 @@ pub static FAMILIES: [Family; 23] = [
 
 const LATENCY: (&str, &str) =
     ("detection_latency_seconds", "From the kernel event that gave a violation away to its report.");
+const INVALIDATION: (&str, &str) = (
+    "invalidation_duration_seconds",
+    "From a descriptor's submission to the return of the call that waits for it; of one in 256 of each scope, by CPU.",
+);
+const _: () = assert!(SAMPLED == 256);
+
+/// The histograms: name and help. None has a label.
+pub const HISTOGRAMS: [(&str, &str); 2] = [LATENCY, INVALIDATION];
 
 /// Reads a watcher at every scrape.
 pub struct Metrics {
@@ -93,7 +104,9 @@ impl Metrics {
             .iter()
             .map(|family| desc(family.name, family.help, family.labels))
             .collect::<prometheus::Result<_>>()?;
-        descs.push(desc(LATENCY.0, LATENCY.1, &[])?);
+        for (name, help) in HISTOGRAMS {
+            descs.push(desc(name, help, &[])?);
+        }
         Ok(Metrics { watcher, build, descs })
     }
 }
@@ -114,7 +127,8 @@ pub fn collect(watcher: &mut Watcher, build: &Build) -> Vec<MetricFamily> {
     let groups = watcher.groups();
     let scrape = Scrape { watcher, groups, build };
     let mut families: Vec<MetricFamily> = FAMILIES.iter().map(|family| family.collect(&scrape)).collect();
-    families.push(latency(scrape.watcher));
+    families.push(detection(scrape.watcher));
+    families.extend(invalidation(scrape.watcher));
     families.retain(|family| !family.get_metric().is_empty());
     families
 }
@@ -151,11 +165,30 @@ fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> Met
     family
 }
 
-fn latency(watcher: &Watcher) -> MetricFamily {
+fn detection(watcher: &Watcher) -> MetricFamily {
     let detection = &watcher.counters().detection;
     let mut cumulative = 0;
     let buckets = LATENCY_BOUNDS.iter().zip(detection.buckets).map(|(&bound, count)| {
         cumulative += count;
+        (bound, cumulative)
+    });
+    histogram(LATENCY, buckets, detection.count, detection.seconds)
+}
+
+/// `None` where nothing counts them.
+fn invalidation(watcher: &Watcher) -> Option<MetricFamily> {
+    let counted = &watcher.counters().invalidations;
+    counted.driver?;
+    Some(histogram(INVALIDATION, counted.latency(), counted.timed(), counted.latency_ns as f64 / 1e9))
+}
+
+fn histogram(
+    (name, help): (&str, &str),
+    buckets: impl Iterator<Item = (f64, u64)>,
+    count: u64,
+    sum: f64,
+) -> MetricFamily {
+    let buckets = buckets.map(|(bound, cumulative)| {
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(bound);
         bucket.set_cumulative_count(cumulative);
@@ -163,11 +196,11 @@ fn latency(watcher: &Watcher) -> MetricFamily {
     });
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets.collect());
-    histogram.set_sample_count(detection.count);
-    histogram.set_sample_sum(detection.seconds);
+    histogram.set_sample_count(count);
+    histogram.set_sample_sum(sum);
     let mut metric = Metric::default();
     metric.set_histogram(histogram);
-    family(LATENCY.0, LATENCY.1, MetricType::HISTOGRAM, vec![metric])
+    family(name, help, MetricType::HISTOGRAM, vec![metric])
 }
 
 type Fill = fn(&Scrape<'_>) -> Vec<Sample>;
@@ -306,4 +339,15 @@ fn hook_misses(scrape: &Scrape<'_>) -> Vec<Sample> {
 
 fn resyncs(scrape: &Scrape<'_>) -> Vec<Sample> {
     Resync::ALL.map(|reason| sample([reason.name()], scrape.watcher.counters().resyncs(reason) as f64)).into()
+}
+
+fn invalidations_total(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let counted = &scrape.watcher.counters().invalidations;
+    let Some(driver) = counted.driver else { return Vec::new() };
+    Scope::ALL.map(|scope| sample([driver, scope.name()], counted.of(scope) as f64)).into()
+}
+
+fn invalidation_failures(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let counted = &scrape.watcher.counters().invalidations;
+    counted.driver.map_or(Vec::new(), |driver| vec![sample([driver], counted.failed as f64)])
 }

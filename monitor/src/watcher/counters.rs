@@ -6,6 +6,7 @@ use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::Event;
 use crate::input::{Resync, Stage};
+use crate::invalidations::Invalidations;
 
 /// Calls of one kind, and how they failed.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +59,8 @@ pub struct Counters {
     pub attaches: Calls,
     pub binds: Calls,
     pub detection: Latency,
+    /// What the kernel side has counted, when it was last read.
+    pub invalidations: Invalidations,
 }
 
 impl Counters {

@@ -3,6 +3,7 @@
 mod bonds;
 mod bounds;
 mod certain;
+mod flush;
 mod golden;
 mod imbalance;
 mod kernel;

@@ -42,7 +42,7 @@ switched() {
 
 phase clean
 groups $nvme
-as owner c claim-device $nvme
+as owner c claim-group $nvme
 as owner c attach one $nvme
 c map one 0x10000 0x4000
 c unmap one 0x10000 0x4000
@@ -55,7 +55,7 @@ if [ -n "$pasids" ]; then
 fi
 as owner c detach one $nvme
 [ -z "$pasids" ] || as tenant c detach-pasid two $nvme 9
-as owner c release-device $nvme
+as owner c release-group $nvme
 
 phase rid-pasid-cache
 switched $nvme one budget:1 drop:7

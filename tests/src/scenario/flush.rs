@@ -25,7 +25,7 @@ pub fn flushed(report: &Report) -> Result<(), String> {
     // A RID's entry is set up again at once, in the same call.
     let rid = Violation { attached_by: None, implied: &[REUSED], ..INCOMPLETE };
     let mut rows = vec![
-        Expect::clean("clean", &[("claim_device", 1), ("release_device", 1)]),
+        Expect::clean("clean", &[("claim_group", 1), ("release_group", 1)]),
         Expect::clean("rid-pasid-cache", &[]).raises(rid),
         Expect::clean("rid-right", &[]),
         Expect::clean("outside", &[]).raises(Violation {
@@ -75,7 +75,7 @@ pub fn flushed(report: &Report) -> Result<(), String> {
             ("device-tlb", "the device TLB was not flushed"),
             ("nothing", "the PASID cache, IOTLB and device TLB were not flushed"),
             ("failed", "failed with EIO while PASID 25 of 0000:01:00.0 was torn down"),
-            ("reused", "is in use again, and the IOTLB was not flushed"),
+            ("reused", "is in use again, and the IOTLB and device TLB were not flushed"),
         ]);
     }
     expect::phases(report, &armed, &rows)?;

@@ -6,8 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use monitor::report::metrics::{self, Build, FAMILIES};
-use monitor::watcher::{Options, Watcher};
+use monitor::report::metrics::{FAMILIES, HISTOGRAMS};
 use prometheus::proto::MetricType;
 
 use crate::Page;
@@ -16,7 +15,7 @@ use crate::text::code;
 const PREFIX: &str = "iommu_watch_";
 
 /// What a label says. Every label of every metric has its row.
-const LABELS: [(&str, &str); 17] = [
+const LABELS: [(&str, &str); 18] = [
     ("check", "the name of a check: [docs/checks](checks/README.md)"),
     ("severity", "critical, warning, info"),
     (
@@ -38,6 +37,10 @@ const LABELS: [(&str, &str); 17] = [
         "kernel: a program did not run, or a call could not be remembered; ring: the ring was full; queue: userspace didn't keep up; recording: a recording has a gap",
     ),
     ("reason", "start, loss, audit, request"),
+    (
+        "scope",
+        "what is dropped. iotlb: translations in the IOMMU; pasid_cache: PASID entries in the IOMMU; device_tlb: translations in devices; context: what a RID leads to; drain: page requests are waited for",
+    ),
     ("version", "the version of iommu-watch"),
     ("release", "the kernel's release, as `uname -r` prints it"),
 ];
@@ -49,7 +52,7 @@ struct Family {
     labels: Vec<&'static str>,
 }
 
-/// Every family, with those that aren't rows of the table: they are there in an empty scrape.
+/// Every family, the histograms behind the others.
 fn families() -> Vec<Family> {
     let mut families: Vec<Family> = FAMILIES
         .iter()
@@ -60,12 +63,10 @@ fn families() -> Vec<Family> {
             labels: family.labels.to_vec(),
         })
         .collect();
-    let known: BTreeSet<String> = families.iter().map(|family| family.name.clone()).collect();
-    let scrape = metrics::collect(&mut Watcher::new(Options::default()), &Build::default());
-    families.extend(scrape.iter().filter(|family| !known.contains(family.name())).map(|family| Family {
-        name: family.name().to_owned(),
-        kind: kind(family.get_field_type()),
-        help: family.help().to_owned(),
+    families.extend(HISTOGRAMS.map(|(name, help)| Family {
+        name: format!("{PREFIX}{name}"),
+        kind: kind(MetricType::HISTOGRAM),
+        help: help.to_owned(),
         labels: Vec::new(),
     }));
     families
@@ -136,6 +137,7 @@ pub fn names_exist(dir: &Path) -> Result<()> {
 mod tests {
     use monitor::check::CheckState;
     use monitor::input::{Resync, Stage};
+    use monitor_ebpf::descriptor::Scope;
 
     use super::*;
 
@@ -147,6 +149,7 @@ mod tests {
             ("state", CheckState::NAMES.to_vec()),
             ("stage", Stage::ALL.map(Stage::name).to_vec()),
             ("reason", Resync::ALL.map(Resync::name).to_vec()),
+            ("scope", Scope::ALL.map(Scope::name).to_vec()),
         ];
         for (label, values) in closed {
             assert!(values.iter().all(|value| meanings[label].contains(value)), "{label}: {values:?}");
@@ -154,8 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn the_histogram_is_listed_too() {
-        let histogram = families().into_iter().find(|family| family.kind == "histogram");
-        assert_eq!(histogram.map(|family| family.name), Some("iommu_watch_detection_latency_seconds".into()));
+    fn the_histograms_are_listed_too() {
+        let histograms = families().into_iter().filter(|family| family.kind == "histogram");
+        let names: Vec<String> = histograms.map(|family| family.name).collect();
+        assert!(names.contains(&"iommu_watch_detection_latency_seconds".to_owned()), "{names:?}");
+        assert!(names.contains(&"iommu_watch_invalidation_duration_seconds".to_owned()), "{names:?}");
     }
 }

@@ -87,3 +87,15 @@ pub const VENDORS: &[Member] = &[
     ("arm_smmu_ctx_desc_cfg.l2.num_l1_ents", |l| offset(l.smmu.list_len)),
     ("arm_smmu_ctx_desc_cfg.s1fmt", |l| offset(l.smmu.format)),
 ];
+
+/// What decides which caches a driver must flush.
+pub const FLUSHES: &[Member] = &[
+    ("device_domain_info.bus", |l| offset(l.flush.vtd_info_bus)),
+    ("device_domain_info.devfn", |l| offset(l.flush.vtd_info_devfn)),
+    ("device_domain_info.ats_enabled", |l| bit(l.flush.vtd_info_ats)),
+    ("intel_iommu.gcmd", |l| offset(l.flush.vtd_iommu_gcmd)),
+    ("intel_iommu.cap", |l| offset(l.flush.vtd_iommu_cap)),
+    ("intel_iommu.qi", |l| offset(l.flush.vtd_iommu_qi)),
+    ("pci_dev.dev", |l| offset(l.flush.pci_device)),
+    ("pci_dev.error_state", |l| offset(l.flush.pci_error)),
+];

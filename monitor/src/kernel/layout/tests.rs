@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use monitor_ebpf::wire::{Hook, Symbols};
 
 use super::{
-    members::{CORE, Place, VENDORS},
+    members::{CORE, FLUSHES, Place, VENDORS},
     *,
 };
 use crate::kernel::{
@@ -43,7 +43,7 @@ const ASKED: &[(&str, &[&str])] = &[
     ("bus_type", &["name"]),
     ("dev_iommu", &["priv", "max_pasids", "iommu_dev", "attach_deferred"]),
     ("iommu_device", &["dev"]),
-    ("pci_dev", &["ats_enabled", "pri_enabled", "pasid_enabled", "dev"]),
+    ("pci_dev", &["ats_enabled", "pri_enabled", "pasid_enabled", "dev", "error_state"]),
     (
         "iommu_group",
         &[
@@ -67,7 +67,8 @@ const ASKED: &[(&str, &[&str])] = &[
     ("iommu_attach_handle", &["domain"]),
     ("iommu_sva", &["dev", "domain", "handle.domain"]),
     ("xa_node", &["shift", "slots"]),
-    ("device_domain_info", &["pasid_table"]),
+    ("device_domain_info", &["pasid_table", "bus", "devfn", "ats_enabled"]),
+    ("intel_iommu", &["gcmd", "cap", "qi"]),
     ("pasid_table", &["table", "max_pasid"]),
     ("iommu_dev_data", &["domain", "gcr3_info.gcr3_tbl", "gcr3_info.glx", "gcr3_info.domid"]),
     ("protection_domain", &["gcr3_tbl", "glx", "id"]),
@@ -135,7 +136,12 @@ fn every_member_lies_where_another_tool_has_it() {
         let expected = rows("offsets.tsv", name);
         assert!(expected.len() > 30, "{name}: {} rows", expected.len());
         for row in expected {
-            let (_, at) = CORE.iter().chain(VENDORS).find(|(member, _)| *member == row[0]).expect("a member");
+            let (_, at) = CORE
+                .iter()
+                .chain(VENDORS)
+                .chain(FLUSHES)
+                .find(|(member, _)| *member == row[0])
+                .expect("a member");
             // A `bool` is a flag of bit 0, and a flag that is there says more than its offset.
             let found = match (at(&layout), place(&row[1])) {
                 (Place::Bit(offset, 0), Place::Offset(_)) => Place::Offset(offset),
@@ -158,7 +164,9 @@ fn every_function_of_a_kernel_is_found_and_no_other() {
         assert_eq!(found, functions(name), "{name}");
         for row in CATALOGUE {
             if let Target::Tracepoint { name: tracepoint } = row.target {
-                assert!(types.tracepoint(tracepoint), "{name}: {tracepoint}");
+                // VT-d's own is where its driver is.
+                let there = row.hook != Hook::VtdQueue || name.starts_with("amd64");
+                assert_eq!(types.tracepoint(tracepoint), there, "{name}: {tracepoint}");
             }
         }
     }
@@ -171,7 +179,16 @@ fn every_function_says_what_it_is_about() {
         for row in CATALOGUE {
             let Some((symbol, parameters)) = resolve(&types, row) else { continue };
             let found = arguments(&parameters);
-            let told = [found.group, found.device, found.handle, found.domain, found.mm, found.pasid];
+            let told = [
+                found.group,
+                found.device,
+                found.handle,
+                found.domain,
+                found.mm,
+                found.pasid,
+                found.commands,
+                found.pci,
+            ];
             // Of some the return tells.
             let told = told.iter().any(|&at| at != NO_ARGUMENT) || row.hook == Hook::DomainAlloc;
             assert!(told, "{name}: {symbol}{parameters:?}");
@@ -200,6 +217,22 @@ fn the_tables_of_three_vendors_can_be_read_where_the_driver_is() {
         let blind = tables(&layout, Symbols::UNKNOWN, "hidden").map(|table| table.state);
         let root = if x86 { State::Root { reason: "hidden" } } else { State::Absent };
         assert_eq!(blind, [root, root, there(!x86)], "{name}");
+    }
+}
+
+#[test]
+fn what_decides_over_flushes_is_known_where_the_driver_is() {
+    for name in KERNELS {
+        let (types, x86) = (kernel(name), name.starts_with("amd64"));
+        let layout = layout(&types).expect("no two structs are taken for one");
+        let known = FLUSHES.iter().filter(|(_, at)| at(&layout) != Place::Absent).count();
+        // Without VT-d there is the PCI core's part.
+        assert_eq!(known, if x86 { FLUSHES.len() } else { 2 }, "{name}");
+        let submit = CATALOGUE.iter().find(|row| row.hook == Hook::VtdSubmit).expect("a row");
+        let found = resolve(&types, submit).map(|(_, parameters)| arguments(&parameters));
+        // `qi_submit_sync(struct intel_iommu *iommu, struct qi_desc *desc, unsigned int count, …)`
+        let places = found.map(|found| (found.iommu, found.commands, found.count));
+        assert_eq!(places, x86.then_some((0, 1, 2)), "{name}");
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod call;
 mod course;
+pub mod flush;
 mod hotplug;
 mod lifetime;
 mod plan;

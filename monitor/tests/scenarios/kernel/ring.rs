@@ -238,6 +238,7 @@ impl Kernel {
             array: (self.era.has_pasids() && reads_array(hook)).then(|| read_array(group, &self.mms)),
             slot: None,
             table: None,
+            flush: None,
             incomplete: false,
         }
     }

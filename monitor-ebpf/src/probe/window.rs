@@ -1,0 +1,256 @@
+//! Windows: what a task submits while it clears a PASID entry, or switches a RID's domain.
+//!
+//! They nest, so each task has a small stack of them. Interrupts are told from nobody: one can only come between the
+//! submissions of the task it interrupts (they run with interrupts off), and what it has dropped is dropped.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated},
+    macros::map,
+    maps::HashMap,
+};
+use monitor_ebpf::{
+    descriptor::{vtd, window},
+    wire::{
+        FAILURE_SENT_EVERY_NS, Flush, Frame, Hook, LossKind, NO_ARGUMENT, Phase, Subject, WINDOW_DEPTH,
+        Windows, known,
+    },
+};
+
+use super::{
+    call::{self, Access},
+    emit::{self, Reads},
+    invalidation::feed,
+    loss, owed, read,
+};
+
+/// The windows that are open, by task.
+#[map]
+static WINDOWS: HashMap<u32, Windows> = HashMap::with_max_entries(1024, 0);
+
+/// What a task's windows begin with: too large for a stack.
+static NO_WINDOWS: Windows = Windows::NONE;
+
+/// Descriptors of a failed submission that are looked at.
+const LOOKED_AT: u32 = 16;
+
+#[inline(always)]
+fn this_task() -> u32 {
+    bpf_get_current_pid_tgid() as u32
+}
+
+/// The switch that descriptors look at: so many more things to watch.
+#[inline(always)]
+pub fn watch(amount: i64) {
+    // SAFETY: a global of our own, added to by nothing else.
+    unsafe { loss::add(feed!(watched), amount as u64) };
+}
+
+/// Opens a window of this task. Where there is no room, it is a call that could not be remembered.
+#[inline(never)]
+pub fn open(hook: Hook, subject: &Subject, flush: &Flush) {
+    let task = this_task();
+    if WINDOWS.get_ptr_mut(task).is_none() {
+        // The loader's own wrapper would copy the value to the stack first.
+        // SAFETY: a live map, a key on the stack and a value of its type.
+        let failed = unsafe {
+            generated::bpf_map_update_elem(
+                (&raw const WINDOWS).cast_mut().cast(),
+                (&raw const task).cast(),
+                (&raw const NO_WINDOWS).cast(),
+                0,
+            )
+        };
+        if failed != 0 {
+            return loss::count(subject.group, LossKind::Call);
+        }
+        watch(1);
+    }
+    let Some(windows) = WINDOWS.get_ptr_mut(task) else { return };
+    // SAFETY: a live value of the map, of this task alone.
+    let windows = unsafe { &mut *windows };
+    // No window is within one of its own kind: what is open of it has ended unseen, and what is within that.
+    let mut depth = windows.depth as usize;
+    for at in 0..WINDOW_DEPTH {
+        if at < depth && windows.frames[at].hook == hook as u32 {
+            depth = at;
+        }
+    }
+    windows.depth = depth as u64 + 1;
+    if depth >= WINDOW_DEPTH {
+        return loss::count(subject.group, LossKind::Call);
+    }
+    let frame = &mut windows.frames[depth % WINDOW_DEPTH];
+    (frame.device, frame.group, frame.hook) = (subject.device, subject.group, hook as u32);
+    frame.pending = 0;
+    frame.flush = *flush;
+    frame.flush.outer = depth as u32;
+}
+
+/// Closes this task's window of a kind, and gives what was kept in it to `tell`. What failed in it has failed in the
+/// one around it, too.
+#[inline(always)]
+pub fn close(hook: Hook, tell: impl FnOnce(&Frame)) -> bool {
+    let task = this_task();
+    let Some(windows) = WINDOWS.get_ptr_mut(task) else { return false };
+    // SAFETY: a live value of the map, of this task alone.
+    let windows = unsafe { &mut *windows };
+    let depth = windows.depth as usize;
+    let mut found = WINDOW_DEPTH;
+    for at in 0..WINDOW_DEPTH {
+        if at < depth && windows.frames[at].hook == hook as u32 {
+            found = at;
+        }
+    }
+    let known = found < WINDOW_DEPTH;
+    if known {
+        tell(&windows.frames[found % WINDOW_DEPTH]);
+        windows.depth = found as u64;
+    } else {
+        // One that was too deep to be kept.
+        windows.depth = depth.saturating_sub(1) as u64;
+    }
+    if windows.depth == 0 && WINDOWS.remove(task).is_ok() {
+        watch(-1);
+    }
+    known
+}
+
+/// The innermost window of this task.
+#[inline(always)]
+fn innermost() -> Option<*mut Frame> {
+    let windows = WINDOWS.get_ptr_mut(this_task())?;
+    // SAFETY: a live value of the map, of this task alone; the index is masked.
+    unsafe {
+        let depth = (*windows).depth as usize;
+        if depth == 0 || depth > WINDOW_DEPTH {
+            return None;
+        }
+        Some((&raw mut (*windows).frames).cast::<Frame>().add((depth - 1) % WINDOW_DEPTH))
+    }
+}
+
+/// A window is open somewhere, or an entry is owed a flush.
+#[inline(always)]
+pub fn any() -> bool {
+    // SAFETY: a global of our own.
+    unsafe { feed!(watched).read_volatile() != 0 }
+}
+
+/// A device was found absent in this task's window; 0: it isn't known which.
+#[inline(never)]
+pub fn gone(device: u64) {
+    let Some(frame) = innermost() else { return };
+    // SAFETY: as `innermost` says.
+    let frame = unsafe { &mut *frame };
+    if device == 0 || device == frame.device {
+        window::gone(&mut frame.flush);
+    }
+}
+
+/// A descriptor of VT-d's is submitted, and a window is open somewhere, or an entry is owed a flush.
+#[inline(never)]
+pub fn submitted(qw0: u64, qw1: u64) {
+    // SAFETY: a global of our own.
+    if unsafe { feed!(owed).read_volatile() } != 0 {
+        owed::submitted(qw0, qw1);
+    }
+    let Some(frame) = innermost() else { return };
+    // SAFETY: as `innermost` says.
+    let frame = unsafe { &mut *frame };
+    window::submitted(frame, qw0, qw1);
+}
+
+/// A submission of this task returned 0: what it submitted is done.
+#[inline(never)]
+pub fn completed() {
+    let Some(frame) = innermost() else { return };
+    // SAFETY: as `innermost` says.
+    let frame = unsafe { &mut *frame };
+    window::returned(frame, 0, 0);
+}
+
+/// A submission returned an error: that is told at once, with the window that it was in.
+#[inline(never)]
+pub fn failed(context: *mut c_void, access: Access, hook: Hook, ret: i32) {
+    let scopes = scopes(context, access, hook);
+    let mut subject = Subject::default();
+    let mut flush = Flush { failed: ret, failed_scopes: scopes, ..Flush::NONE };
+    if let Some(frame) = innermost() {
+        // SAFETY: as `innermost` says.
+        let frame = unsafe { &mut *frame };
+        window::returned(frame, ret, scopes);
+        flush = Flush { failed: ret, failed_scopes: scopes, ..frame.flush };
+        subject = Subject { device: frame.device, group: frame.group, pasid: flush.pasid, ..subject };
+        subject.known = known::PASID;
+    } else if !may_send() {
+        return;
+    }
+    emit::flushing(context, hook, Phase::End, &subject, i64::from(ret), Reads::STACK, &flush);
+}
+
+/// A dead device may let every flush fail: of those that no window is about a few are enough.
+#[inline(always)]
+fn may_send() -> bool {
+    // SAFETY: a global of our own; of two CPUs at once both may send.
+    unsafe {
+        let now = generated::bpf_ktime_get_ns();
+        let last = feed!(failure_sent_ns).read_volatile();
+        let may = last == 0 || now.wrapping_sub(last) >= FAILURE_SENT_EVERY_NS;
+        if may {
+            feed!(failure_sent_ns).write_volatile(now);
+        }
+        may
+    }
+}
+
+/// What the descriptors of a submission ask for, as bits of scopes. A kretprobe has the arguments no more.
+#[inline(always)]
+fn scopes(context: *mut c_void, access: Access, hook: Hook) -> u32 {
+    let at = call::positions(hook);
+    if matches!(access, Access::Registers) || at.commands == NO_ARGUMENT {
+        return 0;
+    }
+    let commands = call::argument(context, access, at.commands);
+    let count = call::argument(context, access, at.count) as u32;
+    let mut visit = Visit { at: commands, count, scopes: 0 };
+    // SAFETY: `look` matches the callback's prototype and `visit` outlives the call.
+    unsafe {
+        generated::bpf_loop(LOOKED_AT, look as *const () as *mut c_void, (&raw mut visit).cast(), 0);
+    }
+    visit.scopes
+}
+
+struct Visit {
+    at: u64,
+    count: u32,
+    scopes: u32,
+}
+
+unsafe extern "C" fn look(iteration: u32, context: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop passes the `Visit` that `scopes` gave it.
+    let visit = unsafe { &mut *context.cast::<Visit>() };
+    if iteration >= visit.count {
+        return 1;
+    }
+    visit.scopes |= 1 << vtd::scope(read::member(visit.at, 0));
+    // `struct qi_desc` is what the hardware reads: four words.
+    visit.at = visit.at.wrapping_add(32);
+    0
+}
+
+/// Opens the window around a switch of a RID's domain.
+#[inline(always)]
+pub fn switch_begins(context: *mut c_void, access: Access) {
+    call::begin(context, access, Hook::RidAttach, Reads::PLAIN);
+    let subject = call::subject(context, access, Hook::RidAttach);
+    open(Hook::RidAttach, &subject, &Flush::NONE);
+}
+
+/// Closes it.
+#[inline(always)]
+pub fn switch_ends(context: *mut c_void, access: Access) {
+    close(Hook::RidAttach, |_| {});
+    call::end(context, access, Hook::RidAttach, Reads::PLAIN);
+}

@@ -1,0 +1,47 @@
+//! Reading what the programs on the command queues have counted.
+
+use aya::maps::{Array, MapData};
+use monitor_ebpf::descriptor::Scope;
+use monitor_ebpf::wire::{FEED_CPUS, Feed, Hook, LATENCY_BUCKETS};
+
+use super::{probes::Probes, ring::Error};
+use crate::invalidations::Invalidations;
+
+/// The globals of the programs are one value of a map that the loader calls so.
+const MAP: &str = ".bss";
+
+pub struct Counts {
+    map: Array<MapData, [u64; Feed::WORDS]>,
+    driver: Option<&'static str>,
+    cpus: usize,
+}
+
+/// Whose queue a hook is on.
+const DRIVERS: [(Hook, &str); 1] = [(Hook::VtdQueue, "intel")];
+
+impl Counts {
+    pub fn new(probes: &mut Probes) -> Result<Counts, Error> {
+        let map = probes.ebpf.take_map(MAP).ok_or(Error::Missing(MAP))?;
+        let map = Array::try_from(map).map_err(|error| Error::Map(MAP, error))?;
+        let attached = DRIVERS.iter().find(|(hook, _)| probes.coverage.attached(*hook));
+        let cpus = aya::util::nr_cpus().map_or(FEED_CPUS, |cpus| cpus.min(FEED_CPUS));
+        Ok(Counts { map, driver: attached.map(|(_, driver)| *driver), cpus })
+    }
+
+    /// Reads the counters. One system call; a counter that is being added to may be read before or after.
+    pub fn read(&self) -> Result<Invalidations, Error> {
+        let words = self.map.get(&0, 0).map_err(|error| Error::Map(MAP, error))?;
+        let mut counted = Invalidations::of_driver(self.driver);
+        let mut latency = [0; LATENCY_BUCKETS];
+        latency.copy_from_slice(&words[Feed::LATENCY_AT..Feed::CPUS_AT]);
+        counted.set_latency(latency);
+        for cpu in words[Feed::CPUS_AT..].chunks_exact(Feed::CPU_WORDS).take(self.cpus) {
+            for scope in Scope::ALL {
+                counted.add(scope, cpu[scope as usize]);
+            }
+            counted.latency_ns = counted.latency_ns.wrapping_add(cpu[Feed::CPU_SUM_AT]);
+            counted.failed = counted.failed.wrapping_add(cpu[Feed::CPU_FAILED_AT]);
+        }
+        Ok(counted)
+    }
+}

@@ -59,6 +59,8 @@ pub fn command() -> Result<Command> {
         format!("-Clinker={}", linker.display()),
         "-Cdebuginfo=2".into(),
         "-Clink-arg=--btf".into(),
+        // Else each zeroing of some bytes is a call of a loop over them, which the verifier goes through byte by byte.
+        "-Clink-arg=--disable-expand-memcpy-in-order".into(),
         "--cfg=bpf_target_arch=\"x86_64\"".into(),
     ];
     let mut cargo = Command::new(toolchain.cargo());

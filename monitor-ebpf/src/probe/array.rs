@@ -68,9 +68,15 @@ impl Room for *mut Snapshot {
 }
 
 struct Visit<R> {
+    place: Place,
+    room: R,
+}
+
+/// How far it is.
+#[derive(Clone, Copy)]
+struct Place {
     walk: Walk,
     done: u32,
-    room: R,
 }
 
 #[inline(always)]
@@ -93,10 +99,11 @@ pub unsafe fn walk<R: Room>(room: R, head: u64) -> u32 {
             1
         }
         Start::Walk(walk) => {
-            let mut visit = Visit { walk, done: 0, room };
+            let mut visit = Visit { place: Place { walk, done: 0 }, room };
+            read::forget(&raw mut visit.place);
             // SAFETY: `step` matches the callback's prototype and `visit` outlives the call.
             unsafe { bpf_loop(R::STEPS, step::<R> as *const () as *mut c_void, (&raw mut visit).cast(), 0) };
-            visit.done & u32::from(visit.walk.sound())
+            visit.place.done & u32::from(visit.place.walk.sound())
         }
     }
 }
@@ -105,15 +112,18 @@ pub unsafe fn walk<R: Room>(room: R, head: u64) -> u32 {
 unsafe extern "C" fn step<R: Room>(_iteration: u32, context: *mut c_void) -> i64 {
     // SAFETY: bpf_loop passes the `Visit` that `walk` gave it.
     let visit = unsafe { &mut *context.cast::<Visit<R>>() };
-    match visit.walk.step(&Kernel, members()) {
-        Step::Next => 0,
+    let mut end = 0;
+    match visit.place.walk.step(&Kernel, members()) {
+        Step::Next => {}
         // SAFETY: as the caller of `walk` promised.
-        Step::Found(slot) => i64::from(!unsafe { visit.room.keep(decode(slot.index, slot.entry)) }),
+        Step::Found(slot) => end = i64::from(!unsafe { visit.room.keep(decode(slot.index, slot.entry)) }),
         Step::Done => {
-            visit.done = 1;
-            1
+            visit.place.done = 1;
+            end = 1;
         }
     }
+    read::forget(&raw mut visit.place);
+    end
 }
 
 /// The entry at one index of the array whose `xa_head` is `head` (`xa_load`).

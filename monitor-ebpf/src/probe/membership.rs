@@ -25,12 +25,7 @@ call!(entry GroupRelease, "group_release", Reads::STACK.and(Reads::ARRAY));
 fn member(context: &impl EbpfContext, hook: Hook, group_id: u64, device: u64) {
     let subject = Subject { device, group: read::group_of(device), ..Subject::default() };
     if subject.group == 0 {
-        warn!(
-            context,
-            "{}: a device of group {} does not point to its group (yet)",
-            hook.name(),
-            group_id as i32
-        );
+        warn!(context, "a device of group {} does not point to its group (yet)", group_id as i32);
     }
     emit::emit(context.as_ptr(), hook, Phase::Point, &subject, 0, Reads::PLAIN);
 }

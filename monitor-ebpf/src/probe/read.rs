@@ -57,6 +57,18 @@ pub fn clear<T>(out: *mut T) {
     unsafe { bpf_probe_read_kernel(out.cast(), size_of::<T>() as u32, core::ptr::null()) };
 }
 
+/// Makes the verifier forget what it knows of numbers on the stack, by copying them onto themselves; to be called
+/// at the end of each step of a loop, for what it hands to the next.
+///
+/// The verifier goes through a step until it comes to one that begins like another. It knows numbers on the stack
+/// by value or range (an index is 0, then 1, then 2, …), so none would, for dozens of them; of what a helper wrote it
+/// knows nothing.
+#[inline(always)]
+pub fn forget<T: Copy>(numbers: *mut T) {
+    // SAFETY: the caller gives live memory of that type; source and destination are the same.
+    unsafe { bpf_probe_read_kernel(numbers.cast(), size_of::<T>() as u32, numbers.cast_const().cast()) };
+}
+
 #[inline(always)]
 pub fn group_of(device: u64) -> u64 {
     member(device, layout!(device_group))

@@ -73,31 +73,31 @@ fn look(context: *mut c_void, access: Access, hook: Hook, vendor: Vendor) {
         return;
     }
     let Subject { group, device, .. } = call::subject(context, access, hook);
-    with_scratch(group, |scratch| {
-        let moment = Moment { hook, phase: Phase::Point, group };
-        read_member(scratch, moment, device, find(group, device));
-        read_array(scratch, group);
-        // SAFETY: `with_scratch` gave it.
-        unsafe { tables::read(scratch, vendor, device) };
-        send(scratch, group);
-    });
+    let Some(scratch) = begin(group) else { return };
+    let moment = Moment { hook, phase: Phase::Point, group };
+    read_member(scratch, moment, device, find(group, device));
+    read_array(scratch, group);
+    // SAFETY: `begin` gave it.
+    unsafe { tables::read(scratch, vendor, device) };
+    send(scratch, group);
+    end();
 }
 
 /// The program on the core's function: every member, then the group.
 #[inline(always)]
 fn survey(hook: Hook, phase: Phase, group: u64) {
-    with_scratch(group, |scratch| {
-        let moment = Moment { hook, phase, group };
-        let (len, complete) = members(scratch, moment);
-        read_member(scratch, moment, 0, 0);
-        // SAFETY: `with_scratch` gave it.
-        let head = unsafe { &mut (*scratch).record.head };
-        head.members.len = len;
-        head.members.complete = complete;
-        head.operation.header.known |= known::MEMBERS;
-        read_array(scratch, group);
-        send(scratch, group);
-    });
+    let Some(scratch) = begin(group) else { return };
+    let moment = Moment { hook, phase, group };
+    let (len, complete) = members(scratch, moment);
+    read_member(scratch, moment, 0, 0);
+    // SAFETY: `begin` gave it.
+    let head = unsafe { &mut (*scratch).record.head };
+    head.members.len = len;
+    head.members.complete = complete;
+    head.operation.header.known |= known::MEMBERS;
+    read_array(scratch, group);
+    send(scratch, group);
+    end();
 }
 
 #[inline(always)]
@@ -117,14 +117,20 @@ fn leave(hook: Hook) {
     }
 }
 
+/// Takes the scratch, for a snapshot of a group; [`end`] gives it back. Not by a closure, which would keep from the
+/// verifier what is a constant in its program: whose driver it is.
 #[inline(always)]
-fn with_scratch(group: u64, make: impl FnOnce(*mut Scratch)) {
+fn begin(group: u64) -> Option<*mut Scratch> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
     if BUSY.insert(0, 0, u64::from(BPF_NOEXIST)).is_err() {
-        return loss::count(group, LossKind::Record);
+        loss::count(group, LossKind::Record);
+        return None;
     }
-    if let Some(scratch) = SCRATCH.get_ptr_mut(0) {
-        make(scratch);
-    }
+    Some(scratch)
+}
+
+#[inline(always)]
+fn end() {
     let _ = BUSY.remove(0);
 }
 
@@ -132,7 +138,7 @@ fn with_scratch(group: u64, make: impl FnOnce(*mut Scratch)) {
 /// group_device`, or 0.
 #[inline(never)]
 fn read_member(scratch: *mut Scratch, moment: Moment, device: u64, place: u64) {
-    // SAFETY: `with_scratch` gave it.
+    // SAFETY: `begin` gave it.
     let record = unsafe { &mut (*scratch).record };
     read::clear(&raw mut record.head);
     emit::head(&mut record.head.operation, moment.hook, moment.phase, moment.group, device);
@@ -149,7 +155,7 @@ fn read_array(scratch: *mut Scratch, group: u64) {
         return;
     }
     let (head, readable) = read::read(group, layout!(group_pasid_head));
-    // SAFETY: `with_scratch` gave it.
+    // SAFETY: `begin` gave it.
     unsafe {
         let record = &raw mut (*scratch).record;
         let complete = array::walk(record, head);
@@ -161,7 +167,7 @@ fn read_array(scratch: *mut Scratch, group: u64) {
 /// Sends as much of the record as is filled.
 #[inline(always)]
 fn send(scratch: *mut Scratch, group: u64) {
-    // SAFETY: `with_scratch` gave it.
+    // SAFETY: `begin` gave it.
     let record = unsafe { &mut (*scratch).record };
     let entries = u64::from(record.head.array.len) + u64::from(record.head.table.len);
     let entries = entries.min(SNAPSHOT_CAPACITY as u64);
@@ -173,11 +179,19 @@ fn send(scratch: *mut Scratch, group: u64) {
 struct Members {
     scratch: *mut Scratch,
     moment: Moment,
-    /// The list's head, and the link being looked at.
+    /// The list's head.
     head: u64,
-    at: u64,
-    /// Look for this one only, and where it was found.
+    /// Look for this one only.
     wanted: u64,
+    place: Place,
+}
+
+/// How far it is.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The link being looked at.
+    at: u64,
+    /// Where the one that was looked for was found.
     found: u64,
     len: u32,
     complete: u32,
@@ -189,7 +203,7 @@ fn members(scratch: *mut Scratch, moment: Moment) -> (u32, u32) {
     let mut list = Members::of(scratch, moment, 0);
     // SAFETY: `each` matches the callback's prototype and `list` outlives the call.
     unsafe { bpf_loop(MEMBERS, each as *const () as *mut c_void, (&raw mut list).cast(), 0) };
-    (list.len, list.complete)
+    (list.place.len, list.place.complete)
 }
 
 /// The `struct group_device` of a member, where something of it is of interest; else 0.
@@ -202,26 +216,29 @@ fn find(group: u64, device: u64) -> u64 {
     let mut list = Members::of(core::ptr::null_mut(), moment, device);
     // SAFETY: `search` matches the callback's prototype and `list` outlives the call.
     unsafe { bpf_loop(MEMBERS, search as *const () as *mut c_void, (&raw mut list).cast(), 0) };
-    list.found
+    list.place.found
 }
 
 impl Members {
     #[inline(always)]
     fn of(scratch: *mut Scratch, moment: Moment, wanted: u64) -> Members {
         let head = moment.group.wrapping_add(u64::from(layout!(group_devices)));
-        let at = member(head, layout!(list_next));
-        Members { scratch, moment, head, at, wanted, found: 0, len: 0, complete: 0 }
+        let place = Place { at: member(head, layout!(list_next)), found: 0, len: 0, complete: 0 };
+        let mut list = Members { scratch, moment, head, wanted, place };
+        read::forget(&raw mut list.place);
+        list
     }
 
     /// The next member and its `struct group_device`; `None` at the end.
     #[inline(always)]
     fn next(&mut self) -> Option<(u64, u64)> {
-        if self.at == self.head || self.at == 0 {
-            self.complete = u32::from(self.at != 0);
+        let at = self.place.at;
+        if at == self.head || at == 0 {
+            self.place.complete = u32::from(at != 0);
             return None;
         }
-        let place = self.at.wrapping_sub(u64::from(layout!(member_list)));
-        self.at = member(self.at, layout!(list_next));
+        let place = at.wrapping_sub(u64::from(layout!(member_list)));
+        self.place.at = member(at, layout!(list_next));
         Some((member(place, layout!(member_device)), place))
     }
 }
@@ -234,9 +251,10 @@ unsafe extern "C" fn each(_iteration: u32, context: *mut c_void) -> i64 {
     if read::group_of(device) != list.moment.group {
         return 1;
     }
-    list.len += 1;
+    list.place.len += 1;
     read_member(list.scratch, list.moment, device, place);
     send(list.scratch, list.moment.group);
+    read::forget(&raw mut list.place);
     0
 }
 
@@ -245,9 +263,10 @@ unsafe extern "C" fn search(_iteration: u32, context: *mut c_void) -> i64 {
     let list = unsafe { &mut *context.cast::<Members>() };
     let Some((device, place)) = list.next() else { return 1 };
     if device == list.wanted {
-        list.found = place;
+        list.place.found = place;
         return 1;
     }
+    read::forget(&raw mut list.place);
     0
 }
 

@@ -139,7 +139,7 @@ fn smmu(scratch: &mut Scratch, device: u64) -> u32 {
     let (shape, from) = if format == LINEAR {
         (smmuv3::linear(len), root)
     } else {
-        (smmuv3::two_level(len, at.list_width, at.list_pointer), list)
+        (smmuv3::two_level(len, at.list_width as u8, at.list_pointer as u8), list)
     };
     walk(scratch, TableKind::SmmuV3, per_domain, &shape, from);
     bits | known::ENTRIES

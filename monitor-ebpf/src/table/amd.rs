@@ -19,7 +19,7 @@ pub fn shape(glx: u32, domain_id: u16, page_offset: u64, sme_mask: u64) -> Optio
         valid: VALID,
         // The third level covers more than PASIDs have bits.
         len: (1u32 << (PASID_BITS - shift)).min(1 << BITS),
-        shift,
+        shift: shift as u8,
         ..Level::NONE
     };
     (glx <= 2).then(|| Shape {

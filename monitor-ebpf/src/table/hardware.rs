@@ -7,7 +7,8 @@ const LEVELS: usize = 4;
 /// Words that are skipped together when all are zero.
 const LINE: usize = 8;
 
-/// One level of a table.
+/// One level of a table. Small, so that a [`Shape`] is put together in a few stores: a loop that fills it would be
+/// hundreds of instructions to verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Level {
@@ -16,10 +17,10 @@ pub struct Level {
     /// Entries of a table of this level.
     pub len: u32,
     /// log2 of the 64-bit words of an entry, 0 to 3.
-    pub width: u32,
+    pub width: u8,
     /// log2 of the PASIDs behind one entry.
-    pub shift: u32,
-    pub reserved: u32,
+    pub shift: u8,
+    pub reserved: u16,
 }
 
 /// How a table is built.
@@ -28,23 +29,25 @@ pub struct Level {
 pub struct Shape {
     /// From the leaves up to the root.
     pub levels: [Level; LEVELS],
-    /// The level of the root; 0: the root is a leaf.
-    pub root: u32,
-    /// Which word of an entry above the leaves points to the table below.
-    pub pointer_word: u32,
-    /// What of that word is the address.
+    /// What of a pointer to the table below is the address.
     pub address_mask: u64,
     /// What is to be added where that address is physical.
     pub address_base: u64,
+    /// The level of the root; 0: the root is a leaf.
+    pub root: u32,
+    /// Which word of an entry above the leaves is that pointer.
+    pub pointer_word: u8,
     /// In the first word of a leaf: the translation type.
-    pub kind_shift: u32,
+    pub kind_shift: u8,
+    /// Which word of a leaf has the tag, and where in it.
+    pub tag_word: u8,
+    pub tag_shift: u8,
+    /// How wide the translation type is, and the tag.
     pub kind_mask: u32,
-    /// Which word of a leaf has the tag, where in it, and how wide it is.
-    pub tag_word: u32,
-    pub tag_shift: u32,
     pub tag_mask: u32,
     /// The tag where it is the same for all entries and not in them.
     pub tag: u32,
+    pub reserved: u32,
 }
 
 impl Level {
@@ -56,16 +59,17 @@ impl Shape {
     /// A table without entries.
     pub const NONE: Shape = Shape {
         levels: [Level::NONE; LEVELS],
-        root: 0,
-        pointer_word: 0,
         address_mask: !0,
         address_base: 0,
+        root: 0,
+        pointer_word: 0,
         kind_shift: 0,
-        kind_mask: 0,
         tag_word: 0,
         tag_shift: 0,
+        kind_mask: 0,
         tag_mask: 0,
         tag: 0,
+        reserved: 0,
     };
 }
 
@@ -138,7 +142,7 @@ impl Walk {
     pub fn step(&mut self, memory: &impl Memory) -> Step<Entry> {
         let level = self.level as usize % LEVELS;
         let Level { valid, len, width, shift, .. } = self.shape.levels[level];
-        let (width, shift) = (width & 3, shift & 31);
+        let (width, shift) = (u32::from(width & 3), u32::from(shift & 31));
         let slot = self.slot[level];
         if slot >= len {
             if self.level >= self.shape.root {

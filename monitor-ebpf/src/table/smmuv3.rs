@@ -29,11 +29,16 @@ pub fn linear(len: u32) -> Shape {
 /// has `1 << width` words, and the word `pointer_word` of it is the table's address: up to 6.10 the list is of
 /// `struct arm_smmu_l1_ctx_desc`, since then of pointers.
 #[inline(always)]
-pub fn two_level(len: u32, width: u32, pointer_word: u32) -> Shape {
+pub fn two_level(len: u32, width: u8, pointer_word: u8) -> Shape {
     let mut shape = DESCRIPTORS;
     shape.levels[0].len = 1 << SPLIT;
-    shape.levels[1] =
-        Level { valid: !0, len: len.min(1 << (PASID_BITS - SPLIT)), width, shift: SPLIT, ..Level::NONE };
+    shape.levels[1] = Level {
+        valid: !0,
+        len: len.min(1 << (PASID_BITS - SPLIT)),
+        width,
+        shift: SPLIT as u8,
+        ..Level::NONE
+    };
     shape.root = 1;
     shape.pointer_word = pointer_word;
     shape
@@ -60,7 +65,7 @@ mod tests {
         Entry { pasid, kind: 0, tag }
     }
 
-    fn tables(width: u32, pointer_word: u32) -> Found {
+    fn tables(width: u8, pointer_word: u8) -> Found {
         let mut ram = Ram::default();
         ram.zero(ROOT, 4096);
         for (pasid, asid) in [(0u64, 1), (1, 2), (1023, 3), (1024, 4), (0xfffff, 0xffff)] {

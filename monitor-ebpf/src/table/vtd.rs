@@ -18,7 +18,7 @@ pub fn shape(max_pasid: u32, page_offset: u64) -> Shape {
     let directory = Level {
         valid: PRESENT,
         len: (max_pasid >> LEAF_BITS).min(1 << (PASID_BITS - LEAF_BITS)),
-        shift: LEAF_BITS,
+        shift: LEAF_BITS as u8,
         ..Level::NONE
     };
     Shape {

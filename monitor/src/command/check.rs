@@ -28,6 +28,7 @@ pub fn run(global: &Global) -> Result<u8> {
         bail!("--output is for --format prom; for text and JSON redirect stdout");
     }
     let probes = probes::attach(&global.plan(snapshot::is_needed))?;
+    global.tell_costs(&probes.costs);
     let (attaching, attached) = (probes.timing, Instant::now());
     let (mut live, _) = Live::start(probes, global.options(), Upkeep::default())?;
     host::drop_privileges()?;
@@ -123,7 +124,8 @@ fn as_json(live: &Live, groups: &[GroupState], took: &Took) -> serde_json::Value
         "took_seconds": {
             "types": took.attaching.types.as_secs_f64(),
             "maps": took.attaching.object.as_secs_f64(),
-            "programs": took.attaching.programs.as_secs_f64(),
+            "load": took.attaching.loading.as_secs_f64(),
+            "attach": took.attaching.attaching.as_secs_f64(),
             "groups": took.reading.as_secs_f64(),
             "second_look": took.looking_again.as_secs_f64(),
         },

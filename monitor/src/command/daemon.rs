@@ -29,13 +29,16 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let listener = runtime.block_on(web::bind(arguments.listen))?;
     let probes = probes::attach(&global.plan(|_| true))?;
     let (attached, there) = doctor::count(&probes.coverage);
-    let timing = probes.timing;
+    global.tell_costs(&probes.costs);
+    let (timing, attached_at) = (probes.timing, Instant::now());
     let (live, first) = Live::start(probes, global.options(), arguments.audit.upkeep())?;
+    let reading = attached_at.elapsed();
     host::drop_privileges()?;
     if !global.quiet {
         eprintln!(
-            "iommu-watch: {attached} of {there} hooks attached in {timing}, {} groups, watching after {:.2} s; http://{}",
+            "iommu-watch: {attached} of {there} hooks attached in {timing}, {} groups read in {:.2} s, watching after {:.2} s; http://{}",
             live.watcher.host().groups().count(),
+            reading.as_secs_f64(),
             started.elapsed().as_secs_f64(),
             listener.local_addr()?,
         );

@@ -12,6 +12,7 @@ use crate::{
     coverage::{Coverage, HookState},
     inventory::Inventory,
     kernel::{
+        attach::Cost,
         catalogue::{CATALOGUE, Row, Target},
         host::{self, Identity, Lockdown},
         layout::{State, Table},
@@ -36,6 +37,7 @@ struct Findings {
 struct Attached {
     coverage: Coverage,
     timing: probes::Timing,
+    costs: Vec<Cost>,
     missed: Missed,
     tables: [Table; 3],
 }
@@ -60,6 +62,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         coverage: probes.coverage.clone(),
         timing: probes.timing,
         missed: Misses::new(&probes).read(&probes),
+        costs: probes.costs,
         tables: probes.tables,
     });
     let findings = Findings {
@@ -111,7 +114,7 @@ impl Findings {
         let _ = writeln!(text, "lockdown    {}", self.lockdown.name());
         let _ = writeln!(text, "privileges  {}", if host::capable() { "enough" } else { "not enough" });
         let _ = writeln!(text, "iommu       {}", self.iommus());
-        let Ok(Attached { coverage, timing, missed, tables }) = &self.attached else { return text };
+        let Ok(Attached { coverage, timing, missed, tables, .. }) = &self.attached else { return text };
         let (attached, there) = count(coverage);
         let _ = writeln!(text, "hooks       {attached} of {there} attached in {timing}");
         let _ = writeln!(text, "missed runs {}\n", missed_text(missed));
@@ -146,14 +149,26 @@ impl Findings {
             "groups": self.inventory.groups.len(),
             "iommu": self.iommus(),
         });
-        if let Ok(Attached { coverage, timing, missed, tables }) = &self.attached {
+        if let Ok(Attached { coverage, timing, costs, missed, tables }) = &self.attached {
             report["tables"] = tables_json(tables);
             report["uncounted_kprobes"] = json!(missed.untold);
             report["attach_seconds"] = json!({
                 "types": timing.types.as_secs_f64(),
                 "maps": timing.object.as_secs_f64(),
-                "programs": timing.programs.as_secs_f64(),
+                "load": timing.loading.as_secs_f64(),
+                "attach": timing.attaching.as_secs_f64(),
             });
+            report["programs"] = costs
+                .iter()
+                .map(|cost| {
+                    json!({
+                        "program": cost.program,
+                        "verified": cost.verified,
+                        "load_seconds": cost.load.as_secs_f64(),
+                        "attach_seconds": cost.attach.as_secs_f64(),
+                    })
+                })
+                .collect();
             report["hooks"] = coverage
                 .iter()
                 .map(|(hook, state)| match state {

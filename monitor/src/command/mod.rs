@@ -18,6 +18,7 @@ use monitor_ebpf::wire::Hook;
 use crate::{
     check as registry,
     kernel::{
+        attach::Cost,
         host,
         probes::{Means, Plan},
     },
@@ -129,7 +130,17 @@ impl Global {
         let means = if self.no_trampolines { Means::NoTrampolines } else { Means::Best };
         Plan { wanted, means, log_level }
     }
+
+    /// With -v, which programs made attaching long.
+    fn tell_costs(&self, costs: &[Cost]) {
+        if self.verbose > 0 {
+            costs.iter().take(DEAREST).for_each(|cost| eprintln!("iommu-watch: {cost}"));
+        }
+    }
 }
+
+/// How many programs are told of.
+const DEAREST: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {

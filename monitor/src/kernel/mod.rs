@@ -1,5 +1,6 @@
 //! All that touches the running kernel. It knows no check.
 
+pub mod attach;
 pub mod btf;
 pub mod calls;
 pub mod catalogue;

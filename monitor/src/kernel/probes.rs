@@ -1,29 +1,25 @@
-//! Loading the eBPF object and attaching each hook by the best means that this kernel allows.
-//!
-//! The ladder: for a function fentry and fexit, then kprobe and kretprobe; for a tracepoint tp_btf, then
-//! raw_tp. A hook that can't be had costs the checks that need it, never the daemon.
+//! The eBPF object in the running kernel: what it must know of this kernel, its maps, and its programs. A hook that
+//! can't be had costs the checks that need it, never the daemon.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
     fmt,
     time::{Duration, Instant},
 };
 
-use aya::{
-    Btf as LoaderBtf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel,
-    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint},
-};
+use aya::{Btf as LoaderBtf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel};
 use monitor_ebpf::wire::{ABSENT, Arguments, Hook};
 use zerocopy::IntoBytes;
 
 use super::{
+    attach::{self, Cost, attach_all, resolve},
     btf::{self, Btf},
-    catalogue::{CATALOGUE, Ends, Given, Row, Target},
+    catalogue::CATALOGUE,
     host::{self, Denied},
     kallsyms::{self, Kallsyms},
     layout,
 };
-use crate::coverage::{Backend, Coverage, HookState};
+use crate::coverage::{Coverage, HookState};
 
 /// The eBPF object, or nothing where it was not built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/iommu-watch.bpf.o"));
@@ -53,6 +49,8 @@ pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub coverage: Coverage,
     pub timing: Timing,
+    /// What each program cost, the dearest first.
+    pub costs: Vec<Cost>,
     /// Whose hardware PASID tables can be read.
     pub tables: [layout::Table; 3],
 }
@@ -71,20 +69,26 @@ impl Probes {
 /// Where the time of attaching went.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
-    /// Reading what the kernel says of its types.
+    /// Reading what the kernel says of its types, and its symbols.
     pub types: Duration,
     /// The object: its relocations, and its maps in the kernel.
     pub object: Duration,
-    /// The programs: verified, compiled and attached.
-    pub programs: Duration,
+    /// The programs: verified and compiled.
+    pub loading: Duration,
+    /// The programs: attached.
+    pub attaching: Duration,
 }
 
 impl fmt::Display for Timing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Timing { types, object, programs } = self;
-        let [types, object, programs] = [types, object, programs].map(Duration::as_secs_f64);
-        let total = types + object + programs;
-        write!(f, "{total:.2} s (kernel types {types:.2}, maps {object:.2}, programs {programs:.2})")
+        let Timing { types, object, loading, attaching } = self;
+        let parts = [types, object, loading, attaching].map(Duration::as_secs_f64);
+        let [types, object, loading, attaching] = parts;
+        let total: f64 = parts.iter().sum();
+        write!(
+            f,
+            "{total:.2} s (kernel types {types:.2}, maps {object:.2}, programs loaded {loading:.2}, attached {attaching:.2})"
+        )
     }
 }
 
@@ -156,7 +160,10 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     let object_done = Instant::now();
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
-    for (hook, state) in attach_all(&mut ebpf, &loader_btf, &types, plan) {
+    let attach::Outcome { states, mut costs, loading, attaching } =
+        attach_all(&mut ebpf, &loader_btf, &types, plan);
+    costs.sort_by_key(|cost| Reverse(cost.load + cost.attach));
+    for (hook, state) in states {
         coverage.set(hook, state);
     }
     if !Hook::ALL.iter().any(|&hook| coverage.attached(hook)) {
@@ -166,178 +173,18 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         });
         return Err(Error::Nothing(reason.unwrap_or_else(|| "this kernel has none of the functions".into())));
     }
-    let timing = Timing {
-        types: types_done - started,
-        object: object_done - types_done,
-        programs: object_done.elapsed(),
-    };
+    let timing = Timing { types: types_done - started, object: object_done - types_done, loading, attaching };
     let tables = layout::tables(&layout, kallsyms.symbols, kallsyms.reason);
     for (hook, reason) in tables.iter().filter_map(layout::Table::unread) {
         coverage.set_unread(hook, reason);
     }
-    Ok(Probes { ebpf, coverage, timing, tables })
+    Ok(Probes { ebpf, coverage, timing, costs, tables })
 }
 
 /// A loader that has found out what this kernel can do.
 fn loader() -> EbpfLoader<'static> {
     aya::features();
     EbpfLoader::new()
-}
-
-/// What would be hooked on a kernel with these types, without attaching: the symbol of each call.
-pub fn resolve(types: &Btf, row: &Row) -> Option<(&'static str, Vec<btf::Parameter>)> {
-    match row.target {
-        Target::Call { .. } if !is_given(types, row.given) => None,
-        Target::Call { symbols, .. } => {
-            symbols.iter().find_map(|&symbol| Some((symbol, types.parameters(symbol)?)))
-        }
-        Target::Tracepoint { .. } => None,
-    }
-}
-
-fn is_given(types: &Btf, given: Given) -> bool {
-    match given {
-        Given::Always => true,
-        // What can't be read for sure is looked at.
-        Given::Members(structs) => structs.iter().all(|(name, members)| {
-            members.iter().any(|member| !matches!(types.member(name, member), Ok(None)))
-        }),
-        Given::Without(function) => types.parameters(function).is_none(),
-    }
-}
-
-/// Verifying and attaching a hook takes milliseconds, on an emulated machine a tenth of a second: the
-/// rows are dealt out to the CPUs.
-fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf, plan: &Plan) -> Vec<(Hook, HookState)> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
-    let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
-    let mut shares: Vec<Vec<(&Row, Programs)>> = Vec::new();
-    shares.resize_with(workers, Vec::new);
-    for (index, row) in CATALOGUE.iter().filter(|row| (plan.wanted)(row.hook)).enumerate() {
-        let own = Programs::take(&mut programs, row.hook.name());
-        shares[index % workers].push((row, own));
-    }
-    std::thread::scope(|scope| {
-        let running: Vec<_> = shares
-            .into_iter()
-            .map(|share| {
-                scope.spawn(move || {
-                    share
-                        .into_iter()
-                        .map(|(row, own)| (row.hook, attach_row(own, btf, types, row, plan.means)))
-                        .collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        running.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
-    })
-}
-
-/// The programs of one hook, by their suffix.
-struct Programs<'a> {
-    by_suffix: HashMap<&'static str, &'a mut Program>,
-}
-
-const SUFFIXES: [&str; 6] = ["fentry", "fexit", "kprobe", "kretprobe", "tp", "raw"];
-
-impl<'a> Programs<'a> {
-    fn take(all: &mut HashMap<&str, &'a mut Program>, hook: &str) -> Programs<'a> {
-        let by_suffix = SUFFIXES
-            .iter()
-            .filter_map(|&suffix| Some((suffix, all.remove(format!("{hook}_{suffix}").as_str())?)))
-            .collect();
-        Programs { by_suffix }
-    }
-
-    fn get<'p, T>(&'p mut self, suffix: &'static str) -> Result<&'p mut T, ProgramError>
-    where
-        &'p mut T: TryFrom<&'p mut Program, Error = ProgramError>,
-    {
-        let program = self.by_suffix.get_mut(suffix);
-        program
-            .ok_or_else(|| ProgramError::InvalidName { name: suffix.to_owned() })
-            .and_then(|p| (&mut **p).try_into())
-    }
-}
-
-type Attempt = fn(&mut Programs, &LoaderBtf, &str, Ends) -> Result<(), ProgramError>;
-
-fn attach_row(mut programs: Programs, btf: &LoaderBtf, types: &Btf, row: &Row, means: Means) -> HookState {
-    let (target, ends, ladder): (_, _, [(Backend, Attempt); 2]) = match row.target {
-        Target::Call { ends, .. } => match resolve(types, row) {
-            Some((symbol, _)) => (symbol, ends, [(Backend::Fentry, by_fentry), (Backend::Kprobe, by_kprobe)]),
-            None => return HookState::Absent,
-        },
-        Target::Tracepoint { name } if !types.tracepoint(name) => return HookState::Absent,
-        Target::Tracepoint { name } => {
-            (name, Ends::Entry, [(Backend::Tracepoint, by_tp_btf), (Backend::Tracepoint, by_raw_tp)])
-        }
-    };
-    let mut refusal = None;
-    let rungs = if means == Means::Best { &ladder[..] } else { &ladder[1..] };
-    for &(backend, attempt) in rungs {
-        match attempt(&mut programs, btf, target, ends) {
-            Ok(()) => return HookState::Attached { backend },
-            // The first refusal tells most: it is of the means that this kernel should have.
-            Err(error) => {
-                refusal = refusal
-                    .or_else(|| Some(format!("{} on `{target}` refused: {}", backend.name(), reason(&error))))
-            }
-        }
-    }
-    HookState::Failed { reason: refusal.unwrap_or_default() }
-}
-
-/// The innermost cause, in one line: what wraps it repeats it.
-fn reason(error: &ProgramError) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string().lines().next().unwrap_or_default().to_owned()
-}
-
-/// The exit is attached first: a call that is already running then ends unnoticed, where the other way
-/// round its end would be waited for.
-fn by_fentry(programs: &mut Programs, btf: &LoaderBtf, symbol: &str, ends: Ends) -> Result<(), ProgramError> {
-    if ends != Ends::Entry {
-        let program: &mut FExit = programs.get("fexit")?;
-        program.load(symbol, btf)?;
-        program.attach()?;
-    }
-    if !matches!(ends, Ends::Exit | Ends::Return) {
-        let program: &mut FEntry = programs.get("fentry")?;
-        program.load(symbol, btf)?;
-        program.attach()?;
-    }
-    Ok(())
-}
-
-fn by_kprobe(programs: &mut Programs, _: &LoaderBtf, symbol: &str, ends: Ends) -> Result<(), ProgramError> {
-    // A kretprobe has no arguments any more: it needs the entry too.
-    if ends != Ends::Entry {
-        let program: &mut KProbe = programs.get("kretprobe")?;
-        program.load()?;
-        program.attach(symbol, 0)?;
-    }
-    if ends == Ends::Return {
-        return Ok(());
-    }
-    let program: &mut KProbe = programs.get("kprobe")?;
-    program.load()?;
-    program.attach(symbol, 0).map(drop)
-}
-
-fn by_tp_btf(programs: &mut Programs, btf: &LoaderBtf, name: &str, _: Ends) -> Result<(), ProgramError> {
-    let program: &mut BtfTracePoint = programs.get("tp")?;
-    program.load(name, btf)?;
-    program.attach().map(drop)
-}
-
-fn by_raw_tp(programs: &mut Programs, _: &LoaderBtf, name: &str, _: Ends) -> Result<(), ProgramError> {
-    let program: &mut RawTracePoint = programs.get("raw")?;
-    program.load()?;
-    program.attach(name).map(drop)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     coverage::{Backend, Coverage, HookState},
     kernel::{
+        attach::resolve,
         btf::Btf,
         catalogue::{CATALOGUE, Row, Target},
         kallsyms::{self, Kallsyms},
@@ -16,7 +17,6 @@ use crate::{
             self, Table,
             members::{CORE, Place, VENDORS},
         },
-        probes::resolve,
     },
 };
 

@@ -10,8 +10,8 @@ use super::{
     *,
 };
 use crate::kernel::{
+    attach::resolve,
     catalogue::{CATALOGUE, Target},
-    probes::resolve,
 };
 
 const KERNELS: [&str; 20] = [

@@ -1,0 +1,277 @@
+//! The programs of the hooks: loaded, that is verified and compiled by the kernel, then attached, each hook by the
+//! best means that this kernel allows.
+//!
+//! The ladder: for a function fentry and fexit, then kprobe and kretprobe; for a tracepoint tp_btf, then raw_tp.
+//! All are loaded before the first is attached, so that they begin to report close together.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Btf as LoaderBtf, Ebpf,
+    programs::{Program, ProgramError},
+};
+use monitor_ebpf::wire::{Hook, is_snapshot};
+
+use super::{
+    btf::{self, Btf},
+    catalogue::{CATALOGUE, Ends, Given, Row, Target},
+    probes::{Means, Plan},
+};
+use crate::coverage::{Backend, HookState};
+
+/// What a program cost at the start.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// Its hook and its means: `pasid_attach_fentry`.
+    pub program: String,
+    pub load: Duration,
+    pub attach: Duration,
+    /// Instructions that the verifier went through, each time anew; `None` where the kernel doesn't say (before 5.16).
+    pub verified: Option<u32>,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [load, attach] = [self.load, self.attach].map(|took| took.as_secs_f64());
+        write!(f, "{}: loaded in {load:.3} s", self.program)?;
+        if let Some(verified) = self.verified {
+            write!(f, " ({verified} instructions verified)")?;
+        }
+        write!(f, ", attached in {attach:.3} s")
+    }
+}
+
+/// What came of all hooks.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub states: Vec<(Hook, HookState)>,
+    pub costs: Vec<Cost>,
+    pub loading: Duration,
+    pub attaching: Duration,
+}
+
+/// The function that is hooked on a kernel with these types, and what it takes.
+pub fn resolve(types: &Btf, row: &Row) -> Option<(&'static str, Vec<btf::Parameter>)> {
+    match row.target {
+        Target::Call { .. } if !is_given(types, row.given) => None,
+        Target::Call { symbols, .. } => {
+            symbols.iter().find_map(|&symbol| Some((symbol, types.parameters(symbol)?)))
+        }
+        Target::Tracepoint { .. } => None,
+    }
+}
+
+fn is_given(types: &Btf, given: Given) -> bool {
+    match given {
+        Given::Always => true,
+        // What can't be read for sure is looked at.
+        Given::Members(structs) => structs.iter().all(|(name, members)| {
+            members.iter().any(|member| !matches!(types.member(name, member), Ok(None)))
+        }),
+        Given::Without(function) => types.parameters(function).is_none(),
+    }
+}
+
+/// Loads and attaches the hooks of a plan. On an emulated machine a program takes a tenth of a second, so they are
+/// dealt out to the CPUs.
+pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf, plan: &Plan) -> Outcome {
+    let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
+    let mut outcome = Outcome::default();
+    let mut found = Vec::new();
+    for row in CATALOGUE.iter().filter(|row| (plan.wanted)(row.hook)) {
+        match Found::new(row, &mut programs, types, plan.means) {
+            Some(hook) => found.push(hook),
+            None => outcome.states.push((row.hook, HookState::Absent)),
+        }
+    }
+    // The largest are taken first, from the end: a small one is better left for last.
+    found.sort_by_key(|hook| is_snapshot(hook.hook));
+    let started = Instant::now();
+    let loaded = side_by_side(found, |mut hook| {
+        hook.load(btf);
+        hook
+    });
+    outcome.loading = started.elapsed();
+    let attached = side_by_side(loaded, |hook| hook.attach(btf));
+    outcome.attaching = started.elapsed() - outcome.loading;
+    for (hook, state, costs) in attached {
+        outcome.states.push((hook, state));
+        outcome.costs.extend(costs);
+    }
+    outcome
+}
+
+/// Does something with each item, last first, on all CPUs.
+fn side_by_side<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    let queue = Mutex::new(items);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let worker = || std::iter::from_fn(next).map(&work).collect::<Vec<_>>();
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        running.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
+    })
+}
+
+/// One rung of the ladder: which programs it takes, by their suffix.
+#[derive(Clone, Copy)]
+struct Rung {
+    backend: Backend,
+    suffixes: &'static [&'static str],
+}
+
+/// The exit comes first: a call that is already running when it is attached then ends unnoticed, where the other
+/// way round its end would be waited for. A kretprobe has no arguments any more; where they are of interest, it needs
+/// the entry too.
+fn ladder(target: Target) -> [Rung; 2] {
+    let rung = |backend, suffixes| Rung { backend, suffixes };
+    let call = |trampolines, kprobes| [rung(Backend::Fentry, trampolines), rung(Backend::Kprobe, kprobes)];
+    match target {
+        Target::Call { ends: Ends::Entry, .. } => call(&["fentry"], &["kprobe"]),
+        Target::Call { ends: Ends::Exit, .. } => call(&["fexit"], &["kretprobe", "kprobe"]),
+        Target::Call { ends: Ends::Return, .. } => call(&["fexit"], &["kretprobe"]),
+        Target::Call { ends: Ends::Both, .. } => call(&["fexit", "fentry"], &["kretprobe", "kprobe"]),
+        Target::Tracepoint { .. } => {
+            [rung(Backend::Tracepoint, &["tp"]), rung(Backend::Tracepoint, &["raw"])]
+        }
+    }
+}
+
+/// A hook that this kernel has.
+struct Found<'a> {
+    hook: Hook,
+    /// The function or tracepoint.
+    target: &'static str,
+    /// What is left to try of the ladder, with the programs of each rung.
+    rungs: Vec<(Rung, Vec<Own<'a>>)>,
+    /// The first refusal tells most: it is of the means that this kernel should have.
+    refusal: Option<String>,
+}
+
+/// A program, and what it has cost.
+struct Own<'a> {
+    program: &'a mut Program,
+    cost: Cost,
+}
+
+impl<'a> Found<'a> {
+    fn new(
+        row: &Row,
+        programs: &mut HashMap<&str, &'a mut Program>,
+        types: &Btf,
+        means: Means,
+    ) -> Option<Found<'a>> {
+        let target = match row.target {
+            Target::Call { .. } => resolve(types, row)?.0,
+            Target::Tracepoint { name } => types.tracepoint(name).then_some(name)?,
+        };
+        let ladder = ladder(row.target);
+        let rungs = if means == Means::Best { &ladder[..] } else { &ladder[1..] };
+        let mut take = |suffix: &&str| {
+            let (name, program) = programs.remove_entry(format!("{}_{suffix}", row.hook.name()).as_str())?;
+            let cost = Cost {
+                program: name.to_owned(),
+                load: Duration::ZERO,
+                attach: Duration::ZERO,
+                verified: None,
+            };
+            Some(Own { program, cost })
+        };
+        let rungs = rungs.iter().filter_map(|&rung| {
+            let programs: Option<Vec<_>> = rung.suffixes.iter().map(&mut take).collect();
+            Some((rung, programs?))
+        });
+        Some(Found { hook: row.hook, target, rungs: rungs.collect(), refusal: None })
+    }
+
+    /// Loads the programs of the first rung that the kernel takes, and gives up those above it.
+    fn load(&mut self, btf: &LoaderBtf) {
+        while let Some((rung, programs)) = self.rungs.first_mut() {
+            let loaded = programs.iter_mut().try_for_each(|own| own.load(self.target, btf));
+            let Err(error) = loaded else { return };
+            let rung = *rung;
+            self.refuse(rung, &error);
+        }
+    }
+
+    /// Attaches what was loaded; a rung that doesn't hold is left for those below it.
+    fn attach(mut self, btf: &LoaderBtf) -> (Hook, HookState, Vec<Cost>) {
+        while let Some((rung, programs)) = self.rungs.first_mut() {
+            let attached = programs.iter_mut().try_for_each(|own| own.attach(self.target));
+            let rung = *rung;
+            let Err(error) = attached else {
+                let (_, programs) = self.rungs.swap_remove(0);
+                let costs = programs.into_iter().map(|own| own.cost).collect();
+                return (self.hook, HookState::Attached { backend: rung.backend }, costs);
+            };
+            self.refuse(rung, &error);
+            self.load(btf);
+        }
+        let reason = self.refusal.unwrap_or_else(|| "the eBPF object has no program for it".into());
+        (self.hook, HookState::Failed { reason }, Vec::new())
+    }
+
+    fn refuse(&mut self, rung: Rung, error: &ProgramError) {
+        let text = || format!("{} on `{}` refused: {}", rung.backend.name(), self.target, reason(error));
+        self.refusal = self.refusal.take().or_else(|| Some(text()));
+        self.rungs.remove(0);
+    }
+}
+
+impl Own<'_> {
+    fn load(&mut self, target: &str, btf: &LoaderBtf) -> Result<(), ProgramError> {
+        let started = Instant::now();
+        match &mut *self.program {
+            Program::FEntry(program) => program.load(target, btf),
+            Program::FExit(program) => program.load(target, btf),
+            Program::KProbe(program) => program.load(),
+            Program::BtfTracePoint(program) => program.load(target, btf),
+            Program::RawTracePoint(program) => program.load(),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }?;
+        self.cost.load = started.elapsed();
+        self.cost.verified = self.program.info().ok().and_then(|info| info.verified_instruction_count());
+        Ok(())
+    }
+
+    fn attach(&mut self, target: &str) -> Result<(), ProgramError> {
+        let started = Instant::now();
+        match &mut *self.program {
+            Program::FEntry(program) => program.attach().map(drop),
+            Program::FExit(program) => program.attach().map(drop),
+            Program::KProbe(program) => program.attach(target, 0).map(drop),
+            Program::BtfTracePoint(program) => program.attach().map(drop),
+            Program::RawTracePoint(program) => program.attach(target).map(drop),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }?;
+        self.cost.attach = started.elapsed();
+        Ok(())
+    }
+}
+
+/// The innermost cause, in one line: what wraps it repeats it.
+fn reason(error: &ProgramError) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_undone_side_by_side() {
+        let mut done = side_by_side((0..1000).collect(), |number: u32| number * 2);
+        done.sort_unstable();
+        assert!(done.into_iter().eq((0..1000).map(|number| number * 2)));
+        assert!(side_by_side(Vec::<u32>::new(), |number| number).is_empty());
+    }
+}

@@ -5,6 +5,8 @@ mod counters;
 mod filter;
 mod report;
 
+use std::time::Duration;
+
 use monitor_ebpf::wire::{Hook, is_snapshot};
 
 use crate::check::{
@@ -35,6 +37,8 @@ pub struct Options {
     pub events: bool,
     /// Our own reads of the kernel among them.
     pub readings: bool,
+    /// How long a process that has exited may stay bound; `None`: as long as is usual.
+    pub sva_grace: Option<Duration>,
 }
 
 /// Rebuilds the state from events and holds it against the checks.
@@ -64,6 +68,9 @@ impl Watcher {
             counters: Counters::default(),
             mono_ns: 0,
         };
+        if let Some(grace) = watcher.options.sva_grace {
+            watcher.host.set_sva_grace(grace);
+        }
         watcher.restate(0);
         watcher
     }

@@ -9,6 +9,7 @@ mod harmless;
 mod imbalance;
 mod left_behind;
 mod life;
+mod lifetimes;
 mod loss;
 mod one_shot;
 mod pasid_tables;
@@ -81,6 +82,9 @@ const SOFTIOMMU: Setting = Setting { test_modules: &["softiommu", "caller"], ..S
 /// The same, with groups that nobody has used yet.
 const ALONE: Setting = Setting { alone: true, ..SOFTIOMMU };
 
+/// The software IOMMU, and faults in the core's functions.
+const LIFETIMES: Setting = Setting { test_modules: &["softiommu", "caller", "saboteur"], ..Setting::PLAIN };
+
 /// The kernel may preempt a task anywhere.
 const PREEMPTIBLE: Setting = Setting { append: "preempt=full", ..SOFTIOMMU };
 
@@ -129,6 +133,8 @@ pub const ALL: &[Scenario] = &[
     row("left-behind", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, left_behind::on_softiommu),
     row("left-behind-kprobe", &WITH_PASIDS, ALONE, Scenario::LONG, left_behind::by_kprobe),
     row("imbalance", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, imbalance::on_softiommu),
+    row("lifetimes", &Series::ALL, LIFETIMES, Scenario::LONG, lifetimes::on_softiommu),
+    row("lifetimes-intel", &Series::ALL, INTEL, Scenario::LONG, lifetimes::on_intel),
     row("overrun", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, loss::overrun),
     row("missed", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, loss::missed),
     row("preempted", &WITH_PASIDS, PREEMPTIBLE, Scenario::LONG, loss::preempted),

@@ -75,13 +75,12 @@ impl Check for DomainFreedWhileAttached {
             domain: Some(*domain),
             triggered_by: Some(by),
             summary: format!(
-                "{}[{}] freed {} ({}) while {} of group {} attached to it",
+                "{}[{}] freed {} ({}) while {} attached to it",
                 by.comm,
                 by.tid,
                 name.name,
                 name.kind,
-                who(held),
-                group.id,
+                who(held, group.id),
             ),
             read: vec![
                 Read { what: "RIDs attached", value: Value::Flag(held.rids.is_some()) },
@@ -100,12 +99,12 @@ fn pasids(held: &Held) -> Vec<u32> {
     held.pasids.iter().map(|&(pasid, _)| pasid).collect()
 }
 
-/// `the RIDs and PASID 5 are`
-fn who(held: &Held) -> String {
+/// `PASID 5 of group 7 is`
+fn who(held: &Held, id: u32) -> String {
     match (held.rids, &pasids(held)[..]) {
-        (Some(_), []) => "the RIDs are".into(),
-        (Some(_), pasids) => format!("the RIDs and {} are", list(pasids)),
-        (None, [one]) => format!("PASID {one} is"),
-        (None, pasids) => format!("{} are", list(pasids)),
+        (Some(_), []) => format!("the RIDs of group {id} are"),
+        (Some(_), pasids) => format!("the RIDs of group {id} and its {} are", list(pasids)),
+        (None, [one]) => format!("PASID {one} of group {id} is"),
+        (None, pasids) => format!("{} of group {id} are", list(pasids)),
     }
 }

@@ -66,7 +66,8 @@ impl Check for SvaBondImbalance {
     fn judge(&self, transition: &Transition, case: &mut Case<'_>) {
         match transition {
             Transition::UnboundAgain { ended, event } => {
-                let pasids = ended.pasid.map(|pasid| (pasid, Attachment { domain: None, attached_by: None }));
+                let unknown = Attachment { domain: None, attached_by: None };
+                let pasids = ended.pasid.map(|pasid| (pasid, ended.attachment.unwrap_or(unknown)));
                 report(Fault::Again { ended: *ended }, pasids.into_iter().collect(), event, event, case);
             }
             Transition::Returned { operation, end, .. } if operation.hook == Hook::SvaUnbind => {

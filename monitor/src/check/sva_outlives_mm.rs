@@ -1,5 +1,7 @@
 //! `sva-outlives-mm`: the memory of a process is there until the last device has let go of it.
 
+use std::time::Duration;
+
 use monitor_ebpf::wire::Hook;
 
 use crate::model::{Actor, Attachment, Gone, GroupRef, Host, Kind, Presence, Transition};
@@ -16,7 +18,7 @@ static SPEC: Spec = Spec {
     section: "Domains and SVA",
     severities: &[Severity::Critical, Severity::Warning],
     invariant: "The mm_struct and its PASID live until the last `iommu_detach_device_pasid` inside unbind has returned \
-                (critical). A bond still there 10 minutes after its mm's exit is a warning.",
+                (critical). A bond still there 10 minutes (`--sva-grace`) after its mm's exit is a warning.",
     why: "The page tables of a process are gone while a device still walks them: its DMA goes to whoever has that \
           memory now. A bond that stays long after its process holds the PASID, and the device's place for it.",
     needs: Needs {
@@ -41,7 +43,8 @@ static SPEC: Spec = Spec {
         "Critical: stop the device's DMA at once (unbind its driver or remove it), and plan a reboot: memory may be \
          damaged.",
         "Warning: find who holds the device's file open (attached_by is who bound it), and end it.",
-        "Look at triggered_by and its stack for who dropped the last reference to the process's memory.",
+        "Look at triggered_by and its stack for who dropped the last reference to the process's memory. After an exit \
+         that is whatever task the scheduler ran next: then who bound it (attached_by) is the one to ask.",
         "Report it with the violation's JSON.",
     ],
 };
@@ -69,19 +72,19 @@ impl Check for SvaOutlivesMm {
                 });
             }
             Transition::Lingering { group, pasids, mono_ns } => {
-                let late = case.host.lingers_ns();
-                let old = pasids.iter().filter(|(_, _, since)| mono_ns.saturating_sub(*since) >= late);
+                let since = |since: u64| Duration::from_nanos(mono_ns.saturating_sub(since));
+                let old = pasids.iter().filter(|(_, _, from)| since(*from) >= case.host.sva_grace());
                 let old: Vec<(u32, Attachment)> =
                     old.map(|&(pasid, attachment, _)| (pasid, attachment)).collect();
                 let Some(known) = case.host.group(*group).filter(|_| !old.is_empty()) else { return };
                 let numbers: Vec<u32> = old.iter().map(|&(pasid, _)| pasid).collect();
-                let longest = pasids.iter().map(|&(_, _, since)| mono_ns.saturating_sub(since)).max();
-                let minutes = longest.unwrap_or_default() / 60_000_000_000;
+                let longest = pasids.iter().map(|&(_, _, from)| since(from)).max().unwrap_or_default();
                 let summary = format!(
-                    "{} of group {} {} still bound to a process that has exited, for {minutes} min at least",
+                    "{} of group {} {} still bound to a process that has exited, for {} s at least",
                     list(&numbers),
                     known.id,
                     if old.len() == 1 { "is" } else { "are" },
+                    longest.as_secs(),
                 );
                 case.findings.push(Finding {
                     mono_ns: *mono_ns,

@@ -89,6 +89,9 @@ struct Global {
     /// Only this check (repeatable)
     #[arg(long = "check", global = true, value_name = "NAME", value_parser = check_name)]
     checks: Vec<String>,
+    /// How long a process that has exited may stay bound to a device before that is a warning [default: 600]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    sva_grace: Option<Duration>,
     /// Colour the text
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     color: Color,
@@ -116,6 +119,7 @@ impl Global {
             kernel: identity.kernel,
             boot_id: identity.boot_id,
             filter: self.filter(),
+            sva_grace: self.sva_grace,
             ..Options::default()
         }
     }

@@ -33,7 +33,12 @@ pub enum Show {
 
 pub fn run(global: &Global, file: &Path, show: Show) -> Result<u8> {
     let name = file.display();
-    let options = Options { filter: global.filter(), events: show == Show::Events, ..Options::default() };
+    let options = Options {
+        filter: global.filter(),
+        sva_grace: global.sva_grace,
+        events: show == Show::Events,
+        ..Options::default()
+    };
     let mut replay = Replay::open(open(file)?, options).with_context(|| name.to_string())?;
     let output = Output::new(global, Format::Text);
     let in_short = show == Show::Verdict && !output.is_json();

@@ -6,7 +6,7 @@ use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{Event, Key};
 
-use super::group::{Actor, Group};
+use super::group::{Actor, Attachment, Group};
 use super::host::{GroupRef, Host};
 use super::order::Operation;
 use super::transition::Transition;
@@ -28,6 +28,8 @@ const MAX_BONDS: usize = 65_536;
 pub struct Ended {
     pub group: GroupRef,
     pub pasid: Option<u32>,
+    /// What was known of its attachment.
+    pub attachment: Option<Attachment>,
     pub by: Actor,
 }
 
@@ -118,7 +120,8 @@ impl Host {
                 if self.lifetimes.ended.len() >= MAX_ENDED {
                     self.lifetimes.ended.clear();
                 }
-                let ended = Ended { group, pasid: call.detached(), by: call.actor() };
+                let attachment = call.bond.and_then(|(_, attachment)| attachment);
+                let ended = Ended { group, pasid: call.detached(), attachment, by: call.actor() };
                 self.lifetimes.ended.insert(bond, ended);
             }
             _ => {}

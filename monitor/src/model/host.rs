@@ -1,5 +1,7 @@
 //! The host: its groups and devices, and what is known of them.
 
+use std::time::Duration;
+
 // Seeded anew in each run, and half the time of the standard library's hash.
 use foldhash::HashMap;
 
@@ -22,8 +24,8 @@ const MAX_CALL_NS: u64 = 30_000_000_000;
 /// it may meet other calls unseen, and they are not judged.
 const GRACE_NS: u64 = 250_000_000;
 
-/// How long a process that has exited may be bound, in ns, if nobody says otherwise: 10 min.
-const LINGERS_NS: u64 = 10 * 60 * 1_000_000_000;
+/// How long a process that has exited may stay bound, if nobody says otherwise.
+const SVA_GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// A group of one generation: stays distinct when the address is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +45,7 @@ pub struct Host {
     pub(super) pasids: usize,
     generation: u64,
     pub(super) lifetimes: Lifetimes,
-    lingers_ns: u64,
+    sva_grace: Duration,
     /// The look that is under way: one group is looked at after the other.
     pub(super) looking: Option<Looking>,
     /// From then on every call under way is known: calls that began before are not judged.
@@ -66,7 +68,7 @@ impl Host {
             pasids: 0,
             generation: 0,
             lifetimes: Lifetimes::default(),
-            lingers_ns: LINGERS_NS,
+            sva_grace: SVA_GRACE,
             looking: None,
             trusted_from: None,
             lost_at: None,
@@ -74,14 +76,14 @@ impl Host {
         }
     }
 
-    /// A process that has exited may be bound for so long.
-    pub fn set_lingers_ns(&mut self, ns: u64) {
-        self.lingers_ns = ns;
+    /// A process that has exited may stay bound for so long.
+    pub fn set_sva_grace(&mut self, grace: Duration) {
+        self.sva_grace = grace;
     }
 
-    /// How long a process that has exited may be bound, in ns.
-    pub fn lingers_ns(&self) -> u64 {
-        self.lingers_ns
+    /// How long a process that has exited may stay bound.
+    pub fn sva_grace(&self) -> Duration {
+        self.sva_grace
     }
 
     /// Every hook listens from this time on; nothing is known of what began before.

@@ -1,7 +1,9 @@
 //! `sva-bond-imbalance`, `sva-outlives-mm`: a process is bound and unbound, and its memory stays until then.
 
+use monitor::watcher::{Options, Watcher};
+
 use crate::kernel::{Call, Era, Faults};
-use crate::rig::{NIC, NVME, Rig, driver, other, raised, vfio};
+use crate::rig::{NIC, NVME, Rig, driver, options, other, raised, vfio};
 
 const IMBALANCE: &str = "sva-bond-imbalance";
 const OUTLIVES: &str = "sva-outlives-mm";
@@ -47,7 +49,7 @@ fn an_unbind_too_many_is_caught_at_its_entry() {
         let handle = rig.kernel.groups[&7].bonds[&9].handle;
         rig.calls(&driver(), [unbind(NVME)]);
         rig.kernel.unbind_again(&other(), handle);
-        rig.expect(&[raised(IMBALANCE, 7, &[12], "", "other")]);
+        rig.expect(&[raised(IMBALANCE, 7, &[12], "driver", "other")]);
         rig.assert_synced();
     }
 }
@@ -167,6 +169,19 @@ fn a_bond_that_is_there_long_after_its_process_is_a_warning_until_the_unbind() {
         rig.idle(1);
         assert_eq!(rig.resolved(), [(OUTLIVES, "cleared")]);
     }
+}
+
+#[test]
+fn how_long_an_exited_process_may_be_bound_is_for_the_operator_to_say() {
+    let mut rig = Rig::unwatched(Era::Tagged);
+    let grace = Some(std::time::Duration::from_secs(60));
+    rig.watcher = Watcher::new(Options { sva_grace: grace, ..options(Era::Tagged) });
+    rig.bootstrap();
+    rig.calls(&driver(), [bind(NVME)]);
+    rig.kernel.exit(&other(), 9);
+    rig.idle(MINUTE);
+    rig.kernel.snapshot(7);
+    rig.expect(&[raised(OUTLIVES, 7, &[12], "driver", "")]);
 }
 
 /// Of an exit from before we watched a look tells; the time counts from there.

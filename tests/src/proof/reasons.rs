@@ -13,6 +13,8 @@ struct Reason {
     why: &'static str,
 }
 
+const SVA_OFF: &str = "not possible here: this kernel refuses every bind on x86, as its stable series does, so no process has a PASID";
+
 /// The first that fits.
 const REASONS: &[Reason] = &[
     Reason {
@@ -21,6 +23,18 @@ const REASONS: &[Reason] = &[
         source: Source::Software,
         why: "not possible here: it is seen in hardware tables, by the vendors' functions, and the software IOMMU has \
               neither",
+    },
+    Reason {
+        checks: &["pasid-leaked", "sva-bond-imbalance", "sva-outlives-mm"],
+        kernels: &[Series::V6_12],
+        source: Source::Driver,
+        why: SVA_OFF,
+    },
+    Reason {
+        checks: &["pasid-leaked", "sva-bond-imbalance", "sva-outlives-mm"],
+        kernels: &[Series::V6_12],
+        source: Source::Software,
+        why: SVA_OFF,
     },
     Reason { checks: &[], kernels: &[], source: Source::Recording, why: "not recorded: caught live" },
 ];

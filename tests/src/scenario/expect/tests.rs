@@ -111,3 +111,18 @@ fn a_phase_that_was_never_reached_is_missing() {
     assert!(complaint.contains("there is no phase `mended`"), "{complaint}");
     assert!(complaint.contains("there is no phase `stop`"), "{complaint}");
 }
+
+/// The scheduler does it in whatever task runs next; all else of the line must be right.
+#[test]
+fn whoever_is_anybody_and_the_rest_counts() {
+    let rows = |pasids| {
+        let left = Violation { triggered_by: Some(WHOEVER), pasids, ..LEFT };
+        [
+            Expect::clean("left", &[("release_group", 1)]).raises(left).warns("f"),
+            Expect::clean("mended", &[("release_group", 1)]).resolves(LEFT.check, LEFT.group_of, "cleared"),
+        ]
+    };
+    let report = Report { series: Series::V7, exit: 0, text: right() };
+    phases(&report, &[], &rows(&[5])).unwrap();
+    phases(&report, &[], &rows(&[6])).unwrap_err();
+}

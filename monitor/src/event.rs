@@ -237,6 +237,11 @@ impl PasidArray {
     pub fn pasids(&self) -> impl Iterator<Item = &ArrayEntry> {
         self.entries.iter().filter(|entry| entry.pasid != 0)
     }
+
+    /// Something stands there.
+    pub fn has(&self, pasid: u32) -> bool {
+        self.entries.binary_search_by_key(&pasid, |entry| entry.pasid).is_ok()
+    }
 }
 
 /// The task that made the call; in interrupt context the one that was interrupted.

@@ -69,10 +69,12 @@ pub enum Resync {
     Loss,
     Audit,
     Request,
+    /// A call did what only a look tells.
+    Call,
 }
 
 impl Resync {
-    pub const ALL: [Resync; 4] = [Resync::Start, Resync::Loss, Resync::Audit, Resync::Request];
+    pub const ALL: [Resync; 5] = [Resync::Start, Resync::Loss, Resync::Audit, Resync::Request, Resync::Call];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -80,6 +82,7 @@ impl Resync {
             Resync::Loss => "loss",
             Resync::Audit => "audit",
             Resync::Request => "request",
+            Resync::Call => "call",
         }
     }
 }

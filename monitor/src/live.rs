@@ -3,6 +3,7 @@
 mod audit;
 mod follow;
 mod tap;
+mod wanted;
 
 use audit::Audit;
 pub use follow::{follow, lock, stop_requested, stop_requested_within};
@@ -11,7 +12,7 @@ use std::{io, time::Duration};
 
 use monitor_ebpf::wire::{Hook, Phase};
 
-use self::tap::Tap;
+use self::{tap::Tap, wanted::Wanted};
 use crate::{
     event::{self, Event, Malformed},
     input::{Input, Lost, Resync, Stage},
@@ -74,6 +75,7 @@ pub struct Live {
     ask_at: u64,
     ask_after: u64,
     audit: Audit,
+    wanted: Wanted,
     pub watcher: Watcher,
     tap: Tap,
     /// Held to stay attached; dropped last.
@@ -120,6 +122,7 @@ impl Live {
             ask_at: 0,
             ask_after: ASK_AGAIN,
             audit: Audit::new(upkeep.audit),
+            wanted: Wanted::default(),
             watcher: Watcher::new(options),
             tap: Tap::new(upkeep.recorder),
             probes,
@@ -137,7 +140,9 @@ impl Live {
         for _ in 0..BATCH {
             let Some(event) = self.take()? else {
                 reports.extend(self.settle()?);
-                reports.extend(self.ask_unknown(clock::monotonic_ns())?);
+                let now = clock::monotonic_ns();
+                reports.extend(self.ask_unknown(now)?);
+                reports.extend(self.look_where_wanted(now)?);
                 return Ok((reports, false));
             };
             if changes_inventory(&event) {
@@ -173,7 +178,7 @@ impl Live {
 
     /// More is to be done soon than by the next tick of a quiet host.
     pub fn busy(&self) -> bool {
-        self.audit.under_way()
+        self.audit.under_way() || !self.watcher.wanted_looks().is_empty()
     }
 
     /// The ring is empty, and what did not get into it is told: now violations can be raised.

@@ -221,6 +221,15 @@ impl Watcher {
         ids
     }
 
+    /// The ids of the groups at which a look is wanted for what a call did, the longest wanted first.
+    pub fn wanted_looks(&self) -> Vec<u32> {
+        match self.dispatch.wants_looks() {
+            true => self.host.wanted_looks().collect(),
+            // Where no table can be read, a look tells nothing new.
+            false => Vec::new(),
+        }
+    }
+
     /// What became known goes to the checks, and what they find to the book.
     fn follow(&mut self, transitions: Vec<Transition<'_>>, mono_ns: u64, reports: &mut Vec<Report>) {
         self.mono_ns = self.mono_ns.max(mono_ns);
@@ -303,7 +312,6 @@ impl Watcher {
         if let Transition::Looked { group, look } = transition {
             let Some(group) = self.host.group(*group) else { return };
             self.dispatch.looking().for_each(|check| check.look(look, group, &mut case));
-            return;
         }
         self.dispatch.judging(transition.kind()).for_each(|check| check.judge(transition, &mut case));
     }

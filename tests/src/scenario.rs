@@ -62,11 +62,11 @@ impl Scenario {
 }
 
 impl Setting {
-    /// VT-d in scalable mode and nothing else.
+    /// VT-d in scalable mode and who calls the IOMMU API, and nothing else.
     pub const PLAIN: Self = Self {
         iommu: Iommu::IntelSm,
         modules: &[],
-        test_modules: &[],
+        test_modules: &["caller"],
         append: "",
         devices: &[],
         alone: false,

@@ -343,13 +343,7 @@ impl Open {
     }
 
     fn happened(&self) -> bool {
-        matches!(
-            self.subject,
-            Subject::Happened { .. }
-                | Subject::HappenedToNone
-                | Subject::Freed { .. }
-                | Subject::Flushed { .. }
-        )
+        self.subject.happened()
     }
 
     fn hold_end(&self) -> u64 {
@@ -360,10 +354,11 @@ impl Open {
         standing(self.violation.check, &self.subject, host)
     }
 
-    /// A root stands as long as any of its consequences does.
+    /// A root stands as long as any of its consequences does, of those that can stand.
     fn standing(&self, host: &Host) -> Standing {
         let own = self.own_standing(host);
-        let consequences = self.consequences.iter().map(|(check, subject)| standing(check, subject, host));
+        let consequences = self.consequences.iter().filter(|(_, subject)| !subject.happened());
+        let consequences = consequences.map(|(check, subject)| standing(check, subject, host));
         let holds = |&standing: &Standing| !matches!(standing, Standing::Cleared | Standing::Released);
         std::iter::once(own).chain(consequences).find(holds).unwrap_or(own)
     }

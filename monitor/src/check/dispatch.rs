@@ -12,16 +12,19 @@ pub(crate) struct Dispatch {
     /// By [`Kind::index`].
     judging: Vec<Vec<&'static dyn Check>>,
     looking: Vec<&'static dyn Check>,
+    wants_looks: bool,
 }
 
 impl Dispatch {
     /// `states` and `looks`: how far each check can judge transitions and looks, in the order of the registry.
     pub fn new(states: &[CheckState], looks: &[Option<CheckState>]) -> Dispatch {
-        let mut dispatch = Dispatch { judging: vec![Vec::new(); Kind::COUNT], looking: Vec::new() };
+        let judging = vec![Vec::new(); Kind::COUNT];
+        let mut dispatch = Dispatch { judging, looking: Vec::new(), wants_looks: false };
         for (&check, _) in REGISTRY.iter().zip(states).filter(|(_, state)| state.judges()) {
             for kind in check.spec().judges {
                 dispatch.judging[kind.index()].push(check);
             }
+            dispatch.wants_looks |= check.wants_looks();
         }
         let looks = looks.iter().map(|state| state.as_ref().is_some_and(CheckState::judges));
         dispatch.looking =
@@ -32,6 +35,11 @@ impl Dispatch {
     /// The checks that ask for transitions of this kind, in the order of the registry.
     pub fn judging(&self, kind: Kind) -> impl Iterator<Item = &'static dyn Check> {
         self.judging.get(kind.index()).into_iter().flatten().copied()
+    }
+
+    /// Some check here takes looks for what a call did.
+    pub fn wants_looks(&self) -> bool {
+        self.wants_looks
     }
 
     /// The checks that go by a look, in the order of the registry.

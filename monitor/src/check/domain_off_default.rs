@@ -1,11 +1,13 @@
 //! `domain-off-default`: who holds a group says which domain it may sit on.
 
-use crate::event::DomainKind;
-use crate::model::{Group, Host, Look};
+use monitor_ebpf::wire::Hook;
+
+use crate::event::{Domain, DomainKind, Event, Ownership};
+use crate::model::{Group, Host, Kind, Look, Operation, Reading, Transition};
 
 use super::look::{self, Shown};
 use super::spec::{Needs, Severity, Spec};
-use super::violation::{Fault, Standing, Subject};
+use super::violation::{Confidence, Fault, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
 
 pub(super) struct DomainOffDefault;
@@ -19,16 +21,32 @@ static SPEC: Spec = Spec {
     why: "A free group that is off its default domain still translates for somebody who is gone: the next driver's \
           DMA goes by a stranger's page table. A claimed group on the default domain leaves the kernel's own mappings \
           open to its claimant.",
-    needs: Needs::LOOK,
-    judges: &[],
+    needs: Needs {
+        degrades: &[
+            (Hook::UnuseDefault, "what the unbinding of a driver leaves is found by looks alone"),
+            (Hook::ReleaseGroup, "what VFIO's release of a group leaves is found by looks alone"),
+            (Hook::ReleaseDevice, "what iommufd's release of a device leaves is found by looks alone"),
+            (Hook::ClaimGroup, "where VFIO's claim of a group leaves it is found by looks alone"),
+            (Hook::ClaimDevice, "where iommufd's claim of a device leaves it is found by looks alone"),
+        ],
+        ..Needs::LOOK
+    },
+    judges: &[
+        Kind::Returned(Hook::UnuseDefault),
+        Kind::Returned(Hook::ReleaseGroup),
+        Kind::Returned(Hook::ReleaseDevice),
+        Kind::Returned(Hook::ClaimGroup),
+        Kind::Returned(Hook::ClaimDevice),
+    ],
     by_look: Some(Needs::LOOK),
-    implies: &[],
+    implies: &["ownership-conflict"],
     traps: &[
         "Between prepare and done of a reset (7.0 and later) a member sits on the blocking domain.",
         "A deferred member (kdump) is not attached before its first DMA.",
         "A group without a default domain has none to sit on; where the default domain is the blocking one, a \
          claimed group sits on it too.",
-        "A switch that is under way at one look is over at the next: it takes two.",
+        "A switch that is under way at one look is over at the next: it takes two. Of a call that takes hold or lets go \
+         what it leaves is judged when it returns, unless another one met it.",
     ],
     seen_in: &["0286300e6045", "CVE-2026-52952"],
     what_to_do: &[
@@ -42,6 +60,44 @@ static SPEC: Spec = Spec {
 impl Check for DomainOffDefault {
     fn spec(&self) -> &'static Spec {
         &SPEC
+    }
+
+    fn judge(&self, transition: &Transition, case: &mut Case<'_>) {
+        let Transition::Returned { group: reference, operation, end } = transition else { return };
+        let Some(group) = case.host.group(*reference).filter(|_| operation.synced) else { return };
+        let Some((after, proved)) = afterwards(operation, end) else { return };
+        let Some(ownership) = after.ownership.filter(|_| after.recovery_cnt == 0) else { return };
+        if !is_astray(ownership, after.domain, after.default_domain) || !settled(group, case.host) {
+            return;
+        }
+        let actor = operation.actor();
+        let (did, what) = match ownership.owner {
+            None => ("let go of", "is not on its default domain"),
+            Some(_) => ("claimed", "is still on its default domain"),
+        };
+        case.findings.push(Finding {
+            check: &SPEC,
+            severity: SPEC.severity(),
+            subject: Subject::Held {
+                group: *reference,
+                ownership,
+                domain: after.domain.map(|domain| domain.key),
+            },
+            proved,
+            mono_ns: end.mono_ns,
+            device: None,
+            pasids: Vec::new(),
+            domain: after.domain,
+            summary: format!("{}[{}] {did} group {}, which {what}", actor.comm, actor.tid, group.id),
+            triggered_by: Some(actor),
+            read: vec![
+                Read { what: "owner", value: Value::Flag(ownership.owner.is_some()) },
+                Read { what: "owner_cnt", value: Value::Count(ownership.count) },
+                look::domain("domain", after.domain, case.names),
+                look::domain("default domain", after.default_domain, case.names),
+            ],
+            confidence: Confidence::ReadBack,
+        });
     }
 
     fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
@@ -69,15 +125,59 @@ impl Check for DomainOffDefault {
     }
 
     fn standing(&self, subject: &Subject, host: &Host) -> Standing {
-        look::standing(subject, host, |look, _| astray(look))
+        let Subject::Held { group, ownership: then, domain } = subject else {
+            return look::standing(subject, host, |look, _| astray(look));
+        };
+        let Some(group) = host.group(*group) else { return Standing::Released };
+        let (Some(now), Some(on)) = (group.ownership.filter(|_| group.synced), group.domain) else {
+            return Standing::Unknown;
+        };
+        let same = now.owner == then.owner && Some(on.key) == *domain;
+        match same && is_astray(now, group.domain, group.default_domain) {
+            true => Standing::Stands,
+            false => Standing::Cleared,
+        }
     }
 }
 
+/// What the group is after a call that took hold of it or let the last hold go, and whether nothing can have come in
+/// between.
+fn afterwards(operation: &Operation, end: &Event) -> Option<(Reading, bool)> {
+    if let Some(locked) = &operation.locked
+        && let Some(after) = &locked.after
+    {
+        let held = locked.before.ownership?.count > 0;
+        return held.then(|| (after.clone(), true));
+    }
+    // Who held nothing lets nothing go.
+    if !operation.takes_hold() && operation.begin.group?.ownership?.count == 0 {
+        return None;
+    }
+    let alone = !operation.overlap.ownership() && !operation.overlap.domain();
+    // A call that failed changed nothing.
+    let done = end.ret.is_none_or(|ret| ret == 0);
+    (alone && done).then(|| Reading::of(end)).flatten().map(|after| (after, false))
+}
+
+/// No member is known to be deferred, or blocked by a reset, and of each it is known.
+fn settled(group: &Group, host: &Host) -> bool {
+    let state = |key| host.device(key).and_then(|device| device.state);
+    group.devices.iter().all(|&key| state(key).is_some_and(|state| !state.deferred && !state.blocked))
+}
+
 fn astray(look: &Look) -> bool {
-    let (Some(domain), Some(default)) = (look.domain, look.default_domain) else { return false };
-    if look.in_between() || !look.whole || default.kind == DomainKind::Blocked {
+    !look.in_between() && look.whole && is_astray(look.ownership, look.domain, look.default_domain)
+}
+
+/// A group that is held so doesn't belong on this domain.
+fn is_astray(ownership: Ownership, domain: Option<Domain>, default: Option<Domain>) -> bool {
+    let (Some(domain), Some(default)) = (domain, default) else { return false };
+    if default.kind == DomainKind::Blocked {
         return false;
     }
-    let claimed = look.ownership.owner.is_some() && look.ownership.count > 0;
-    look.free() && domain.key != default.key || claimed && domain.key == default.key
+    match (ownership.owner, ownership.count) {
+        (None, 0) => domain.key != default.key,
+        (Some(_), 1..) => domain.key == default.key,
+        _ => false,
+    }
 }

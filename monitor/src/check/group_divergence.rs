@@ -1,7 +1,7 @@
 //! `group-divergence`: the members of a group translate a PASID alike.
 
 use crate::coverage::Coverage;
-use crate::event::Key;
+use crate::event::{DomainKind, Key};
 use crate::inventory::Inventory;
 use crate::model::{Group, Host, Look};
 
@@ -9,7 +9,7 @@ use super::look::{self, Shown};
 use super::pasid_left_on_release::list;
 use super::pasid_table_mismatch::judged;
 use super::spec::{CheckState, Needs, Severity, Spec};
-use super::violation::{Fault, Read, Standing, Subject, Value};
+use super::violation::{Fault, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
 
 pub(super) struct GroupDivergence;
@@ -32,6 +32,9 @@ static SPEC: Spec = Spec {
         "A member with max_pasids 0, or below the PASID, is skipped by the core.",
         "Members behind two IOMMUs have one domain under two domain ids.",
         "Between prepare and done of a reset (7.0 and later) a member is blocked.",
+        "A process that exits has its PASID cleared from one member after the other: what is of a process takes two \
+         looks.",
+        "Each of AMD's tables has a domain id of its own.",
     ],
     seen_in: &["2019, \"Fix bind svm with multiple devices\""],
     what_to_do: &[
@@ -48,22 +51,22 @@ impl Check for GroupDivergence {
 
     fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
         let uneven = uneven(look);
-        let (proved, open): (Vec<u32>, Vec<u32>) =
-            uneven.iter().map(|(pasid, _)| *pasid).partition(|&pasid| {
-                let lacking = uneven.iter().find(|(other, _)| *other == pasid);
-                lacking.is_some_and(|(_, lacking)| were_there(group, pasid, lacking, case.host))
-            });
-        for (severity, pasids) in [(Severity::Critical, proved), (Severity::Info, open)] {
-            if !pasids.is_empty() {
-                let summary = format!("members of group {} differ: not all have {}", group.id, list(&pasids));
-                show(look, group, severity, Fault::Uneven, &pasids, summary, case);
-            }
+        let (by_right, by_wrong): (Vec<_>, Vec<_>) =
+            uneven.into_iter().partition(|(pasid, lacking)| !were_there(group, *pasid, lacking, case.host));
+        for (severity, uneven) in [(Severity::Critical, by_wrong), (Severity::Info, by_right)] {
+            let pasids: Vec<u32> = uneven.iter().map(|(pasid, _)| *pasid).collect();
+            let summary = format!("members of group {} differ: not all have {}", group.id, list(&pasids));
+            show(look, group, severity, Fault::Uneven, &pasids, summary, case);
         }
-        if !look.diverging.is_empty() && look.recovery_cnt == 0 {
+        if look.recovery_cnt == 0 {
             let summary =
                 format!("members of group {} translate {} differently", group.id, list(&look.diverging));
             show(look, group, Severity::Critical, Fault::Diverging, &look.diverging, summary, case);
         }
+    }
+
+    fn wants_looks(&self) -> bool {
+        true
     }
 
     fn standing(&self, subject: &Subject, host: &Host) -> Standing {
@@ -92,6 +95,9 @@ fn show(
     summary: String,
     case: &mut Case<'_>,
 ) {
+    if pasids.is_empty() {
+        return;
+    }
     let without = judged(look).filter(|member| {
         member.table.as_ref().is_some_and(|table| pasids.iter().any(|pasid| table.missing.contains(pasid)))
     });
@@ -101,7 +107,9 @@ fn show(
         Read { what: "members without one of them", value: Value::Names(names) },
         Read { what: "read under group->mutex", value: Value::Flag(true) },
     ];
-    case.findings.push(Shown { check: &SPEC, severity, fault, group, look, pasids, summary, read }.finding());
+    let found = Shown { check: &SPEC, severity, fault, group, look, pasids, summary, read }.finding();
+    let proved = severity == Severity::Critical && pasids.iter().all(|&pasid| settled(group, pasid));
+    case.findings.push(Finding { proved, ..found });
 }
 
 /// PASIDs that some members have and others lack, with those that lack them.
@@ -118,6 +126,14 @@ fn uneven(look: &Look) -> Vec<(u32, Vec<Key>)> {
         (!keys.is_empty() && !have.is_empty()).then_some((pasid, keys))
     };
     pasids.into_iter().filter_map(split).collect()
+}
+
+/// One reading under the mutex is enough: it was seen who attached the PASID, so the operation is over; and no process
+/// whose exit clears the entries one after the other, without the mutex, is behind it.
+fn settled(group: &Group, pasid: u32) -> bool {
+    let known = group.attachment(pasid).filter(|known| known.attached_by.is_some());
+    let kind = known.and_then(|known| known.domain).map(|domain| domain.kind);
+    kind.is_some_and(|kind| !matches!(kind, DomainKind::Sva | DomainKind::Unknown))
 }
 
 /// All that lack the PASID were members already when it was attached.

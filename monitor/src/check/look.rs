@@ -22,7 +22,9 @@ impl Shown<'_> {
     pub fn finding(self) -> Finding {
         let Shown { check, severity, fault, group, look, pasids, summary, read } = self;
         let device = match fault {
-            Fault::Extra(key) => look.members.iter().find(|member| member.device == key),
+            Fault::Extra(key) | Fault::Residue(key, _) => {
+                look.members.iter().find(|member| member.device == key)
+            }
             _ => None,
         };
         Finding {

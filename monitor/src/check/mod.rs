@@ -8,10 +8,12 @@ mod book;
 mod dispatch;
 mod domain_freed_while_attached;
 mod domain_off_default;
+mod failed_attach_residue;
 mod flush;
 mod group_divergence;
 mod invalidation_failed;
 mod look;
+mod ownership_conflict;
 mod ownership_leaked;
 mod ownership_stuck;
 mod pasid_freed_while_attached;
@@ -39,12 +41,14 @@ use crate::inventory::Inventory;
 use crate::model::{Group, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 16] = [
+pub static REGISTRY: [&dyn Check; 18] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
     &domain_off_default::DomainOffDefault,
+    &ownership_conflict::OwnershipConflict,
     &attach_imbalance::AttachImbalance,
+    &failed_attach_residue::FailedAttachResidue,
     &group_divergence::GroupDivergence,
     &pasid_freed_while_attached::PasidFreedWhileAttached,
     &pasid_leaked::PasidLeaked,
@@ -67,6 +71,11 @@ pub trait Check: Sync {
 
     /// Holds one look at a group against the invariant, where that decides it.
     fn look(&self, _look: &Look, _group: &Group, _case: &mut Case<'_>) {}
+
+    /// Whether it takes looks at groups where a call did what only a look tells.
+    fn wants_looks(&self) -> bool {
+        false
+    }
 
     /// Whether what was found still stands.
     fn standing(&self, subject: &Subject, host: &Host) -> Standing;

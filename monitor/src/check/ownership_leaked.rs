@@ -32,7 +32,7 @@ static SPEC: Spec = Spec {
     },
     judges: &[Kind::Returned(Hook::UnuseDefault)],
     by_look: Some(Needs::LOOK),
-    implies: &[],
+    implies: &["ownership-conflict"],
     traps: &[
         "Another driver of the group that binds or unbinds at the same time changes the same count: nothing is raised.",
         "A PASID left in the group by a sibling device leaks the use of the device that is unbound: the violation is \

@@ -34,7 +34,7 @@ static SPEC: Spec = Spec {
     },
     judges: &[Kind::Returned(Hook::ReleaseGroup), Kind::Returned(Hook::ReleaseDevice)],
     by_look: Some(Needs::LOOK),
-    implies: &["domain-off-default"],
+    implies: &["domain-off-default", "ownership-conflict"],
     traps: &[
         "A release while other claims stand (owner_cnt > 1) only counts down.",
         "Another claim, or a driver's bind, that has begun before the group was looked at: nothing is raised.",

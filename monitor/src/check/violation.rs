@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::event::{Domain, Key, Name, Ownership};
+use crate::event::{Comm, Domain, Key, Name, Ownership};
 use crate::inventory::Inventory;
 use crate::model::{Actor, Attachment, DomainName, Evidence, Group, GroupRef, Host, Names};
 
@@ -46,6 +46,9 @@ pub enum Subject {
     Freed { group: GroupRef, attached_by: Option<Actor> },
     /// The same, to the caches of one entry, in one call.
     Flushed { group: GroupRef, entry: (Option<Key>, u32), call_ns: u64 },
+    /// A claim (or the bind of a driver) was refused, while a task of this name held the group, for an owner or for a
+    /// driver.
+    Refused { group: GroupRef, bind: bool, owned: bool, holder: Option<Comm> },
     /// What a look at a group showed: it stands if a later look shows it again.
     Looked { group: GroupRef, look: u64, fault: Fault },
     /// Two devices, each by its address and generation, with one table.
@@ -65,6 +68,8 @@ pub enum Fault {
     Astray,
     /// The hardware table of this member has PASIDs that the core doesn't know.
     Extra(Key),
+    /// The hardware table of this member has a PASID that a call failed to attach.
+    Residue(Key, u32),
     /// The core has PASIDs that no member's hardware table has.
     Missing,
     /// Some members have a PASID and others don't.
@@ -74,6 +79,12 @@ pub enum Fault {
 }
 
 impl Subject {
+    /// It is about something that happened, and has no state that could stand.
+    pub fn happened(&self) -> bool {
+        use Subject::{Flushed, Freed, Happened, HappenedToNone, Refused};
+        matches!(self, Happened { .. } | HappenedToNone | Freed { .. } | Flushed { .. } | Refused { .. })
+    }
+
     pub fn group(&self) -> Option<GroupRef> {
         match self {
             Subject::Leftover { group, .. }
@@ -81,6 +92,7 @@ impl Subject {
             | Subject::Leak { group, .. }
             | Subject::Looked { group, .. }
             | Subject::Happened { group }
+            | Subject::Refused { group, .. }
             | Subject::Freed { group, .. }
             | Subject::Flushed { group, .. } => Some(*group),
             Subject::Shared { .. } | Subject::SharedByDesign | Subject::HappenedToNone => None,
@@ -135,6 +147,8 @@ pub enum Value {
     Pasids(Vec<u32>),
     Domain(Option<DomainName>),
     Names(Vec<String>),
+    /// Who did it, and when; `None`: somebody before we watched.
+    Task(Option<Actor>),
 }
 
 /// The same cause on the same object has the same value, also after a restart.
@@ -315,6 +329,10 @@ fn fingerprint(finding: &Finding, group: Option<&Group>, devices: &[String], boo
         let by = attachment.attached_by.as_ref();
         hash.part(&pasid.to_le_bytes());
         hash.part(&by.map_or(0, |actor| actor.mono_ns).to_le_bytes());
+    }
+    if let Subject::Refused { bind, owned, holder, .. } = &finding.subject {
+        hash.part(&[u8::from(*bind), u8::from(*owned)]);
+        hash.part(holder.as_deref().unwrap_or_default().as_bytes());
     }
     Fingerprint(hash.0)
 }

@@ -11,7 +11,7 @@ use crate::event::{Event, Key, Slot};
 use super::bond::{Bond, settle_bond};
 use super::group::{Actor, Attachment, Group, Presence};
 use super::host::{Host, MAX_PASIDS, forget};
-use super::look::missed;
+use super::missed::missed;
 use super::order::{Locked, Operation, Overlap, Reading, Touches, under_mutex};
 use super::role::{Leaver, Role, lets_rids_go, shows_alive, shows_table};
 use super::transition::Transition;
@@ -128,6 +128,8 @@ impl Host {
         if group.synced {
             adopt(group, event, room);
         }
+        let replaced = event.pasid.filter(|_| event.hook == Hook::PasidReplace);
+        let entries = replaced.map_or(Vec::new(), |pasid| group.entries_of(pasid));
         group.touched(Touches::by(event));
         let bond =
             event.mm.filter(|_| event.hook == Hook::SvaUnbind).and_then(|mm| group.bonds.get(&mm)).copied();
@@ -139,6 +141,7 @@ impl Host {
             presence,
             overlap: Overlap::default(),
             locked: None,
+            entries,
             nested: None,
             bond,
             begin: event.clone(),
@@ -174,6 +177,7 @@ impl Host {
             self.rids_detached(key);
         }
         if let Some(operation) = operation {
+            self.want_look(key, &operation, event);
             transitions.push(Transition::Returned { group, operation, end: event });
         }
     }
@@ -258,6 +262,7 @@ fn adopt(group: &mut Group, event: &Event, room: usize) {
     if event.hook != Hook::RidAttach {
         if let Some(ownership) = seen.ownership.filter(|_| locked || !changing.ownership()) {
             group.ownership = Some(ownership);
+            group.takers.confirm(ownership);
             group.seen_free |= ownership.count == 0 && ownership.owner.is_none();
         }
         if locked || !changing.domain() {
@@ -294,6 +299,7 @@ fn settle(group: &mut Group, operation: Option<&Operation>, event: &Event, room:
     if let (true, Some(pasid)) = (touches.pasid.is_some(), event.pasid) {
         settle_pasid(group, operation, event, pasid, overlap.pasid(pasid), room);
     }
+    group.takers.returned(operation, event);
     adopt(group, event, room);
     if matches!(event.hook, Hook::SvaBind | Hook::SvaUnbind) && event.ret.is_none_or(|ret| ret == 0) {
         settle_bond(group, operation, event);

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use foldhash::HashMap;
 use monitor_ebpf::wire::{Hook, Phase};
 
-use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, Slot};
+use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, TableReading};
 
 use super::bond::Bond;
 use super::look::Look;
-use super::order::{InFlight, Overlap, Pasids, Touches};
+use super::order::{InFlight, Pasids, Touches};
 use super::stirred::Stirred;
+use super::takers::{Holder, Takers};
+use super::wanted::Failure;
 
 /// A task at a moment: who did something, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,7 @@ pub struct Group {
     pub(super) bonds: BTreeMap<Key, Bond>,
     /// PASIDs whose process has exited, and since when at the latest, in CLOCK_MONOTONIC ns.
     pub(super) exited: BTreeMap<u32, u64>,
+    pub(super) takers: Takers,
     pub(super) in_flight: InFlight,
     /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
     pub(super) trusted_from: u64,
@@ -104,6 +107,13 @@ pub struct Group {
     pub(super) proved: (Option<Ownership>, Option<Domain>),
     /// PASIDs of which a call was seen since `pasid_array` was last read under the mutex.
     pub(super) stirred: Stirred,
+    /// The same since the last look, and the hardware tables that it read.
+    pub(super) stirred_since_look: Stirred,
+    pub(super) tables: Vec<(Key, Box<TableReading>)>,
+    /// Calls that failed, for the next look to tell what they left.
+    pub(super) failures: Vec<Failure>,
+    /// A look is wanted, for these or for another call's sake.
+    pub(super) wanted: bool,
     /// Nobody held it at a time since it became known: who holds it now was seen to take hold of it.
     pub seen_free: bool,
     /// Something of it went unseen since we watch, by a hook that missed a call or by a loss: how it came to be what
@@ -132,12 +142,17 @@ impl Group {
             doubtful: BTreeSet::new(),
             bonds: BTreeMap::new(),
             exited: BTreeMap::new(),
+            takers: Takers::default(),
             in_flight: InFlight::default(),
             trusted_from: 0,
             proved: (None, None),
             seen_free: false,
             unseen: false,
             stirred: Stirred::default(),
+            stirred_since_look: Stirred::default(),
+            tables: Vec::new(),
+            failures: Vec::new(),
+            wanted: false,
             looked: None,
             looks: 0,
             evidence: VecDeque::new(),
@@ -194,6 +209,12 @@ impl Group {
         self.bonds.len()
     }
 
+    /// Who is known to hold it: who claimed it, or else whose drivers are bound. Who came before we watched is not
+    /// among them.
+    pub fn holders(&self, claims: bool) -> impl Iterator<Item = &Holder> {
+        self.takers.of(claims)
+    }
+
     /// No call is under way.
     pub fn quiescent(&self) -> bool {
         self.in_flight.is_empty()
@@ -230,83 +251,14 @@ impl Group {
         self.doubtful.clear();
         self.bonds.clear();
         self.exited.clear();
+        self.takers.clear();
         self.seen_free = false;
         self.unseen = true;
         self.looked = None;
+        self.tables.clear();
+        self.failures.clear();
         self.proved = (None, None);
         self.in_flight.distrust();
-    }
-
-    /// Takes over a read `pasid_array`, but for the PASIDs that a call under way may be changing.
-    /// What it shows and we did not know was attached before we watched.
-    ///
-    /// A reading that was not made under the mutex can be newer than its place in the ring, by what calls did whose
-    /// records come after it. Where it contradicts what is known, either may be right: that PASID is in doubt,
-    /// and another such reading takes the doubt from none.
-    pub(super) fn adopt(&mut self, array: &PasidArray, room: usize, changing: &Overlap, locked: bool) {
-        let mut room = room;
-        for entry in array.pasids().filter(|entry| !changing.pasid(entry.pasid)) {
-            if !locked && (self.doubtful.contains(&entry.pasid) || self.contradicts(entry)) {
-                self.doubtful.insert(entry.pasid);
-                continue;
-            }
-            if !self.adopt_entry(entry, &mut room) {
-                return;
-            }
-        }
-        if array.complete {
-            let there = |pasid: u32| array.entries.binary_search_by_key(&pasid, |entry| entry.pasid).is_ok();
-            if locked {
-                self.pasids.retain(|&pasid, _| changing.pasid(pasid) || there(pasid));
-                self.doubtful.retain(|&pasid| changing.pasid(pasid));
-            } else {
-                let gone = self.pasids.keys().filter(|&&pasid| !changing.pasid(pasid) && !there(pasid));
-                self.doubtful.extend(gone);
-            }
-            self.pasids_known = true;
-        }
-    }
-
-    /// Whether what was read of a PASID is not what is known.
-    fn contradicts(&self, entry: &ArrayEntry) -> bool {
-        match self.pasids.get(&entry.pasid) {
-            Some(known) => known.domain.zip(entry.domain).is_some_and(|(had, read)| had.key != read.key),
-            None => self.synced && self.pasids_known,
-        }
-    }
-
-    /// Takes over what was read of one PASID.
-    pub(super) fn adopt_slot(&mut self, pasid: u32, slot: Slot, room: usize) {
-        match slot {
-            Slot::Taken(entry) => drop(self.adopt_entry(&entry, &mut { room })),
-            Slot::Empty => {
-                self.doubtful.remove(&pasid);
-                self.pasids.remove(&pasid);
-            }
-        }
-    }
-
-    /// `false`: there was no room for it, and the group's PASIDs are not all known any more.
-    fn adopt_entry(&mut self, entry: &ArrayEntry, room: &mut usize) -> bool {
-        self.doubtful.remove(&entry.pasid);
-        match self.pasids.get_mut(&entry.pasid) {
-            Some(known) => match (entry.domain, known.domain) {
-                (Some(read), Some(had)) if read.key == had.key => {}
-                (Some(read), None) => known.domain = Some(read),
-                (Some(read), Some(_)) => *known = Attachment { domain: Some(read), attached_by: None },
-                (None, _) => {}
-            },
-            None if *room == 0 => {
-                self.pasids_known = false;
-                return false;
-            }
-            None => {
-                *room -= 1;
-                let attachment = Attachment { domain: entry.domain, attached_by: None };
-                self.pasids.insert(entry.pasid, attachment);
-            }
-        }
-        true
     }
 
     /// A call that may change this was seen: what was read before it proves nothing of what comes after.
@@ -314,46 +266,17 @@ impl Group {
         self.proved.0.take_if(|_| touches.ownership);
         self.proved.1.take_if(|_| touches.domain);
         match touches.pasid {
-            Some(Pasids::One(pasid)) => self.stirred.add(pasid),
-            Some(Pasids::Any) => self.stirred.add_all(),
+            Some(Pasids::One(pasid)) => {
+                self.stirred.add(pasid);
+                self.stirred_since_look.add(pasid);
+                self.failures.retain(|failure| failure.pasid != pasid);
+            }
+            Some(Pasids::Any) => {
+                self.stirred.add_all();
+                self.stirred_since_look.add_all();
+                self.failures.clear();
+            }
             None => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use monitor_ebpf::wire::Encoding;
-
-    use super::*;
-
-    fn array(pasids: &[u32]) -> PasidArray {
-        let entry =
-            |&pasid| ArrayEntry { pasid, encoding: Encoding::Reserved, domain: None, mm_exited: false };
-        PasidArray { entries: pasids.iter().map(entry).collect(), complete: true }
-    }
-
-    fn group() -> Group {
-        Group { synced: true, ..Group::new(Key::new(1).expect("an address"), 7, 1) }
-    }
-
-    #[test]
-    fn without_room_for_a_pasid_the_groups_pasids_are_unknown() {
-        let mut group = group();
-        group.adopt(&array(&[1, 2]), 2, &Overlap::default(), true);
-        assert_eq!(group.pasids().map(Iterator::count), Some(2));
-        group.adopt(&array(&[1, 2, 3]), 0, &Overlap::default(), true);
-        assert!(group.pasids().is_none());
-        assert_eq!(group.presence(3), Presence::Unknown);
-        assert!(matches!(group.presence(2), Presence::Attached(_)));
-    }
-
-    #[test]
-    fn what_a_call_under_way_may_change_is_not_taken_over() {
-        let mut group = group();
-        group.adopt(&array(&[1]), 9, &Overlap::default(), true);
-        group.adopt(&array(&[2]), 9, &Overlap::everything(), true);
-        assert!(matches!(group.presence(1), Presence::Attached(_)));
-        assert!(!matches!(group.presence(2), Presence::Attached(_)));
     }
 }

@@ -52,6 +52,8 @@ pub struct Host {
     trusted_from: Option<u64>,
     /// The latest loss that was told. What was reported before may be overtaken by what was lost.
     lost_at: Option<u64>,
+    /// Groups at which a look is wanted.
+    pub(super) wanted: Vec<Key>,
     /// No call that is under way began before, in CLOCK_MONOTONIC ns: until it is time for one of then, no
     /// group need be looked at.
     oldest_call: u64,
@@ -72,6 +74,7 @@ impl Host {
             looking: None,
             trusted_from: None,
             lost_at: None,
+            wanted: Vec::new(),
             oldest_call: u64::MAX,
         }
     }
@@ -244,6 +247,7 @@ impl Host {
 
     pub(super) fn drop_group(&mut self, key: Key, transitions: &mut Vec<Transition<'_>>) {
         let Some(group) = self.groups.remove(&key) else { return };
+        self.wanted.retain(|&wanted| wanted != key);
         self.ids.remove(&group.id);
         self.lifetimes.bound.group_gone(group.id);
         self.pasids -= group.pasids.len();

@@ -4,14 +4,17 @@
 //! held, then one on return. What comes between entry and return is one look. Of the tables only
 //! what differs is kept: a host has many PASIDs, and they are mostly right.
 
-use monitor_ebpf::wire::{Hook, Phase, is_snapshot};
+use monitor_ebpf::wire::{Hook, Phase};
 
-use crate::event::{DeviceState, Domain, Event, Key, Name, Ownership, PasidArray, TableEntry, TableReading};
+use crate::event::{
+    DeviceState, Domain, Event, Key, Name, Ownership, PasidArray, TableEntry, TableKind, TableReading,
+};
 
-use super::group::{Group, Presence};
+use super::group::Group;
 use super::host::Host;
 use super::order::Reading;
 use super::transition::Transition;
+use super::wanted::{Failed, Failure};
 
 /// More members than this in one look are left out, and the look says so.
 const MAX_MEMBERS: usize = 256;
@@ -42,6 +45,8 @@ pub struct Look {
     pub diverging: Vec<u32>,
     /// The driver hangs its tables off the domains, so that devices of one domain share one by design.
     pub tables_by_domain: bool,
+    /// Calls that failed before it, and what they left.
+    pub failed: Vec<Failed>,
 }
 
 /// One member of the group at the time of the look.
@@ -100,6 +105,9 @@ fn is_pci(name: &str) -> bool {
     hex(4) && hex(2) && hex(2) && hex(1) && parts.next().is_none()
 }
 
+/// The hardware tables that were read, by member.
+pub(super) type Tables = Vec<(Key, Box<TableReading>)>;
+
 /// A look that is under way. On entry and on return of the read each member is reported and then the group,
 /// without the mutex; in between, where the driver's hook is known, each member with it.
 #[derive(Clone, Debug)]
@@ -115,6 +123,8 @@ pub(super) struct Looking {
     tables_by_domain: bool,
     /// A driver's hook read with the mutex held.
     locked: bool,
+    /// Calls that failed before the mutex was taken, and what they left.
+    failed: Vec<Failed>,
     /// When the read returned.
     returned: Option<u64>,
 }
@@ -139,6 +149,7 @@ impl Looking {
             whole: true,
             tables_by_domain: false,
             locked: false,
+            failed: Vec::new(),
             returned: None,
         }
     }
@@ -184,8 +195,9 @@ impl Looking {
         }
     }
 
-    fn member_locked(&mut self, event: &Event) {
+    fn member_locked(&mut self, event: &Event, failures: Vec<Failure>) {
         self.locked = true;
+        self.failed.extend(failures.into_iter().map(|failure| Failed { failure, members: Vec::new() }));
         self.of_group(event);
         self.member(event);
     }
@@ -227,14 +239,21 @@ impl Looking {
             max_pasids: device.max_pasids.unwrap_or_default(),
             table: array.zip(table).map(|(array, table)| compare(array, table, device.max_pasids)),
         };
+        for Failed { failure, members } in &mut self.failed {
+            let attached = array.map(|array| array.has(failure.pasid));
+            members.push((device.key, failure.left(device.key, attached, table.map(AsRef::as_ref))));
+        }
         self.members.push((member, table.cloned()));
     }
 
     /// The look is over. `None` if nothing was read of the group.
-    fn end(self, number: u64) -> Option<Look> {
+    fn end(self, number: u64) -> Option<(Look, Tables)> {
         let (of_group, mono_ns) = (self.of_group?, self.returned?);
         let diverging = diverging(&self.members);
-        Some(Look {
+        let (members, tables): (Vec<Member>, Vec<_>) = self.members.into_iter().unzip();
+        let keys = members.iter().map(|member| member.device);
+        let tables = keys.zip(tables).filter_map(|(key, table)| Some((key, table?))).collect();
+        let look = Look {
             mono_ns,
             number,
             ownership: of_group.ownership,
@@ -242,11 +261,13 @@ impl Looking {
             default_domain: of_group.default_domain,
             recovery_cnt: of_group.recovery_cnt,
             pasids: of_group.pasids,
-            members: self.members.into_iter().map(|(member, _)| member).collect(),
+            members,
             whole: self.whole,
             diverging,
             tables_by_domain: self.tables_by_domain,
-        })
+            failed: self.failed,
+        };
+        Some((look, tables))
     }
 }
 
@@ -261,8 +282,7 @@ fn compare(array: &PasidArray, table: &TableReading, max_pasids: Option<u32>) ->
         }
     }
     for entry in table.pasids() {
-        let known = array.entries.binary_search_by_key(&entry.pasid, |known| known.pasid).is_ok();
-        if !known && compared.extra.len() < MAX_LISTED {
+        if !array.has(entry.pasid) && compared.extra.len() < MAX_LISTED {
             compared.extra.push(*entry);
         }
     }
@@ -270,14 +290,16 @@ fn compare(array: &PasidArray, table: &TableReading, max_pasids: Option<u32>) ->
 }
 
 /// PASIDs that two members behind one IOMMU have with another kind of translation, or under another tag. Behind
-/// two IOMMUs one domain may well have two tags.
+/// two IOMMUs one domain may well have two tags; and of AMD's tables (from 6.9) each has one of its own, for all its
+/// entries.
 fn diverging(members: &[(Member, Option<Box<TableReading>>)]) -> Vec<u32> {
     let mut found = Vec::new();
     for (index, (one, table)) in members.iter().enumerate() {
         let Some(table) = table else { continue };
         for (other, others) in &members[index + 1..] {
             let Some(others) = others.as_ref().filter(|others| others.kind == table.kind) else { continue };
-            if one.state.iommu.is_none() || one.state.iommu != other.state.iommu {
+            let by_domain = table.kind != TableKind::Amd;
+            if !by_domain || one.state.iommu.is_none() || one.state.iommu != other.state.iommu {
                 continue;
             }
             let differs = table
@@ -316,8 +338,10 @@ impl Host {
                 }
             }
             _ => {
+                let first = ours && self.looking.as_ref().is_some_and(|looking| !looking.locked);
+                let failures = if first { self.look_comes(key) } else { Vec::new() };
                 if let Some(looking) = self.looking.as_mut().filter(|_| ours) {
-                    looking.member_locked(event);
+                    looking.member_locked(event, failures);
                 }
             }
         }
@@ -334,9 +358,14 @@ impl Host {
     /// The look is over, if its read has returned.
     fn end_look(&mut self, transitions: &mut Vec<Transition>) {
         let Some(looking) = self.looking.take_if(|looking| looking.has_returned()) else { return };
+        if !looking.locked {
+            // Its tables can't be read: no look will tell more.
+            self.look_comes(looking.group);
+        }
         let Some(group) = self.group_mut(looking.group) else { return };
         group.looks += 1;
-        let Some(look) = looking.end(group.looks) else { return };
+        let Some((look, tables)) = looking.end(group.looks) else { return };
+        group.tables = tables;
         let gone = |key: &&Key| look.whole && !look.members.iter().any(|member| member.device == **key);
         let gone: Vec<Key> = group.devices.iter().filter(gone).copied().collect();
         group.looked = Some(Box::new(look.clone()));
@@ -349,45 +378,4 @@ impl Host {
         // It went unseen: a look at the whole group shows every member.
         gone.into_iter().for_each(|device| self.drop_device(device, transitions));
     }
-}
-
-/// The hook that must have missed a call, if a sound reading shows what no call accounts for. What a call
-/// that is under way may be changing accounts for itself. What was read without the mutex proves nothing here: it can be
-/// half-way, or newer than its place in the ring.
-pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
-    // Inside a call of its own the state is half-way: only our own read comes from outside of all.
-    if !is_snapshot(event.hook) || !group.synced || event.incomplete {
-        return None;
-    }
-    let seen = event.group.as_ref()?;
-    let changing = group.in_flight.others(event.task.tid);
-    if let (Some(known), Some(read), false) = (group.proved.0, seen.ownership, changing.ownership())
-        && known != read
-    {
-        return Some(match (known.owner, read.owner) {
-            (None, Some(_)) => Hook::ClaimGroup,
-            (Some(_), None) => Hook::ReleaseGroup,
-            _ if known.count < read.count => Hook::UseDefault,
-            _ => Hook::UnuseDefault,
-        });
-    }
-    if let (Some(known), Some(read), false) = (group.proved.1, seen.domain, changing.domain())
-        && known.key != read.key
-    {
-        return Some(Hook::RidAttach);
-    }
-    let array = event.array.as_ref()?;
-    let settled = |pasid: u32| {
-        !changing.pasid(pasid) && !group.stirred.may_have(pasid) && group.presence(pasid) != Presence::Unknown
-    };
-    for entry in array.pasids().filter(|entry| settled(entry.pasid)) {
-        let Some(known) = group.attachment(entry.pasid) else { return Some(Hook::PasidAttach) };
-        let replaced = known.domain.zip(entry.domain).is_some_and(|(known, read)| known.key != read.key);
-        if replaced {
-            return Some(Hook::PasidReplace);
-        }
-    }
-    let there = |pasid: u32| array.entries.binary_search_by_key(&pasid, |entry| entry.pasid).is_ok();
-    let mut gone = group.pasids.keys().filter(|&&pasid| settled(pasid) && !there(pasid));
-    (array.complete && gone.next().is_some()).then_some(Hook::PasidDetach)
 }

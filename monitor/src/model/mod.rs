@@ -3,6 +3,7 @@
 //! [`Host::apply`] takes one event and says what became known by it, as [`Transition`]s. What was not
 //! seen is unknown and never assumed; what could have happened in two orders is not claimed.
 
+mod adopt;
 mod apply;
 mod bond;
 mod device;
@@ -12,11 +13,14 @@ mod holders;
 mod host;
 mod lifetime;
 mod look;
+mod missed;
 mod names;
 mod order;
 mod role;
 mod stirred;
+mod takers;
 mod transition;
+mod wanted;
 
 pub use bond::{Bond, Ended};
 pub use device::Device;
@@ -26,4 +30,6 @@ pub use lifetime::{Gone, Held, Rids};
 pub use look::{Compared, Look, Member};
 pub use names::{DomainName, Names};
 pub use order::{Locked, Operation, Overlap, Reading};
+pub use takers::Holder;
 pub use transition::{Flushed, Kind, Transition};
+pub use wanted::{Failed, Failure, Left};

@@ -7,7 +7,7 @@
 
 use monitor_ebpf::wire::Hook;
 
-use crate::event::{Domain, Event, Key, Ownership, PasidArray};
+use crate::event::{Domain, Event, Key, Ownership, PasidArray, TableEntry};
 
 use super::bond::Bond;
 use super::group::{Actor, Attachment, Presence};
@@ -237,6 +237,8 @@ pub struct Operation {
     pub presence: Presence,
     pub overlap: Overlap,
     pub locked: Option<Locked>,
+    /// For a replace: what the members' tables had of the PASID when it began, as far as that is known.
+    pub(super) entries: Vec<(Key, TableEntry)>,
     /// A call on a PASID that ran inside this one and succeeded.
     pub(super) nested: Option<(Hook, u32)>,
     /// For an unbind: the bond as it was known when the call began, and its PASID's attachment.

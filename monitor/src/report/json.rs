@@ -95,7 +95,7 @@ fn violation_line<'a>(violation: &'a Violation, context: &Context<'_>) -> Violat
         attachments: violation.pasids.iter().map(|pasid| attachment(pasid, context)).collect(),
         evidence: Evidence {
             events: violation.evidence.iter().map(|step| step_object(step, context)).collect(),
-            read: violation.read.iter().map(read).collect(),
+            read: violation.read.iter().map(|value| read(value, context)).collect(),
         },
         confidence: violation.confidence.name(),
         docs: violation.check.docs(),
@@ -177,13 +177,14 @@ fn step_object(step: &Step, context: &Context<'_>) -> StepObject {
     }
 }
 
-fn read(read: &Read) -> Json {
+fn read(read: &Read, context: &Context<'_>) -> Json {
     let value = match &read.value {
         Value::Count(count) => json!(count),
         Value::Flag(flag) => json!(flag),
         Value::Pasids(pasids) => json!(pasids),
         Value::Domain(name) => to_json(name.as_ref().map(domain)),
         Value::Names(names) => json!(names),
+        Value::Task(by) => to_json(by.as_ref().map(|by| actor(by, context))),
     };
     json!({ "what": read.what, "value": value })
 }

@@ -60,7 +60,7 @@ pub fn violation(violation: &Violation, context: &Context<'_>, style: Style) -> 
         block.stack(frames(actor, context));
     }
     for read in &violation.read {
-        block.field("read", &format!("{}: {}", read.what, value(read)));
+        block.field("read", &format!("{}: {}", read.what, value(read, context)));
     }
     for implied in &violation.implied {
         block.field("implied", &format!("{}: {}", implied.check, implied.summary));
@@ -199,7 +199,7 @@ fn name(domain: &DomainName) -> String {
     format!("{} ({})", domain.name, domain.kind)
 }
 
-fn value(read: &Read) -> String {
+fn value(read: &Read, context: &Context<'_>) -> String {
     match &read.value {
         Value::Count(count) => count.to_string(),
         Value::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
@@ -207,6 +207,10 @@ fn value(read: &Read) -> String {
         Value::Pasids(pasids) => pasids.iter().map(u32::to_string).collect::<Vec<_>>().join(", "),
         Value::Domain(domain) => domain.as_ref().map_or("?".to_owned(), name),
         Value::Names(names) => names.join(", "),
+        Value::Task(None) => "somebody before we watched".to_owned(),
+        Value::Task(Some(by)) => {
+            format!("{}[{}], {}", by.comm, by.tid, context.clock.rfc3339(by.mono_ns))
+        }
     }
 }
 

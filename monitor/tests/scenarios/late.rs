@@ -5,7 +5,7 @@ use monitor::event::Task;
 use monitor_ebpf::wire::Hook;
 
 use crate::kernel::{Call, Era, Faults};
-use crate::rig::{D1, D2, NIC, NVME, OWNER, Rig, driver, other, raised, vfio};
+use crate::rig::{D1, D2, NIC, NVME, OWNER, Raised, Rig, driver, other, raised, vfio};
 
 /// A call with all its records, at once.
 fn whole(rig: &mut Rig, task: &Task, call: Call) -> i32 {
@@ -19,6 +19,11 @@ fn expect_no_leaky_hook(rig: &Rig) {
     let leaky: Vec<&Hook> =
         Hook::ALL.iter().filter(|&&hook| rig.watcher.counters().leaks(hook) > 0).collect();
     assert!(leaky.is_empty(), "{leaky:?}");
+}
+
+/// Who binds is refused, which is told.
+fn refused() -> Raised {
+    raised("ownership-conflict", 7, &[], "", "other")
 }
 
 /// A bind that is refused returns, and its record reads the array only when the PASID was attached over.
@@ -37,7 +42,7 @@ fn an_attach_over_is_caught_though_another_calls_reading_came_late() {
         rig.kernel.faults = Faults { attach_over: true, ..Faults::default() };
         assert_eq!(whole(&mut rig, &vfio(), Call::Attach { device: NIC, pasid: 5, domain: D2 }), 0);
         while rig.kernel.fill(other().tid) {}
-        rig.expect(&[raised("attach-imbalance", 7, &[5], "driver", "vfio")]);
+        rig.expect(&[raised("attach-imbalance", 7, &[5], "driver", "vfio"), refused()]);
     }
 }
 
@@ -56,7 +61,7 @@ fn a_reading_that_came_late_makes_no_hook_leaky() {
         rig.watch();
         rig.bootstrap();
         expect_no_leaky_hook(&rig);
-        rig.expect_silence();
+        rig.expect(&[refused()]);
     }
 }
 
@@ -79,7 +84,7 @@ fn a_reading_in_the_middle_of_a_switch_makes_no_hook_leaky() {
         rig.kernel.end(binding);
         rig.bootstrap();
         expect_no_leaky_hook(&rig);
-        rig.expect_silence();
+        rig.expect(&[refused()]);
     }
 }
 

@@ -3,6 +3,7 @@
 mod bonds;
 mod bounds;
 mod certain;
+mod conflict;
 mod flush;
 mod golden;
 mod imbalance;
@@ -16,6 +17,7 @@ mod property;
 mod random;
 mod reference;
 mod release;
+mod residue;
 mod rig;
 mod tables;
 mod unknown;

@@ -173,8 +173,18 @@ impl Rig {
         }
     }
 
-    /// The watcher reads the ring until it is empty.
+    /// The watcher reads the ring until it is empty, and looks where a call did what only a look tells.
     pub fn watch(&mut self) {
+        self.read();
+        for group in self.watcher.wanted_looks() {
+            if self.kernel.groups.contains_key(&group) && self.kernel.is_free(group) {
+                self.kernel.snapshot(group);
+                self.read();
+            }
+        }
+    }
+
+    fn read(&mut self) {
         for event in std::mem::take(&mut self.kernel.log) {
             self.feed(event);
         }

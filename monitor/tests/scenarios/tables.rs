@@ -223,6 +223,7 @@ fn without_the_hook_of_the_hosts_driver_the_tables_are_not_read() {
             "pasid-table-shared"
                 | "pasid-table-mismatch"
                 | "group-divergence"
+                | "failed-attach-residue"
                 | "teardown-flush-incomplete"
                 | "invalidation-failed"
                 | "pasid-reused-without-flush"

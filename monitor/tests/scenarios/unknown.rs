@@ -274,6 +274,7 @@ fn without_pasids_in_the_core_the_checks_say_so() {
         match spec.name {
             "pasid-left-on-release"
             | "attach-imbalance"
+            | "failed-attach-residue"
             | "pasid-table-mismatch"
             | "group-divergence"
             | "pasid-freed-while-attached"
@@ -295,7 +296,10 @@ fn a_hook_that_failed_degrades_what_can_do_without_it() {
     coverage.set(Hook::ReleaseDevice, HookState::Failed { reason });
     let watcher = Watcher::new(Options { coverage, ..options(Era::Tagged) });
     for (spec, state) in watcher.checks() {
-        let degraded = matches!(spec.name, "pasid-left-on-release" | "ownership-stuck");
+        let degraded = matches!(
+            spec.name,
+            "pasid-left-on-release" | "ownership-stuck" | "ownership-conflict" | "domain-off-default"
+        );
         assert_eq!(state.name(), if degraded { "degraded" } else { "armed" }, "{}", spec.name);
         assert!(!degraded || state.to_string().contains("kernel lockdown is confidentiality"), "{state}");
     }

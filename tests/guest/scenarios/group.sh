@@ -5,6 +5,9 @@ load_saboteur
 load caller
 one=0000:05:00.0 two=0000:06:00.0
 c alloc $one both
+# In 6.14 the blocked domain's set_dev_pasid took the place of remove_dev_pasid.
+remove_pasid=blocking_domain_set_dev_pasid
+grep -q " $remove_pasid\$" /proc/kallsyms || remove_pasid=intel_iommu_remove_dev_pasid
 
 watch_start --audit 2
 groups $one
@@ -18,9 +21,33 @@ fault only_device $two
 fault skip intel_pasid_setup_first_level
 as tenant c attach-pasid both $one 5
 fault skip ''
-audited
+settle
 phase mended
 as tenant c detach-pasid both $one 5
+audited
+
+# An attach fails on the second member: its own entry stays, or the first one is not brought back.
+phase residue
+fault fail intel_iommu_set_dev_pasid,device=$two,budget=1
+as tenant c attach-pasid both $one 6
+fault fail ''
+settle
+phase residue-mended
+fault present $two,6,0
+audited
+phase not-brought-back
+fault skip intel_iommu_set_dev_pasid,result=-5,device=$two,budget=1
+fault skip $remove_pasid,device=$one,budget=1
+as tenant c attach-pasid both $one 7
+fault skip ''
+settle
+phase brought-back
+fault present $one,7,0
+audited
+phase refused
+fault skip intel_iommu_set_dev_pasid,result=-5,device=$two,budget=1
+as tenant c attach-pasid both $one 8
+fault skip ''
 audited
 
 # A device that joins later doesn't get the group's PASIDs.

@@ -26,6 +26,35 @@ as owner c release-group $dev
 settle
 page api/v1/groups groups
 
+# Who is refused, and whom the kernel keeps the group for.
+phase refused
+as owner c claim-group $dev
+for i in 1 2 3; do
+	as rival c claim-group $dev 1
+	as tenant bind $dev softdrv
+done
+as owner c release-group $dev
+phase refused-by-driver
+as owner bind $dev softdrv
+as rival c claim-group $dev 1
+as owner unbind $dev
+# A driver leaves its device on a domain of its own.
+phase strayed
+as owner bind $dev softdrv
+as tenant c attach life $dev
+as owner unbind $dev
+phase back
+as tenant c detach life $dev
+as owner bind $dev softdrv
+as tenant c attach life $dev
+as tenant c detach life $dev
+as owner unbind $dev
+phase granted
+as rival c claim-group $dev 1
+as rival c release-group $dev
+as tenant bind $dev softdrv
+as tenant unbind $dev
+
 # It goes right after the fault, which it still must tell.
 phase stop
 as owner c claim-group $dev

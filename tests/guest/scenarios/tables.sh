@@ -38,4 +38,19 @@ phase kept-mended
 fault present $one,5,0
 as tenant c detach-pasid mine $one 6
 audited
+
+# An attach fails, and what the driver had done by then stays.
+phase residue
+fault fail intel_iommu_set_dev_pasid,budget=1
+as tenant c attach-pasid mine $one 9
+fault fail ''
+settle
+phase residue-mended
+fault present $one,9,0
+audited
+phase refused
+fault skip intel_iommu_set_dev_pasid,result=-5,budget=1
+as tenant c attach-pasid mine $one 9
+fault skip ''
+audited
 watch_stop

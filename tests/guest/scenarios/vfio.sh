@@ -35,6 +35,17 @@ phase opened
 told vfio $(group $dev) 3 $dev
 kill $watcher
 wait $watcher
+
+# Who is refused is told who is in the way.
+load caller
+phase busy
+groups $dev
+as owner c claim-group $dev
+as rival c claim-group $dev 1
+as owner c release-group $dev
+phase free
+as rival c claim-group $dev 1
+as rival c release-group $dev
 watch_stop
 
 grep '"phase":"end"' /tmp/events |

@@ -18,7 +18,7 @@ const SVA_OFF: &str = "not possible here: this kernel refuses every bind on x86,
 /// The first that fits.
 const REASONS: &[Reason] = &[
     Reason {
-        checks: &["pasid-table-shared", "pasid-table-mismatch", "group-divergence"],
+        checks: &["pasid-table-shared", "pasid-table-mismatch", "group-divergence", "failed-attach-residue"],
         kernels: &[],
         source: Source::Software,
         why: "not possible here: it is seen in hardware tables, by the vendors' functions, and the software IOMMU has \

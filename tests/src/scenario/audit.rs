@@ -7,6 +7,7 @@ use super::transcript::Transcript;
 
 const MISMATCH: &str = "pasid-table-mismatch";
 const DIVERGENCE: &str = "group-divergence";
+const RESIDUE: &str = "failed-attach-residue";
 const NVME: &str = "0000:01:00.0";
 const NVME_OF_PAIR: &str = "0000:05:00.0";
 /// The ports of the switch, and what is behind them.
@@ -31,8 +32,11 @@ pub fn tables(report: &Report) -> Result<(), String> {
         mended("missing-mended"),
         Expect::clean("kept", &[("pasid_detach", 1)]).raises(differs(&[5], None)),
         mended("kept-mended"),
+        Expect::clean("residue", &[("pasid_attach", 1)]).raises(residue(NVME, &[NVME], &[9])),
+        Expect::clean("residue-mended", &[]).resolves(RESIDUE, Some(NVME), "cleared"),
+        Expect::clean("refused", &[("pasid_attach", 1)]),
     ];
-    expect::phases(report, &[MISMATCH, DIVERGENCE, "domain-off-default"], &rows)?;
+    expect::phases(report, &[MISMATCH, DIVERGENCE, RESIDUE, "domain-off-default"], &rows)?;
     // What was read is shown as it is: the RID's own entry, and the two PASIDs.
     let transcript = Transcript::read(&report.text);
     let phase = transcript.phase("clean")?;
@@ -64,11 +68,16 @@ pub fn group(report: &Report) -> Result<(), String> {
         Expect::clean("clean", &[("pasid_attach", 1), ("pasid_detach", 1)]),
         Expect::clean("uneven", &[("pasid_attach", 1)]).raises(differs),
         mended("mended"),
+        Expect::clean("residue", &[("pasid_attach", 1)]).raises(residue(NVME_OF_PAIR, &PAIR, &[6])),
+        Expect::clean("residue-mended", &[]).resolves(RESIDUE, Some(NVME_OF_PAIR), "cleared"),
+        Expect::clean("not-brought-back", &[("pasid_attach", 1)]).raises(residue(NVME_OF_PAIR, &PAIR, &[7])),
+        Expect::clean("brought-back", &[]).resolves(RESIDUE, Some(NVME_OF_PAIR), "cleared"),
+        Expect::clean("refused", &[("pasid_attach", 1)]),
         Expect::clean("joined", &[("pasid_attach", 1)]).raises(differs),
         // The core takes the PASID from the member that never got it, too.
         mended("left").warns(unknown_pasid_warns_in(report.series)),
     ];
-    expect::phases(report, &[MISMATCH, DIVERGENCE], &rows)?;
+    expect::phases(report, &[MISMATCH, DIVERGENCE, RESIDUE], &rows)?;
     let transcript = Transcript::read(&report.text);
     for (phase, severity) in [("uneven", "critical"), ("joined", "info")] {
         let line = transcript.phase(phase)?.of_kind("violation").next().ok_or("there is no violation")?;
@@ -77,6 +86,19 @@ pub fn group(report: &Report) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A failed attach of this PASID left something, and the hardware differs from the core's account by that.
+fn residue(of: &'static str, devices: &'static [&'static str], pasids: &'static [u32]) -> Violation {
+    Violation {
+        check: RESIDUE,
+        group_of: Some(of),
+        devices,
+        pasids,
+        attached_by: None,
+        triggered_by: Some("tenant"),
+        implied: &[MISMATCH],
+    }
 }
 
 pub fn leaky(report: &Report) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! What is right, again and again: nothing is raised, and the product counts what the kernel counts.
 
 use super::Report;
-use super::expect::{self, Expect};
+use super::expect::{self, Expect, Violation};
 use super::transcript::{Phase, Transcript};
 use crate::Series;
 
@@ -27,10 +27,17 @@ pub fn vfio(report: &Report) -> Result<(), String> {
             "opened",
             &[("claim_group", 3), ("attach_group", 3), ("detach_group", 3), ("release_group", 3)],
         ),
+        Expect::clean("busy", &[("claim_group", 2), ("release_group", 1)]).raises(conflict(
+            "0000:01:00.0",
+            &["0000:01:00.0"],
+            "rival",
+        )),
+        Expect::clean("free", &[("claim_group", 1), ("release_group", 1)]),
     ];
     expect::phases(report, armed(report.series), &rows)?;
 
     let transcript = Transcript::read(&report.text);
+    names_the_owner(transcript.phase("busy")?)?;
     let rounds = transcript.phase("rounds")?;
     same_count(&transcript, rounds, &VFIO)?;
     let group = rounds.group_of("0000:01:00.0")?;
@@ -75,6 +82,31 @@ pub fn replug(report: &Report) -> Result<(), String> {
     if before == after { Ok(()) } else { Err(format!("{before} groups were known, and {after} in the end")) }
 }
 
+/// A claim or a bind was refused: somebody is told of it, and paged by nothing.
+pub fn conflict(of: &'static str, devices: &'static [&'static str], triggered_by: &'static str) -> Violation {
+    Violation {
+        check: "ownership-conflict",
+        group_of: Some(of),
+        devices,
+        pasids: &[],
+        attached_by: None,
+        triggered_by: Some(triggered_by),
+        implied: &[],
+    }
+}
+
+/// Every report of a refusal says that "owner" holds the group.
+pub fn names_the_owner(phase: &Phase) -> Result<(), String> {
+    for told in phase.of_kind("violation") {
+        let read = told["evidence"]["read"].as_array().into_iter().flatten();
+        let held_by = read.filter(|read| read["what"] == "held by").map(|read| &read["value"]["comm"]);
+        if told["severity"] != "info" || !held_by.eq(["owner"]) {
+            return Err(format!("{}: it is not told as info who holds the group: {told}", phase.name));
+        }
+    }
+    Ok(())
+}
+
 /// The product saw as many calls as ftrace.
 fn same_count(transcript: &Transcript, phase: &Phase, calls: &[(&str, &str)]) -> Result<(), String> {
     for (hook, function) in calls {
@@ -95,6 +127,7 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "ownership-stuck",
             "ownership-leaked",
             "domain-off-default",
+            "ownership-conflict",
             "pasid-table-shared",
             "domain-freed-while-attached",
         ],
@@ -103,7 +136,9 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "ownership-stuck",
             "ownership-leaked",
             "domain-off-default",
+            "ownership-conflict",
             "attach-imbalance",
+            "failed-attach-residue",
             "group-divergence",
             "pasid-table-shared",
             "pasid-table-mismatch",

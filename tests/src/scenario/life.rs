@@ -81,11 +81,32 @@ pub fn life(report: &Report) -> Result<(), String> {
             implied: &["ownership-stuck"],
         }),
     };
+    let refused = |who| harmless::conflict("softdev.0", &["softdev.0"], who);
     let rows = [
         Expect::clean("pages", &[]),
         Expect::clean("port", &[]),
         Expect::clean("claimed", &[("claim_group", 1), ("attach_group", 1), ("rid_attach", 2)]),
         Expect::clean("let-go", &[("release_group", 1), ("detach_group", 1), ("rid_attach", 2)]),
+        Expect::clean("refused", &[("claim_group", 4), ("use_default_domain", 3)])
+            .raises(refused("rival"))
+            .raises(refused("tenant")),
+        Expect::clean("refused-by-driver", &[("claim_group", 1), ("use_default_domain", 1)])
+            .raises(refused("rival")),
+        Expect::clean("strayed", &[("unuse_default_domain", 1)]).raises(Violation {
+            check: "domain-off-default",
+            group_of: Some("softdev.0"),
+            devices: &["softdev.0"],
+            pasids: &[],
+            attached_by: None,
+            triggered_by: Some("owner"),
+            implied: &[],
+        }),
+        Expect::clean("back", &[("unuse_default_domain", 1)]).resolves(
+            "domain-off-default",
+            Some("softdev.0"),
+            "cleared",
+        ),
+        Expect::clean("granted", &[("claim_group", 1), ("use_default_domain", 1)]),
         stop,
     ];
     expect::phases(report, harmless::armed(report.series), &rows)?;
@@ -94,6 +115,9 @@ pub fn life(report: &Report) -> Result<(), String> {
     // Six pages that there are, and one that isn't.
     ends_with(transcript.phase("pages")?, &[0, 0, 0, 0, 0, 0, 1])?;
     refusals::one(transcript.phase("port")?, &["--web.listen-address", "in use"])?;
+    for phase in ["refused", "refused-by-driver"] {
+        harmless::names_the_owner(transcript.phase(phase)?)?;
+    }
     for (phase, ownership, count, domain) in
         [("claimed", "user", 1, "unmanaged"), ("let-go", "free", 0, "dma")]
     {

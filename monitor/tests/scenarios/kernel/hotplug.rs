@@ -1,6 +1,6 @@
 //! What others do than the callers: snapshots, devices that come and go, a driver's hooks.
 
-use monitor::event::{Device, DeviceState, Key, Task};
+use monitor::event::{Device, DeviceState, Key, TableEntry, TableKind, TableReading, Task};
 use monitor_ebpf::wire::{Hook, Phase};
 
 use super::ring::seen;
@@ -19,9 +19,17 @@ impl Look {
     pub const ALL: [Look; 3] = [Look::Entry, Look::Devices, Look::Return];
 }
 
-/// A device with a driver.
+/// A device with a driver, behind the only IOMMU that there is.
 fn bound() -> DeviceState {
-    DeviceState { bound: true, ..DeviceState::default() }
+    DeviceState { bound: true, iommu: Key::new(0x10), ..DeviceState::default() }
+}
+
+/// What its hardware table holds; a domain is its own tag. Entry 0 is the RID's.
+fn table_of(device: &Dev) -> Option<Box<TableReading>> {
+    let entry = |(&pasid, &domain): (&u32, &u64)| TableEntry { pasid, kind: 1, tag: domain as u32 };
+    let entries = [(&0, &1)].into_iter().chain(&device.present).map(entry).collect();
+    let table = TableReading { kind: TableKind::Vtd, per_domain: false, entries, complete: true };
+    (device.table != 0).then(|| Box::new(table))
 }
 
 impl Kernel {
@@ -45,6 +53,7 @@ impl Kernel {
                     let mut event = self.event(Hook::SnapshotIntel, Phase::Point, id, reader);
                     let table = Some(Key::new(device.table));
                     event.device = Some(Device { table, state: Some(bound()), ..seen(&device) });
+                    event.table = table_of(&device);
                     self.push(event);
                 }
                 return;

@@ -17,6 +17,7 @@ mod ring;
 pub use call::Call;
 pub use hotplug::Look;
 pub use lifetime::{Mm, sva_domain};
+pub use plan::ODD;
 pub use ring::Loss;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -67,6 +68,12 @@ pub struct Faults {
     pub unbind_detaches: bool,
     /// No unbind detaches, not even the last.
     pub unbind_keeps: bool,
+    /// A member that refuses a domain has it in its hardware table all the same.
+    pub refusal_stays: bool,
+    /// Members that had taken what another one refuses keep it.
+    pub no_way_back: bool,
+    /// An attach leaves the last member out.
+    pub skips_last: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -39,7 +39,7 @@ pub(super) enum Step {
 pub(super) type Plan = (Vec<Step>, i32);
 
 /// A domain of these numbers doesn't fit the member of that index: its driver refuses it.
-const ODD: u64 = 3900;
+pub const ODD: u64 = 3900;
 
 fn refuses(index: usize, domain: u64) -> bool {
     domain == ODD + index as u64
@@ -225,9 +225,15 @@ fn attach(era: Era, faults: Faults, group: &Grp, pasid: u32, entry: Entry, to: u
     let refusing = refusing(group, to);
     steps.extend(hardware(group, pasid, Some(to)).into_iter().take_while(|step| before(step, refusing)));
     if refusing.is_some() {
-        steps.extend(hardware(group, pasid, None).into_iter().take_while(|step| before(step, refusing)));
+        steps.extend(stays(faults, refusing, pasid, to));
+        if !faults.no_way_back {
+            steps.extend(hardware(group, pasid, None).into_iter().take_while(|step| before(step, refusing)));
+        }
         steps.push(Step::Erase(pasid));
         return (steps, EINVAL);
+    }
+    if faults.skips_last {
+        steps.pop();
     }
     if era == Era::Tagged {
         steps.push(Step::Store(pasid, entry));
@@ -245,12 +251,22 @@ fn replace(era: Era, faults: Faults, group: &Grp, pasid: u32, to: u64) -> Plan {
     let mut steps: Vec<Step> = hardware(group, pasid, Some(to));
     if refusing.is_some() {
         steps.retain(|step| before(step, refusing));
+        steps.extend(stays(faults, refusing, pasid, to));
+        if faults.no_way_back {
+            return (steps, EINVAL);
+        }
         let back = hardware(group, pasid, old.and_then(|old| old.domain));
         steps.extend(back.into_iter().filter(|step| before(step, refusing)));
         return (steps, EINVAL);
     }
     steps.push(Step::Store(pasid, entry(era, to, true)));
     (steps, 0)
+}
+
+/// What a member that refuses a domain does by fault.
+fn stays(faults: Faults, refusing: Option<usize>, pasid: u32, to: u64) -> Option<Step> {
+    let index = refusing.filter(|_| faults.refusal_stays)?;
+    Some(Step::Hardware { index, pasid, domain: Some(to) })
 }
 
 /// The loop over the members that have PASIDs.

@@ -7,6 +7,7 @@ use crate::random::Random;
 use crate::rig::{Raised, options};
 
 use super::program::Program;
+use super::refusals::faults;
 use super::run::Run;
 
 /// How many subsets are dropped of each run, from few events to nearly all.
@@ -51,5 +52,5 @@ fn replay(run: &Run, mut drops: impl FnMut(u64) -> bool) -> Vec<Raised> {
             .extend(watcher.take(Input::Lost(Lost { stage: Stage::Ring, count, groups: None }), batch.now));
         reports.extend(watcher.take(Input::Settled, batch.now));
     }
-    Raised::all(&reports, &watcher)
+    faults(&reports, &watcher)
 }

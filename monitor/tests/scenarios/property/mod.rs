@@ -10,6 +10,7 @@ mod lossy;
 mod moves;
 mod plant;
 mod program;
+mod refusals;
 mod run;
 mod shrink;
 mod verdicts;
@@ -70,6 +71,7 @@ fn correct_programs_raise_nothing_and_the_model_ends_where_the_kernel_is() {
     hold(Kind::default(), |_, run| {
         ends::finish(run)?;
         verdicts::nothing(run)?;
+        refusals::all_told(run)?;
         ends::same(run)
     });
 }
@@ -79,6 +81,7 @@ fn correct_programs_raise_nothing_whatever_gets_lost() {
     hold(Kind { lossy: true, ..Kind::default() }, |_, run| {
         ends::finish(run)?;
         verdicts::nothing(run)?;
+        refusals::none_invented(run)?;
         ends::same_state(run)
     });
 }
@@ -88,6 +91,7 @@ fn a_planted_fault_is_raised_in_every_program() {
     hold(Kind { planted: true, ..Kind::default() }, |_, run| {
         ends::finish(run)?;
         verdicts::exactly(run)?;
+        refusals::all_told(run)?;
         ends::same(run)
     });
 }
@@ -97,6 +101,7 @@ fn wild_programs_raise_nothing_that_the_reference_does_not() {
     hold(Kind { wild: true, ..Kind::default() }, |_, run| {
         ends::finish(run)?;
         verdicts::no_more(run)?;
+        refusals::all_told(run)?;
         ends::same(run)
     });
 }
@@ -106,6 +111,7 @@ fn wild_programs_raise_nothing_else_whatever_gets_lost() {
     hold(Kind { wild: true, lossy: true, ..Kind::default() }, |_, run| {
         ends::finish(run)?;
         verdicts::no_more(run)?;
+        refusals::none_invented(run)?;
         ends::same_state(run)
     });
 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::kernel::{Call, Era, Faults};
+use crate::kernel::{Call, Era, Faults, ODD};
 use crate::random::Random;
 
 use super::moves::Move;
@@ -32,9 +32,10 @@ pub enum Fault {
     ReleaseKeepsDomain,
     UnuseKeepsCount,
     SharedTable,
+    FailedAttachStays,
 }
 
-const ALL: [Fault; 12] = [
+const ALL: [Fault; 13] = [
     Fault::LeaveAtUnuse,
     Fault::LeaveBondAtUnuse,
     Fault::LeaveAtRelease,
@@ -47,6 +48,7 @@ const ALL: [Fault; 12] = [
     Fault::ReleaseKeepsDomain,
     Fault::UnuseKeepsCount,
     Fault::SharedTable,
+    Fault::FailedAttachStays,
 ];
 
 impl Fault {
@@ -70,6 +72,7 @@ impl Fault {
                 | Fault::AttachOver
                 | Fault::ReplaceNothing
                 | Fault::SharedTable
+                | Fault::FailedAttachStays
         )
     }
 }
@@ -146,6 +149,13 @@ impl Plant {
         self.begun = true;
         let device = random.pick(&run.kernel.groups[&group].devices)?.name;
         self.script = script(self.fault, group, device, random);
+        if self.fault == Fault::FailedAttachStays {
+            let members = &run.kernel.groups[&group].devices;
+            let index = members.iter().position(|member| member.max_pasids > 0)?;
+            let call = Call::Attach { device, pasid: PASID, domain: ODD + index as u64 };
+            let faults = Faults { refusal_stays: true, ..Faults::default() };
+            self.script = VecDeque::from([(TASKS, call, faults)]);
+        }
         Some(Move::Plant { groups: vec![group], alone: self.fault.wants_the_group() })
     }
 
@@ -224,6 +234,6 @@ fn script(
         Fault::UnuseKeepsCount => {
             around(use_it, Vec::new(), unuse, Faults { unuse_keeps_count: true, ..right })
         }
-        Fault::SharedTable => VecDeque::new(),
+        Fault::SharedTable | Fault::FailedAttachStays => VecDeque::new(),
     }
 }

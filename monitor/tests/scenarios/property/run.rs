@@ -10,6 +10,7 @@ use crate::kernel::{Call, Era, Faults, Kernel, Look, Loss, Running, task};
 use crate::rig::{Raised, options};
 
 use super::moves::Move;
+use super::refusals::faults;
 use super::worker::{Scene, Worker, gives_hold_back, works_on_pasids};
 use super::world::{CULPRITS, TASKS, World};
 
@@ -36,6 +37,8 @@ pub struct Run {
     look: Option<(u32, usize)>,
     /// Groups that are new, and that nobody has looked at yet.
     renewed: BTreeSet<u32>,
+    /// Groups that were renewed at any time.
+    pub ever_renewed: BTreeSet<u32>,
     /// A culprit began a call on a group that the watcher did not know.
     pub blind: bool,
     told: (u64, u64),
@@ -72,6 +75,7 @@ impl Run {
             left: BTreeSet::new(),
             look: None,
             renewed: BTreeSet::new(),
+            ever_renewed: BTreeSet::new(),
             blind: false,
             told: (0, 0),
         };
@@ -112,6 +116,7 @@ impl Run {
             Move::Plug { group, device } if self.may_plug(*group, device.name) => {
                 if !self.exists(*group) {
                     self.renewed.insert(*group);
+                    self.ever_renewed.insert(*group);
                     self.kernel.group(*group, &[]);
                 }
                 let fresh = self.kernel.device(device.name);
@@ -239,7 +244,7 @@ impl Run {
             self.tell(Input::Lost(Lost { stage, count, groups: None }));
         }
         self.tell(Input::Settled);
-        for group in self.watcher.unknown_groups() {
+        for group in self.watcher.unknown_groups().into_iter().chain(self.watcher.wanted_looks()) {
             self.ask(group);
         }
     }
@@ -354,7 +359,8 @@ impl Run {
         !self.renewed.contains(&group)
     }
 
+    /// The faults that were raised; refusals are [`super::refusals`]'.
     pub fn raised(&self) -> Vec<Raised> {
-        Raised::all(&self.reports, &self.watcher)
+        faults(&self.reports, &self.watcher)
     }
 }

@@ -1,7 +1,7 @@
 //! What was raised, held against what the reference says.
 
 use crate::kernel::State;
-use crate::reference::{Broken, Reference, fold, seen, shared};
+use crate::reference::{Broken, MISMATCH, Reference, astray, fold, seen, shared};
 use crate::rig::Raised;
 
 use super::run::Run;
@@ -54,9 +54,11 @@ pub fn exactly(run: &Run) -> Result<(), String> {
 
 /// What every look shows in the end, when nobody does anything any more.
 fn standing(run: &Run) -> Vec<Broken> {
-    let states = run.kernel.groups.keys().map(|&group| (group, run.kernel.state(group)));
-    let broken = states.flat_map(|(group, state)| {
-        seen(&state).into_iter().map(move |(check, pasids)| Broken {
+    let states = run.kernel.groups.iter().map(|(&group, all)| (group, all, run.kernel.state(group)));
+    let broken = states.flat_map(|(group, all, state)| {
+        let astray = Some(astray(all, &state)).filter(|astray| !astray.is_empty());
+        let astray = astray.map(|pasids| (MISMATCH, pasids));
+        seen(&state).into_iter().chain(astray).map(move |(check, pasids)| Broken {
             check,
             group,
             pasids: pasids.into_iter().map(|pasid| (pasid, String::new())).collect(),

@@ -11,16 +11,19 @@ use std::collections::BTreeMap;
 
 pub use machine::{Attached, Group};
 
-use crate::kernel::{Call, Era, Fact, Grp, State};
+use crate::kernel::{Call, EINVAL, Era, Fact, Grp, State};
 
 pub const LEFT: &str = "pasid-left-on-release";
 pub const STUCK: &str = "ownership-stuck";
 pub const LEAKED: &str = "ownership-leaked";
 pub const IMBALANCE: &str = "attach-imbalance";
 pub const OFF_DEFAULT: &str = "domain-off-default";
+pub const RESIDUE: &str = "failed-attach-residue";
+pub const MISMATCH: &str = "pasid-table-mismatch";
 
 /// The sentences' consequences: who breaks the first breaks the others by it.
-const IMPLIES: [(&str, &[&str]); 2] = [(LEFT, &[STUCK, LEAKED, OFF_DEFAULT]), (STUCK, &[OFF_DEFAULT])];
+const IMPLIES: [(&str, &[&str]); 3] =
+    [(LEFT, &[STUCK, LEAKED, OFF_DEFAULT]), (STUCK, &[OFF_DEFAULT]), (RESIDUE, &[MISMATCH])];
 
 /// A call broke a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +101,8 @@ impl<'a> Reference<'a> {
             | Call::Claim { .. }
             | Call::ClaimDevice { .. }
             | Call::Release { .. }
-            | Call::ReleaseDevice { .. } => broken.check != IMBALANCE && !read,
-            _ => broken.check == STUCK && !read,
+            | Call::ReleaseDevice { .. } => ![IMBALANCE, RESIDUE].contains(&broken.check) && !read,
+            _ => (broken.check == STUCK || broken.check == OFF_DEFAULT) && !read,
         };
         let overlaps =
             |fact: &Fact| fact.group == own.group && fact.began < own.returned && fact.returned > own.began;
@@ -184,7 +187,20 @@ fn judge(facts: &[Fact], index: usize, before: &Group, after: &Group) -> Vec<Bro
                 found.push(imbalance(&broken, pasid, there));
             }
         }
+        // "an attach or replace that returned an error left every member at the old entry, or non-present"
+        Call::Attach { pasid, .. } if fact.ret == EINVAL && fact.faults.refusal_stays => {
+            let mut residue = broken(RESIDUE, &mut std::iter::empty());
+            residue.pasids.insert(pasid, String::new());
+            found.push(residue);
+        }
         _ => {}
+    }
+    // "a FREE group that has a default domain sits on it; a USER group never does"
+    let (free, user) = (after.owner == 0 && after.count == 0, after.owner != 0 && after.count > 0);
+    let off = free && after.domain != after.default_domain || user && after.domain == after.default_domain;
+    let takes = matches!(fact.call, Call::Claim { .. } | Call::ClaimDevice { .. }) && fact.ret == 0;
+    if off && (takes || lets_go && before.count > 0) {
+        found.push(broken(OFF_DEFAULT, &mut std::iter::empty()));
     }
     found
 }
@@ -215,6 +231,12 @@ pub fn seen(state: &State) -> Vec<(&'static str, Vec<u32>)> {
         found.push((LEFT, pasids));
     }
     found
+}
+
+/// PASIDs in a group's hardware tables that the core doesn't know: `pasid-table-mismatch`.
+pub fn astray(group: &Grp, state: &State) -> Vec<u32> {
+    let present = group.devices.iter().flat_map(|device| device.present.keys().copied());
+    present.filter(|pasid| !state.array.contains_key(pasid)).collect()
 }
 
 /// Each pair of devices that share a hardware PASID table breaks `pasid-table-shared`: the group of both, if it is one.

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Broken, Group, IMBALANCE, Reference, judge, machine};
+use super::{Broken, Group, IMBALANCE, RESIDUE, Reference, judge, machine};
 use crate::kernel::{Call, Era, Fact, Read, Reads};
 
 /// Orders are tried up to so many steps. A verdict that needs more counts as a guess.
@@ -25,7 +25,7 @@ pub fn certain(reference: &Reference<'_>, broken: &Broken) -> bool {
     let Some((&first, &last)) = calls.first().zip(calls.last()) else { return false };
     let own = &reference.facts[broken.fact];
     let mut items: Vec<Item<'_>> = calls.iter().map(|&call| Item::Call(call)).collect();
-    if broken.check != IMBALANCE {
+    if ![IMBALANCE, RESIDUE].contains(&broken.check) {
         items.extend(own.entry.iter().map(Item::Entry));
         items.extend(own.exit.iter().map(Item::Exit));
     }
@@ -48,7 +48,7 @@ fn around(facts: &[Fact], broken: &Broken) -> Vec<usize> {
     let matters = |fact: &Fact| {
         fact.group == broken.group
             // What happens to one PASID hangs on nothing but the calls on it.
-            && (broken.check != IMBALANCE || pasid(&fact.call).is_some_and(|pasid| broken.pasids.contains_key(&pasid)))
+            && (![IMBALANCE, RESIDUE].contains(&broken.check) || pasid(&fact.call).is_some_and(|pasid| broken.pasids.contains_key(&pasid)))
     };
     let all: Vec<usize> = (0..facts.len()).filter(|&index| matters(&facts[index])).collect();
     let (mut from, mut to) = (facts[broken.fact].began, facts[broken.fact].returned);
@@ -221,7 +221,7 @@ impl Search<'_> {
     /// What concerns the sentence is as it was in the end.
     fn same_end(&self, group: &Group) -> bool {
         match self.broken.check {
-            IMBALANCE => self.broken.pasids.keys().all(|pasid| {
+            IMBALANCE | RESIDUE => self.broken.pasids.keys().all(|pasid| {
                 let domain = |group: &Group| group.array.get(pasid).map(|attached| attached.domain);
                 domain(group) == domain(self.end)
             }),

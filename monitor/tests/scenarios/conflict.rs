@@ -155,6 +155,7 @@ fn a_pasid_that_nobody_holds_is_named_as_what_is_in_the_way() {
 fn an_error_of_another_kind_is_no_conflict() {
     for errno in [-22, -12, -517] {
         let mut rig = Rig::new(Era::Tagged);
+        rig.calls(&driver(), [Call::Use { device: NIC }]);
         let mut claim = rig.kernel.begin(&vfio(), CLAIM);
         claim.refuse(errno);
         assert_eq!(rig.kernel.end(claim), errno);

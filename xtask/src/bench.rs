@@ -1,11 +1,13 @@
 //! `cargo xtask bench`: the measures of the README. There are no peers to set beside: no other program
 //! that we know of rebuilds the state of the IOMMU from events.
 
+mod hot_path;
+
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::{Script, Series, Vm};
 
 use crate::{build, ebpf, paths};
@@ -18,21 +20,35 @@ pub struct Arguments {
     /// The numbers as JSON
     #[arg(long)]
     json: bool,
-    /// Instead: boot kernels in QEMU, and measure there what reading a real group's state costs
+    /// Instead: boot kernels in QEMU, and measure there what reading a real group's state costs, and, in
+    /// instructions, what is added to an invalidation
     #[arg(long)]
     vm: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if arguments.vm { readings(arguments.json) } else { pipeline(arguments.json) }
+    if arguments.vm { on_kernels(arguments.json) } else { pipeline(arguments.json) }
 }
 
-/// Readings of real groups through sysfs, on the kernels that have PASIDs.
-fn readings(json: bool) -> Result<ExitCode> {
+/// What can be measured on a real kernel only. On the kernels that have PASIDs.
+fn on_kernels(json: bool) -> Result<ExitCode> {
+    const KERNELS: [Series; 2] = [Series::V6_12, Series::V7];
+    let (readings, first) = readings(&KERNELS)?;
+    let (submissions, second) = hot_path::measure(&KERNELS)?;
+    if json {
+        println!("{:#}", json!({"readings": readings, "submissions": submissions}));
+    } else {
+        println!("{first}\n{second}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Readings of real groups through sysfs: the numbers, and a table.
+fn readings(kernels: &[Series]) -> Result<(Value, String)> {
     ebpf::build()?;
     let iommu_watch = build::iommu_watch()?;
     let mut results = Vec::new();
-    for series in [Series::V6_12, Series::V7] {
+    for &series in kernels {
         eprintln!("bench: readings of groups on {series}");
         let outcome = Vm::new(series)
             .add(&iommu_watch, "/bin/iommu-watch")
@@ -45,18 +61,17 @@ fn readings(json: bool) -> Result<ExitCode> {
             outcome.output.lines().filter_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
         results.push(lines.next_back().context("the guest told no numbers")?);
     }
-    if json {
-        println!("{:#}", Value::Array(results));
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("| kernel | groups | eBPF programs, a group | the read itself, a group |\n|---|---|---|---|");
-    for result in results {
+    let mut table =
+        "| kernel | groups | eBPF programs, a group | the read itself, a group |\n|---|---|---|---|"
+            .to_owned();
+    for result in &results {
         let micros =
             |name: &str| result[name].as_f64().map_or("?".into(), |us| format!("{:.2} ms", us / 1e3));
         let kernel = result["kernel"].as_str().unwrap_or("?");
-        println!("| {kernel} | {} | {} | {} |", result["groups"], micros("programs_us"), micros("read_us"));
+        let [programs, read] = [micros("programs_us"), micros("read_us")];
+        table += &format!("\n| {kernel} | {} | {programs} | {read} |", result["groups"]);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok((Value::Array(results), table + "\n"))
 }
 
 /// The program that measures, as cargo builds and runs it: optimised as what ships.

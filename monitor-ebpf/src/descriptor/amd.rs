@@ -56,3 +56,62 @@ fn is_whole(high: u64) -> bool {
     let ones = 0x00ff_ffff_ffff_f000;
     high & ones == ones
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: Entry = Entry { kind: 0, tag: 0x12, pasid: 0x4321, source: 0x0100 };
+    const RID: Entry = Entry { pasid: 0, ..ENTRY };
+    /// `CMD_INV_IOMMU_ALL_PAGES_ADDRESS`, with S, PDE and, where it is a PASID's, GN.
+    const ALL: u64 = 0x7fff_ffff_ffff_f000 | 1 | 2;
+    const ALL_OF_PASID: u64 = ALL | GUEST;
+
+    /// `build_inv_iommu_pages(&cmd, address, size, domid, pasid, gn)`: `data[0] |= pasid`, `data[1] |= domid`.
+    fn pages(domain: u64, pasid: u64) -> u64 {
+        3 << 60 | domain << 32 | pasid
+    }
+
+    /// `build_inv_iotlb_pages(&cmd, devid, qdep, address, size, pasid, gn)`: the PASID's second byte stands in
+    /// `data[0]` at 16, its first in `data[1]` at 16.
+    fn device(devid: u64, pasid: u64) -> u64 {
+        4 << 60 | (pasid & 0xff) << 48 | 16 << 32 | 16 << 24 | (pasid >> 8 & 0xff) << 16 | devid
+    }
+
+    #[test]
+    fn every_command_has_its_scope() {
+        let scopes = [
+            (1, Scope::Other),
+            (2, Scope::Context),
+            (3, Scope::Iotlb),
+            (4, Scope::DeviceTlb),
+            (5, Scope::Other),
+            (7, Scope::Other),
+            (8, Scope::Iotlb),
+        ];
+        for (command, expected) in scopes {
+            assert_eq!(scope(command << 60 | 0x0fff_ffff_ffff_ffff), expected as u64, "command {command}");
+        }
+    }
+
+    #[test]
+    fn pages_are_dropped_by_domain_and_pasid() {
+        assert_eq!(drops(pages(0x12, 0x4321), ALL_OF_PASID, &ENTRY), cache::IOTLB);
+        assert_eq!(drops(pages(0x12, 0x4322), ALL_OF_PASID, &ENTRY), 0);
+        assert_eq!(drops(pages(0x13, 0x4321), ALL_OF_PASID, &ENTRY), 0);
+        assert_eq!(drops(pages(0x12, 0x4321), ALL, &ENTRY), 0, "the host's translations");
+        assert_eq!(drops(pages(0x12, 0x4321), 0x1000 | GUEST, &ENTRY), 0, "a page");
+        assert_eq!(drops(pages(0x12, 0x4321), 0x1f_f000 | SIZE | GUEST, &ENTRY), 0, "2 MiB");
+        assert_eq!(drops(8 << 60, 0, &ENTRY), cache::IOTLB);
+    }
+
+    #[test]
+    fn a_device_is_told_its_pasid_in_two_bytes() {
+        assert_eq!(drops(device(0x0100, 0x4321), ALL_OF_PASID, &ENTRY), cache::DEVICE_TLB);
+        assert_eq!(drops(device(0x0100, 0x4320), ALL_OF_PASID, &ENTRY), 0);
+        assert_eq!(drops(device(0x0100, 0x4221), ALL_OF_PASID, &ENTRY), 0);
+        assert_eq!(drops(device(0x0108, 0x4321), ALL_OF_PASID, &ENTRY), 0);
+        assert_eq!(drops(device(0x0100, 0), ALL, &RID), cache::DEVICE_TLB);
+        assert_eq!(drops(device(0x0100, 0), ALL, &ENTRY), 0, "without a PASID");
+    }
+}

@@ -47,3 +47,63 @@ pub fn drops(low: u64, high: u64, entry: &Entry) -> u32 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: Entry = Entry { kind: 0, tag: 7, pasid: 0x5_4321, source: 0x0001_0100 };
+
+    fn command(opcode: u64, stream: u64, substream: u64) -> u64 {
+        opcode | substream << 12 | stream << 32
+    }
+
+    #[test]
+    fn every_command_has_its_scope() {
+        let scopes = [
+            (0x03, Scope::Context),
+            (0x04, Scope::PasidCache),
+            (0x05, Scope::PasidCache),
+            (0x06, Scope::PasidCache),
+            (0x11, Scope::Iotlb),
+            (0x12, Scope::Iotlb),
+            (0x21, Scope::Iotlb),
+            (0x28, Scope::Iotlb),
+            (0x2a, Scope::Iotlb),
+            (0x30, Scope::Iotlb),
+            (0x40, Scope::DeviceTlb),
+            (0x41, Scope::Other),
+            (0x46, Scope::Other),
+        ];
+        for (opcode, expected) in scopes {
+            assert_eq!(scope(command(opcode, 1, 2)), expected as u64, "opcode {opcode:#x}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_is_dropped_by_stream_and_substream_or_with_its_stream() {
+        let drops = |opcode, stream, substream| drops(command(opcode, stream, substream), 1, &ENTRY);
+        assert_eq!(drops(0x05, 0x0001_0100, 0x5_4321), cache::PASID);
+        assert_eq!(drops(0x05, 0x0001_0100, 0x5_4322), 0);
+        assert_eq!(drops(0x05, 0x0001_0101, 0x5_4321), 0);
+        assert_eq!(drops(0x06, 0x0001_0100, 0), cache::PASID);
+        assert_eq!(drops(0x03, 0x0001_0100, 0), cache::PASID);
+        assert_eq!(drops(0x03, 0x0001_0101, 0), 0);
+        assert_eq!(drops(0x04, 0, 0), cache::PASID);
+    }
+
+    #[test]
+    fn a_device_is_flushed_whole_for_a_substream_or_for_all() {
+        let atc = |substream: u64, stream, size| {
+            super::drops(command(0x40, stream, substream) | HAS_SUBSTREAM, size, &ENTRY)
+        };
+        assert_eq!(atc(0x5_4321, 0x0001_0100, SIZE_ALL), cache::DEVICE_TLB);
+        assert_eq!(atc(0x5_4322, 0x0001_0100, SIZE_ALL), 0);
+        assert_eq!(atc(0x5_4321, 0x0001_0101, SIZE_ALL), 0);
+        assert_eq!(atc(0x5_4321, 0x0001_0100, 9), 0, "2 MiB");
+        // Without SSV every substream's are dropped.
+        assert_eq!(super::drops(command(0x40, 0x0001_0100, 0), SIZE_ALL, &ENTRY), cache::DEVICE_TLB);
+        // TLBI goes by ASID, which no entry is owed.
+        assert_eq!(super::drops(0x11 | 7 << 48, 0, &ENTRY), 0);
+    }
+}

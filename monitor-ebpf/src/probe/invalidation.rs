@@ -6,13 +6,14 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
+    EbpfContext,
     helpers::{bpf_get_current_pid_tgid, generated},
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use monitor_ebpf::{
     descriptor::vtd,
-    wire::{FEED_CPUS, FEED_SCOPES, Feed, Hook, LATENCY_BUCKETS, SAMPLED},
+    wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS, SAMPLED},
 };
 
 use super::{
@@ -37,44 +38,65 @@ fn cpu() -> usize {
     (unsafe { generated::bpf_get_smp_processor_id() }) as usize & (FEED_CPUS - 1)
 }
 
+/// An argument of a tracepoint: both kinds of programs find them in an array of words.
+///
+/// # Safety
+/// `context` is the program's own, and the tracepoint has that many arguments.
+#[inline(always)]
+unsafe fn word(context: *mut c_void, index: usize) -> u64 {
+    // SAFETY: as the caller promises.
+    unsafe { context.cast::<u64>().add(index).read() }
+}
+
 /// A descriptor is about to be given to VT-d's queue: `TP_PROTO(struct intel_iommu *iommu, u64 qw0, u64 qw1, u64 qw2,
 /// u64 qw3)`. `qi_submit_sync` holds `q_lock` with interrupts off, so no other descriptor comes in between on this CPU.
 #[inline(always)]
-fn vtd_queue(qw0: u64, qw1: impl FnOnce() -> u64) {
+fn vtd_queue(context: *mut c_void) {
     let cpu = cpu();
-    let scope = vtd::scope(qw0) as usize & (FEED_SCOPES - 1);
     // SAFETY: a global of our own. This CPU's slot is written by this program alone, which does not run within itself;
     // the switch is read once, and its value may be old by a moment.
     let (count, watched) = unsafe {
-        let slot = feed!(cpus[cpu].descriptors[scope]);
+        let kind = vtd::index(word(context, 1)) as usize & (FEED_TYPES - 1);
+        let slot = feed!(cpus[cpu].descriptors[kind]);
         let count = slot.read().wrapping_add(1);
         slot.write(count);
         (count, feed!(watched).read_volatile())
     };
-    if watched != 0 {
-        window::submitted(qw0, qw1());
+    // One call at the end, of little: what is kept over a call is kept in registers that each run has to save.
+    if watched != 0 || count & (SAMPLED - 1) == 0 {
+        rarely(context, count);
+    }
+}
+
+/// A window is open somewhere, or this submission is timed.
+#[inline(never)]
+fn rarely(context: *mut c_void, count: u64) {
+    if window::any() {
+        // SAFETY: the program's own context.
+        let (qw0, qw1) = unsafe { (word(context, 1), word(context, 2)) };
+        window::submitted(qw0, qw1);
     }
     if count & (SAMPLED - 1) == 0 {
-        start_clock(cpu);
+        start_clock();
     }
 }
 
 #[btf_tracepoint]
 pub fn vtd_qi_submit_tp(context: BtfTracePointContext) -> i32 {
-    vtd_queue(context.arg(1), || context.arg(2));
+    vtd_queue(context.as_ptr());
     0
 }
 
 #[raw_tracepoint]
 pub fn vtd_qi_submit_raw(context: RawTracePointContext) -> i32 {
-    vtd_queue(context.arg(1), || context.arg(2));
+    vtd_queue(context.as_ptr());
     0
 }
 
 /// This submission is timed.
-#[inline(never)]
-fn start_clock(cpu: usize) {
-    let cpu = cpu & (FEED_CPUS - 1);
+#[inline(always)]
+fn start_clock() {
+    let cpu = cpu();
     // SAFETY: this CPU's slot, as above.
     unsafe {
         feed!(cpus[cpu].began_tid).write(u64::from(bpf_get_current_pid_tgid() as u32));

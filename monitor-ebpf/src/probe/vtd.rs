@@ -106,7 +106,7 @@ fn torn_down(context: *mut c_void, access: Access) {
     let mut flush = Flush::NONE;
     let kept = window::close(Hook::VtdTearDown, |frame| {
         if frame.device == subject.device {
-            flush = frame.flush;
+            flush = descriptor::window::closed(frame);
         }
     });
     let place = Place { device: subject.device, pasid: u64::from(subject.pasid) };

@@ -56,21 +56,21 @@ pub struct Flushing {
 /// CPUs that count by themselves, a power of two. On a larger machine some share their counters, and lose a count
 /// now and then.
 pub const FEED_CPUS: usize = 1024;
-/// Counters of a CPU: one for each [`Scope`](crate::descriptor::Scope), and room to mask an index.
-pub const FEED_SCOPES: usize = 8;
+/// Counters of a CPU: one for each type of descriptor.
+pub const FEED_TYPES: usize = 16;
 /// Buckets of the histogram: bucket n has what took less than 2^n ns, and not less than half of it.
 pub const LATENCY_BUCKETS: usize = 40;
 /// Failures outside every window are sent at most once in this time, ns; all are counted.
 pub const FAILURE_SENT_EVERY_NS: u64 = 100_000_000;
-/// One in so many submissions of a scope is timed; a power of two.
+/// One in so many submissions of a type of descriptor is timed; a power of two.
 pub const SAMPLED: u64 = 256;
 
 /// What one CPU counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct CpuFeed {
-    /// Descriptors, by scope.
-    pub descriptors: [u64; FEED_SCOPES],
+    /// Descriptors, by type.
+    pub descriptors: [u64; FEED_TYPES],
     /// Of a submission that is timed: when it began, ns, and by which task; 0: none is.
     pub began_ns: u64,
     pub began_tid: u64,
@@ -78,7 +78,7 @@ pub struct CpuFeed {
     pub sum_ns: u64,
     /// Submissions that failed.
     pub failed: u64,
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 12],
 }
 
 /// Everything that is counted, and the switch that every descriptor looks at. One map value that programs reach
@@ -105,12 +105,12 @@ impl Feed {
         reserved: [0; 5],
         latency: [0; LATENCY_BUCKETS],
         cpus: [CpuFeed {
-            descriptors: [0; FEED_SCOPES],
+            descriptors: [0; FEED_TYPES],
             began_ns: 0,
             began_tid: 0,
             sum_ns: 0,
             failed: 0,
-            reserved: [0; 4],
+            reserved: [0; 12],
         }; FEED_CPUS],
     };
     /// How many 64-bit words it is.
@@ -202,9 +202,10 @@ pub struct Teardown {
 const _: () = {
     assert!(size_of::<Flush>() == 2 * 8 + 14 * 4);
     assert!(size_of::<Flushing>() == size_of::<Operation>() + size_of::<Flush>());
-    assert!(size_of::<CpuFeed>() == 16 * 8);
+    // A power of two, so that a slot is found by a shift.
+    assert!(size_of::<CpuFeed>() == 32 * 8);
     assert!(size_of::<Feed>() == (8 + LATENCY_BUCKETS) * 8 + FEED_CPUS * size_of::<CpuFeed>());
     assert!(size_of::<Frame>() == 2 * 8 + size_of::<Flush>() + 4 * 4);
     assert!(size_of::<Windows>() == 8 + WINDOW_DEPTH * size_of::<Frame>());
-    assert!(FEED_CPUS.is_power_of_two() && FEED_SCOPES.is_power_of_two() && WINDOW_DEPTH.is_power_of_two());
+    assert!(FEED_CPUS.is_power_of_two() && FEED_TYPES.is_power_of_two() && WINDOW_DEPTH.is_power_of_two());
 };

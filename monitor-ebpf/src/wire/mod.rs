@@ -14,7 +14,7 @@ mod snapshot;
 
 pub use call::{Call, Subject};
 pub use flush::{
-    CpuFeed, FAILURE_SENT_EVERY_NS, FEED_CPUS, FEED_SCOPES, Feed, Flush, Flushing, Frame, LATENCY_BUCKETS,
+    CpuFeed, FAILURE_SENT_EVERY_NS, FEED_CPUS, FEED_TYPES, Feed, Flush, Flushing, Frame, LATENCY_BUCKETS,
     Place, SAMPLED, Teardown, WINDOW_DEPTH, Windows,
 };
 pub use hook::Hook;

@@ -98,6 +98,10 @@ struct Global {
     /// Attach by kprobes and raw tracepoints only, for a kernel whose trampolines (fentry) can't be used
     #[arg(long, global = true)]
     no_trampolines: bool,
+    /// Leave the program out that sees what submissions to the IOMMU's queue return, the dearest on the hot path: then
+    /// failures and durations of invalidations are not seen
+    #[arg(long, global = true)]
+    no_submission_returns: bool,
     /// Say more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -132,7 +136,7 @@ impl Global {
             _ => aya_log::Level::Debug,
         };
         let means = if self.no_trampolines { Means::NoTrampolines } else { Means::Best };
-        Plan { wanted, means, log_level }
+        Plan { wanted, means, submission_returns: !self.no_submission_returns, log_level }
     }
 
     /// With -v, which programs made attaching long.

@@ -85,6 +85,10 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf, plan: &P
     let mut found = Vec::new();
     for row in CATALOGUE.iter().filter(|row| (plan.wanted)(row.hook)) {
         match Found::new(row, &mut programs, types, plan.means) {
+            Some(_) if row.hook == Hook::VtdSubmit && !plan.submission_returns => {
+                let reason = "left out, by --no-submission-returns".into();
+                outcome.states.push((row.hook, HookState::Failed { reason }));
+            }
             Some(hook) => found.push(hook),
             None => outcome.states.push((row.hook, HookState::Absent)),
         }

@@ -1,8 +1,8 @@
 //! Reading what the programs on the command queues have counted.
 
 use aya::maps::{Array, MapData};
-use monitor_ebpf::descriptor::Scope;
-use monitor_ebpf::wire::{FEED_CPUS, Feed, Hook, LATENCY_BUCKETS};
+use monitor_ebpf::descriptor::{Scope, vtd};
+use monitor_ebpf::wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS};
 
 use super::{probes::Probes, ring::Error};
 use crate::invalidations::Invalidations;
@@ -36,8 +36,11 @@ impl Counts {
         latency.copy_from_slice(&words[Feed::LATENCY_AT..Feed::CPUS_AT]);
         counted.set_latency(latency);
         for cpu in words[Feed::CPUS_AT..].chunks_exact(Feed::CPU_WORDS).take(self.cpus) {
-            for scope in Scope::ALL {
-                counted.add(scope, cpu[scope as usize]);
+            for (kind, &count) in cpu.iter().take(FEED_TYPES).enumerate() {
+                let scope = vtd::scope(kind as u64);
+                if let Some(scope) = Scope::ALL.into_iter().find(|known| *known as u64 == scope) {
+                    counted.add(scope, count);
+                }
             }
             counted.latency_ns = counted.latency_ns.wrapping_add(cpu[Feed::CPU_SUM_AT]);
             counted.failed = counted.failed.wrapping_add(cpu[Feed::CPU_FAILED_AT]);

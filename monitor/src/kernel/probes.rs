@@ -103,6 +103,8 @@ pub fn kernel_types() -> Result<Btf, Error> {
 pub struct Plan {
     pub wanted: fn(Hook) -> bool,
     pub means: Means,
+    /// Attach to the returns of submissions to a command queue, too.
+    pub submission_returns: bool,
     /// Of the programs' own diagnostics.
     pub log_level: aya_log::Level,
 }
@@ -193,7 +195,12 @@ mod tests {
 
     #[test]
     fn without_its_object_it_says_how_to_build_it() {
-        let plan = Plan { wanted: |_| true, means: Means::Best, log_level: aya_log::Level::Warn };
+        let plan = Plan {
+            wanted: |_| true,
+            means: Means::Best,
+            submission_returns: true,
+            log_level: aya_log::Level::Warn,
+        };
         let error = attach_object(&[], &plan).err().map(|error| error.to_string());
         assert!(error.is_some_and(|text| text.contains("cargo xtask build-ebpf")));
     }

@@ -80,7 +80,7 @@ const LATENCY: (&str, &str) =
     ("detection_latency_seconds", "From the kernel event that gave a violation away to its report.");
 const INVALIDATION: (&str, &str) = (
     "invalidation_duration_seconds",
-    "From a descriptor's submission to the return of the call that waits for it; of one in 256 of each scope, by CPU.",
+    "From a descriptor's submission to the return of the call that waits for it; of one in 256 of each type, by CPU.",
 );
 const _: () = assert!(SAMPLED == 256);
 

@@ -111,7 +111,7 @@ impl Vtd {
             }
         }
         let now = Conditions { set: end, known: known & (condition::ATS | condition::GONE) };
-        let mut flush = frame.flush;
+        let mut flush = window::closed(&frame);
         window::settle(&mut flush, &now, contested, kernel.now + 1_000);
         if flush.owed != 0 {
             self.owed.insert((name, pasid), flush);

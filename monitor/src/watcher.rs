@@ -244,6 +244,7 @@ impl Watcher {
         if findings.is_empty() && self.book.is_idle() {
             return;
         }
+        let findings = self.book.fold_into_open(findings);
         let mut outcomes = Vec::new();
         for transition in &transitions {
             self.review(transition, mono_ns, &mut outcomes);
@@ -286,7 +287,9 @@ impl Watcher {
             | Transition::Lingering { .. }
             | Transition::TornDown { .. }
             | Transition::SetUpOwed { .. }
-            | Transition::SubmissionFailed { .. } => {}
+            | Transition::SubmissionFailed { .. }
+            | Transition::TableLeft { .. }
+            | Transition::FreedWithPasids { .. } => {}
             Transition::Table { .. } | Transition::TableGone { .. } | Transition::DeviceGone { .. } => {
                 self.book.review_devices(mono_ns, &self.host, outcomes);
             }

@@ -170,7 +170,7 @@ pub fn flushing(
 
 /// The id of the kernel stack, where it is to be read.
 #[inline(always)]
-fn stack(context: *mut c_void, reads: Reads) -> i32 {
+pub fn stack(context: *mut c_void, reads: Reads) -> i32 {
     if !reads.has(Reads::STACK) {
         return -1;
     }

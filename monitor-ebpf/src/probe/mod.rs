@@ -10,6 +10,7 @@ mod window;
 
 mod attach;
 mod invalidation;
+mod left;
 mod lifetime;
 mod membership;
 mod ownership;

@@ -60,10 +60,10 @@ fn ours() -> bool {
 
 /// One moment of a snapshot.
 #[derive(Clone, Copy)]
-struct Moment {
-    hook: Hook,
-    phase: Phase,
-    group: u64,
+pub struct Moment {
+    pub hook: Hook,
+    pub phase: Phase,
+    pub group: u64,
 }
 
 /// The program on the driver's function: one member, under the mutex.
@@ -137,7 +137,7 @@ fn end() {
 /// Begins a record: the group, a member of it (0: none), and what that has. `place` is its `struct
 /// group_device`, or 0.
 #[inline(never)]
-fn read_member(scratch: *mut Scratch, moment: Moment, device: u64, place: u64) {
+pub fn read_member(scratch: *mut Scratch, moment: Moment, device: u64, place: u64) {
     // SAFETY: `begin` gave it.
     let record = unsafe { &mut (*scratch).record };
     read::clear(&raw mut record.head);
@@ -166,7 +166,7 @@ fn read_array(scratch: *mut Scratch, group: u64) {
 
 /// Sends as much of the record as is filled.
 #[inline(always)]
-fn send(scratch: *mut Scratch, group: u64) {
+pub fn send(scratch: *mut Scratch, group: u64) {
     // SAFETY: `begin` gave it.
     let record = unsafe { &mut (*scratch).record };
     let entries = u64::from(record.head.array.len) + u64::from(record.head.table.len);

@@ -49,6 +49,20 @@ pub unsafe fn read(scratch: *mut Scratch, vendor: Vendor, device: u64) {
     scratch.record.head.operation.header.known |= bits;
 }
 
+/// Whether an entry of the table that was read is of a PASID proper: entry 0 is the RID's.
+///
+/// # Safety
+/// As for [`read`].
+#[inline(always)]
+pub unsafe fn has_pasids(scratch: *const Scratch) -> bool {
+    // SAFETY: as the caller promises; an entry of either kind is of one size.
+    unsafe {
+        let first = (&raw const (*scratch).record.entries).cast::<TableEntry>();
+        let len = (*scratch).record.head.table.len;
+        len > 1 || len == 1 && (*first).pasid != 0
+    }
+}
+
 /// Reads the root of a VT-d device's PASID table. Only for hooks in the VT-d driver.
 #[inline(never)]
 pub fn vtd_root(out: &mut Device, key: u64) -> u32 {

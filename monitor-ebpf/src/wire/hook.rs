@@ -140,4 +140,7 @@ hooks! {
     VtdSubmit = 37 => "vtd_qi_submit_sync",
     /// A device is looked for: `pci_device_is_present`. A window keeps that it is not there; nothing is sent.
     DevicePresent = 38 => "device_present",
+
+    /// VT-d takes a device's PASID table away, and PASIDs are in it still: `intel_pasid_free_table`.
+    VtdTableLeft = 75 => "vtd_table_left",
 }

@@ -27,7 +27,8 @@ pub use record::{
     PasidArray, Phase, Task, entry, known,
 };
 pub use snapshot::{
-    Part, SNAPSHOT_CAPACITY, Snapshot, SnapshotHead, State, TableEntry, TableKind, is_snapshot, state,
+    Part, SNAPSHOT_CAPACITY, Snapshot, SnapshotHead, State, TableEntry, TableKind, is_shaped_so, is_snapshot,
+    state,
 };
 
 /// Version of the wire format: a recording or a pinned ring of another version is not read as this one.

@@ -14,6 +14,11 @@ pub const fn is_snapshot(hook: Hook) -> bool {
     matches!(hook, Hook::SnapshotGroup | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma)
 }
 
+/// Whether the record of a hook is laid out as a snapshot's.
+pub const fn is_shaped_so(hook: Hook) -> bool {
+    is_snapshot(hook) || matches!(hook, Hook::VtdTableLeft)
+}
+
 /// What a snapshot reads of a device beside its tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, Immutable, KnownLayout))]

@@ -120,6 +120,13 @@ impl Book {
         waiting.chain(self.holds.first().map(|&(end, _)| end)).min()
     }
 
+    /// Puts what follows from an open violation into it, before what the same event ended is closed; the rest is given
+    /// back.
+    pub fn fold_into_open(&mut self, mut findings: Vec<Finding>) -> Vec<Finding> {
+        findings.retain(|found| !self.fold(found.check, &found.subject, found.mono_ns, &found.summary));
+        findings
+    }
+
     /// Takes in what the checks found by one event: roots first, so that consequences find them.
     pub fn take(&mut self, mut findings: Vec<Finding>, scope: &mut Scope<'_>) {
         findings.sort_by_key(|finding| rank(finding.check));

@@ -86,6 +86,8 @@ mod tests {
             Kind::Table,
             Kind::TableGone,
             Kind::DeviceGone,
+            Kind::TableLeft,
+            Kind::FreedWithPasids,
             Kind::TornDown,
             Kind::SetUpOwed,
             Kind::SubmissionFailed,

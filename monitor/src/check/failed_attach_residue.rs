@@ -26,7 +26,7 @@ static SPEC: Spec = Spec {
     needs: Needs { required: &[Hook::SnapshotGroup, Hook::PasidAttach], ..Needs::LOOK_AT_TABLES },
     judges: &[Kind::Looked],
     by_look: None,
-    implies: &["pasid-table-mismatch", "group-divergence"],
+    implies: &["pasid-table-mismatch", "group-divergence", "released-with-pasids"],
     traps: &[
         "A failed attach of a foreign domain in the middle of an SVA bind is normal, and a second attach of the PASID \
          follows: who touched it since is not judged.",

@@ -22,6 +22,7 @@ mod pasid_left_on_release;
 mod pasid_reused_without_flush;
 mod pasid_table_mismatch;
 mod pasid_table_shared;
+mod released_with_pasids;
 mod spec;
 mod sva_bond_imbalance;
 mod sva_outlives_mm;
@@ -41,7 +42,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 18] = [
+pub static REGISTRY: [&dyn Check; 19] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -54,6 +55,7 @@ pub static REGISTRY: [&dyn Check; 18] = [
     &pasid_leaked::PasidLeaked,
     &pasid_table_shared::PasidTableShared,
     &pasid_table_mismatch::PasidTableMismatch,
+    &released_with_pasids::ReleasedWithPasids,
     &domain_freed_while_attached::DomainFreedWhileAttached,
     &sva_bond_imbalance::SvaBondImbalance,
     &sva_outlives_mm::SvaOutlivesMm,

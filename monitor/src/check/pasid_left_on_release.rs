@@ -43,7 +43,13 @@ static SPEC: Spec = Spec {
         Kind::Returned(Hook::UnuseDefault),
     ],
     by_look: Some(Needs { core_pasids: true, ..Needs::LOOK }),
-    implies: &["ownership-stuck", "ownership-leaked", "domain-off-default", "ownership-conflict"],
+    implies: &[
+        "ownership-stuck",
+        "ownership-leaked",
+        "domain-off-default",
+        "ownership-conflict",
+        "released-with-pasids",
+    ],
     traps: &[
         "PASID 0 is the RID's own: its handle in pasid_array is no leftover.",
         "A reserved entry (XA_ZERO_ENTRY) in the middle of an attach is none either; one that stands under the mutex \

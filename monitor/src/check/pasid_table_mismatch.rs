@@ -24,7 +24,7 @@ static SPEC: Spec = Spec {
     needs: Needs::LOOK_AT_TABLES,
     judges: &[],
     by_look: Some(Needs::LOOK_AT_TABLES),
-    implies: &[],
+    implies: &["released-with-pasids"],
     traps: &[
         "Entry 0 of the hardware table is the RID's own translation in scalable mode.",
         "A process that exits has its PASID torn down at once; pasid_array keeps it until it is unbound.",

@@ -238,8 +238,16 @@ impl Violation {
         names: &mut Names,
         boot_id: &str,
     ) -> Violation {
-        let group = finding.subject.group().and_then(|group| host.group(group));
-        let devices = devices(&finding.subject, group, host, inventory);
+        let group = finding.subject.group();
+        let group = group.and_then(|group| host.group(group).or_else(|| host.departed(group)));
+        let mut devices = devices(&finding.subject, group, host, inventory);
+        // It may have left the group, by what is told of it.
+        if let Some(device) =
+            finding.device.map(|device| device.to_string()).filter(|name| !devices.contains(name))
+        {
+            devices.push(device);
+            devices.sort_unstable();
+        }
         let pasids = finding.pasids.iter().map(|(pasid, attachment)| Pasid {
             pasid: *pasid,
             domain: attachment.domain.map(|domain| names.domain(domain)),

@@ -75,6 +75,7 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::SvaUnbind
         | Hook::VtdTearDown
         | Hook::VtdTableFree
+        | Hook::VtdTableLeft
         | Hook::VtdQueue
         | Hook::DevicePresent
         | Hook::SnapshotGroup

@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn no_byte_of_a_pointer_survives() {
-        for &hook in Hook::ALL.iter().filter(|&&hook| !wire::is_snapshot(hook)) {
+        for &hook in Hook::ALL.iter().filter(|&&hook| !wire::is_shaped_so(hook)) {
             for phase in [Phase::Point, Phase::Begin, Phase::End] {
                 let record = pointers(hook, phase);
                 let whole = Identities::default().rename(record.as_bytes()).expect("a record");

@@ -14,7 +14,7 @@ use super::{
 pub fn is_one(bytes: &[u8]) -> bool {
     let at = offset_of!(wire::Header, hook);
     let Some(&[low, high]) = bytes.get(at..at + 2) else { return false };
-    Hook::from_number(u16::from_le_bytes([low, high])).is_some_and(wire::is_snapshot)
+    Hook::from_number(u16::from_le_bytes([low, high])).is_some_and(wire::is_shaped_so)
 }
 
 /// A snapshot in its parts.

@@ -109,6 +109,7 @@ pub const CATALOGUE: &[Row] = &[
     both(Hook::VtdTearDown, &["intel_pasid_tear_down_entry"], "with CONFIG_INTEL_IOMMU"),
     exit(Hook::VtdTableAlloc, &["intel_pasid_alloc_table"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::VtdTableFree, &["intel_pasid_free_table"], "with CONFIG_INTEL_IOMMU"),
+    entry(Hook::VtdTableLeft, &["intel_pasid_free_table"], "with CONFIG_INTEL_IOMMU"),
     tracepoint(Hook::VtdQueue, "qi_submit", "with CONFIG_INTEL_IOMMU"),
     result(Hook::VtdSubmit, &["qi_submit_sync"], "with CONFIG_INTEL_IOMMU"),
     result(Hook::DevicePresent, &["pci_device_is_present"], "with CONFIG_PCI"),

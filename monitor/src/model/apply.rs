@@ -50,9 +50,14 @@ impl Host {
                 self.look(key, event, transitions);
             }
             Role::Leaving(Leaver::Group) if event.phase != Phase::End => {
-                return self.drop_group(key, transitions);
+                return self.free_group(key, event, transitions);
             }
             Role::Joining | Role::Leaving(_) | Role::Hardware | Role::Lifetime => self.note(key, event),
+        }
+        if event.hook == Hook::VtdTableLeft
+            && let Some(group) = self.group_by_key(key)
+        {
+            transitions.push(Transition::TableLeft { group: group.reference(), event });
         }
         self.note_sites(key, event);
         let after = self.group_mut(key).map_or(0, |group| group.pasids.len());
@@ -224,6 +229,16 @@ impl Host {
         }
         sync(group, event, core_pasids, sound, transitions);
         transitions.push(Transition::Updated { group: group.reference() });
+    }
+
+    fn free_group<'e>(&mut self, key: Key, event: &'e Event, transitions: &mut Vec<Transition<'e>>) {
+        self.note(key, event);
+        let left = event.array.as_ref().is_some_and(|array| array.pasids().next().is_some());
+        if let Some(group) = self.group_mut(key).filter(|_| left) {
+            let group = group.reference();
+            transitions.push(Transition::FreedWithPasids { group, event });
+        }
+        self.drop_group(key, transitions);
     }
 
     fn note(&mut self, key: Key, event: &Event) {

@@ -112,6 +112,8 @@ pub struct Group {
     pub(super) tables: Vec<(Key, Box<TableReading>)>,
     /// Calls that failed, for the next look to tell what they left.
     pub(super) failures: Vec<Failure>,
+    /// The member that left last.
+    pub left_last: Option<Name>,
     /// A look is wanted, for these or for another call's sake.
     pub(super) wanted: bool,
     /// Nobody held it at a time since it became known: who holds it now was seen to take hold of it.
@@ -153,6 +155,7 @@ impl Group {
             tables: Vec::new(),
             failures: Vec::new(),
             wanted: false,
+            left_last: None,
             looked: None,
             looks: 0,
             evidence: VecDeque::new(),

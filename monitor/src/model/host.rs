@@ -52,6 +52,8 @@ pub struct Host {
     trusted_from: Option<u64>,
     /// The latest loss that was told. What was reported before may be overtaken by what was lost.
     lost_at: Option<u64>,
+    /// The group that went last: what is told of its end is told when it is gone.
+    departed: Option<Box<Group>>,
     /// Groups at which a look is wanted.
     pub(super) wanted: Vec<Key>,
     /// No call that is under way began before, in CLOCK_MONOTONIC ns: until it is time for one of then, no
@@ -74,6 +76,7 @@ impl Host {
             looking: None,
             trusted_from: None,
             lost_at: None,
+            departed: None,
             wanted: Vec::new(),
             oldest_call: u64::MAX,
         }
@@ -118,6 +121,11 @@ impl Host {
     /// The group, if it is still the same one.
     pub fn group(&self, group: GroupRef) -> Option<&Group> {
         self.groups.get(&group.key).filter(|known| known.generation == group.generation)
+    }
+
+    /// The group that went last, if it is this one.
+    pub fn departed(&self, group: GroupRef) -> Option<&Group> {
+        self.departed.as_deref().filter(|departed| departed.reference() == group)
     }
 
     pub fn group_by_key(&self, key: Key) -> Option<&Group> {
@@ -254,9 +262,9 @@ impl Host {
         for device in &group.devices {
             self.drop_device(*device, transitions);
         }
-        let id = group.id;
-        let group = GroupRef { key, generation: group.generation };
-        transitions.push(Transition::GroupGone { group, id });
+        let reference = group.reference();
+        transitions.push(Transition::GroupGone { group: reference, id: group.id });
+        self.departed = Some(Box::new(group));
     }
 
     /// A device that an event showed alive, in `group` if it names one.
@@ -299,6 +307,7 @@ impl Host {
         let Some(device) = self.devices.remove(&key) else { return };
         if let Some(group) = device.group.and_then(|group| self.groups.get_mut(&group)) {
             group.devices.remove(&key);
+            group.left_last = Some(device.name);
         }
         transitions.push(Transition::DeviceGone { device: Box::new(device) });
     }

@@ -78,6 +78,7 @@ impl Touches {
             | Hook::VtdTearDown
             | Hook::VtdTableAlloc
             | Hook::VtdTableFree
+            | Hook::VtdTableLeft
             | Hook::VtdQueue
             | Hook::VtdSubmit
             | Hook::DevicePresent

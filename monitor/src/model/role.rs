@@ -43,6 +43,7 @@ impl Role {
             | Hook::VtdTearDown
             | Hook::VtdTableAlloc
             | Hook::VtdTableFree
+            | Hook::VtdTableLeft
             | Hook::VtdQueue
             | Hook::VtdSubmit
             | Hook::DevicePresent => Role::Hardware,
@@ -79,7 +80,9 @@ pub(super) fn lets_rids_go(event: &Event) -> bool {
 pub(super) fn shows_table(event: &Event) -> bool {
     match event.hook {
         Hook::VtdTableAlloc => event.ret == Some(0),
-        Hook::VtdTearDown | Hook::VtdTableFree | Hook::VtdSubmit | Hook::SvaUnbind => false,
+        Hook::VtdTearDown | Hook::VtdTableFree | Hook::VtdTableLeft | Hook::VtdSubmit | Hook::SvaUnbind => {
+            false
+        }
         _ => true,
     }
 }

@@ -52,6 +52,10 @@ pub enum Transition<'e> {
     SubmissionFailed { group: Option<GroupRef>, flushed: Flushed<'e> },
     /// A device left its group.
     DeviceGone { device: Box<Device> },
+    /// A driver frees a device's hardware PASID table, and PASIDs are in it still.
+    TableLeft { group: GroupRef, event: &'e Event },
+    /// A group is freed, and PASIDs are in its `pasid_array` still. It is [`super::Host::departed`] now.
+    FreedWithPasids { group: GroupRef, event: &'e Event },
 }
 
 /// What a driver did with the caches, and by whose call.
@@ -88,6 +92,8 @@ pub enum Kind {
     TornDown,
     SetUpOwed,
     SubmissionFailed,
+    TableLeft,
+    FreedWithPasids,
 }
 
 impl Kind {
@@ -114,7 +120,9 @@ impl Kind {
             Kind::TornDown => 14,
             Kind::SetUpOwed => 15,
             Kind::SubmissionFailed => 16,
-            Kind::Returned(hook) => 17 + hook as usize,
+            Kind::TableLeft => 17,
+            Kind::FreedWithPasids => 18,
+            Kind::Returned(hook) => 19 + hook as usize,
         }
     }
 }
@@ -140,6 +148,8 @@ impl Transition<'_> {
             Transition::TornDown { .. } => Kind::TornDown,
             Transition::SetUpOwed { .. } => Kind::SetUpOwed,
             Transition::SubmissionFailed { .. } => Kind::SubmissionFailed,
+            Transition::TableLeft { .. } => Kind::TableLeft,
+            Transition::FreedWithPasids { .. } => Kind::FreedWithPasids,
         }
     }
 }

@@ -17,6 +17,7 @@ mod property;
 mod random;
 mod reference;
 mod release;
+mod released;
 mod residue;
 mod rig;
 mod tables;

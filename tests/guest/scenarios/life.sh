@@ -55,8 +55,23 @@ as rival c release-group $dev
 as tenant bind $dev softdrv
 as tenant unbind $dev
 
+# A group goes, with nothing attached and with a PASID, where the kernel has any.
+phase unplugged-clean
+as remover fault unplug 0
+fault plug 0
+groups $dev
+phase unplugged
+groups $dev
+as tenant c attach-pasid life $dev 6
+as remover fault unplug 0
+settle
+phase plugged
+fault plug 0
+groups $dev
+
 # It goes right after the fault, which it still must tell.
 phase stop
+groups $dev
 as owner c claim-group $dev
 as tenant c attach-pasid life $dev 5
 as owner c release-group $dev

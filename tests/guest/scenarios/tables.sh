@@ -53,4 +53,19 @@ fault skip intel_iommu_set_dev_pasid,result=-5,budget=1
 as tenant c attach-pasid mine $one 9
 fault skip ''
 audited
+
+# A device goes, with nothing attached and with a PASID. Nobody uses that domain again: it believes to be attached.
+phase gone-clean
+c alloc $one doomed
+as tenant c attach-pasid doomed $one 5
+as tenant c detach-pasid doomed $one 5
+as remover remove $one
+rescan
+phase gone
+groups $one
+as tenant c attach-pasid doomed $one 5
+as remover remove $one
+settle
+phase back
+rescan
 watch_stop

@@ -8,6 +8,7 @@ use super::transcript::Transcript;
 const MISMATCH: &str = "pasid-table-mismatch";
 const DIVERGENCE: &str = "group-divergence";
 const RESIDUE: &str = "failed-attach-residue";
+const RELEASED: &str = "released-with-pasids";
 const NVME: &str = "0000:01:00.0";
 const NVME_OF_PAIR: &str = "0000:05:00.0";
 /// The ports of the switch, and what is behind them.
@@ -35,8 +36,12 @@ pub fn tables(report: &Report) -> Result<(), String> {
         Expect::clean("residue", &[("pasid_attach", 1)]).raises(residue(NVME, &[NVME], &[9])),
         Expect::clean("residue-mended", &[]).resolves(RESIDUE, Some(NVME), "cleared"),
         Expect::clean("refused", &[("pasid_attach", 1)]),
+        Expect::clean("gone-clean", &[("pasid_attach", 1), ("group_release", 1)]),
+        Expect::clean("gone", &[("pasid_attach", 1), ("vtd_table_left", 1), ("group_release", 1)])
+            .raises(released(NVME, &[NVME], &[5])),
+        Expect::clean("back", &[]),
     ];
-    expect::phases(report, &[MISMATCH, DIVERGENCE, RESIDUE, "domain-off-default"], &rows)?;
+    expect::phases(report, &[MISMATCH, DIVERGENCE, RESIDUE, RELEASED, "domain-off-default"], &rows)?;
     // What was read is shown as it is: the RID's own entry, and the two PASIDs.
     let transcript = Transcript::read(&report.text);
     let phase = transcript.phase("clean")?;
@@ -86,6 +91,19 @@ pub fn group(report: &Report) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A device went, and this PASID with it.
+pub fn released(of: &'static str, devices: &'static [&'static str], pasids: &'static [u32]) -> Violation {
+    Violation {
+        check: RELEASED,
+        group_of: Some(of),
+        devices,
+        pasids,
+        attached_by: Some("tenant"),
+        triggered_by: Some("remover"),
+        implied: &[],
+    }
 }
 
 /// A failed attach of this PASID left something, and the hardware differs from the core's account by that.

@@ -129,6 +129,7 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "domain-off-default",
             "ownership-conflict",
             "pasid-table-shared",
+            "released-with-pasids",
             "domain-freed-while-attached",
         ],
         Series::V6_12 | Series::V7 => &[
@@ -142,6 +143,7 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "group-divergence",
             "pasid-table-shared",
             "pasid-table-mismatch",
+            "released-with-pasids",
             "pasid-freed-while-attached",
             "pasid-leaked",
             "domain-freed-while-attached",

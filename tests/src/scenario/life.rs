@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Report;
 use super::expect::{self, Expect, Violation};
 use super::transcript::{Phase, Transcript};
-use super::{harmless, refusals};
+use super::{audit, harmless, refusals};
 use crate::Series;
 
 /// All checks are armed, but on the kernel whose core has no PASIDs.
@@ -81,6 +81,11 @@ pub fn life(report: &Report) -> Result<(), String> {
             implied: &["ownership-stuck"],
         }),
     };
+    let unplugged = Expect::clean("unplugged", &[("group_release", 1)]);
+    let unplugged = match report.series {
+        Series::V6_1 => unplugged,
+        Series::V6_12 | Series::V7 => unplugged.raises(audit::released("softdev.0", &["softdev.0"], &[6])),
+    };
     let refused = |who| harmless::conflict("softdev.0", &["softdev.0"], who);
     let rows = [
         Expect::clean("pages", &[]),
@@ -107,6 +112,9 @@ pub fn life(report: &Report) -> Result<(), String> {
             "cleared",
         ),
         Expect::clean("granted", &[("claim_group", 1), ("use_default_domain", 1)]),
+        Expect::clean("unplugged-clean", &[("group_release", 1)]),
+        unplugged,
+        Expect::clean("plugged", &[]),
         stop,
     ];
     expect::phases(report, harmless::armed(report.series), &rows)?;

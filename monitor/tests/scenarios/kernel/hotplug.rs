@@ -95,6 +95,12 @@ impl Kernel {
         let kworker = task(2, "kworker/u8:0");
         let index = self.groups[&id].devices.iter().position(|device| device.name == name).expect("a member");
         let device = self.group_mut(id).devices.remove(index);
+        if device.table != 0 && !device.present.is_empty() {
+            let mut event = self.event(Hook::VtdTableLeft, Phase::Point, id, &kworker);
+            event.device = Some(seen(&device));
+            event.table = table_of(&device);
+            self.push(event);
+        }
         for hook in [Hook::DeviceRemove, Hook::VtdTableFree] {
             let mut event = self.event(hook, Phase::Point, id, &kworker);
             event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });

@@ -1,0 +1,51 @@
+//! What is left in a hardware PASID table that its driver is about to free. A table without a PASID is no news.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{Array, HashMap},
+};
+use monitor_ebpf::wire::{Hook, LossKind, Phase, Subject};
+
+use super::{
+    call::{self, Access, program},
+    emit, loss,
+    snapshot::{self, Moment},
+    tables::{self, Scratch, Vendor},
+};
+
+/// Where the record is made: not where our own reads make theirs, which may be under way.
+#[map]
+static LEFT: Array<Scratch> = Array::with_max_entries(1, 0);
+
+/// Holds an entry while that is in use: two devices may go at once.
+#[map]
+static FREEING: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
+
+#[inline(always)]
+fn freed(context: *mut c_void, access: Access, hook: Hook, vendor: Vendor) {
+    let Subject { group, device, .. } = call::subject(context, access, hook);
+    if FREEING.insert(0, 0, u64::from(BPF_NOEXIST)).is_err() {
+        return loss::count(group, LossKind::Record);
+    }
+    if let Some(scratch) = LEFT.get_ptr_mut(0) {
+        snapshot::read_member(scratch, Moment { hook, phase: Phase::Point, group }, device, 0);
+        // SAFETY: a live value of a map, which the entry in FREEING keeps for us.
+        unsafe {
+            tables::read(scratch, vendor, device);
+            if tables::has_pasids(scratch) {
+                (*scratch).record.head.operation.header.stack = emit::stack(context, emit::Reads::STACK);
+                snapshot::send(scratch, group);
+            }
+        }
+    }
+    let _ = FREEING.remove(0);
+}
+
+const _: () = assert!(call::is_name_of(Hook::VtdTableLeft, "vtd_table_left"));
+program!("fentry", "vtd_table_left", context =>
+    freed(context, Access::Trampoline, Hook::VtdTableLeft, Vendor::Vtd));
+program!("kprobe", "vtd_table_left", context =>
+    freed(context, Access::Registers, Hook::VtdTableLeft, Vendor::Vtd));

@@ -3,7 +3,7 @@
 use monitor::event::{self, Identities, Key};
 use monitor::input::{Input, Lost, Resync, Stage};
 use monitor::trace::Item;
-use monitor_ebpf::wire::{ArrayEntry, Hook, Inventory, Operation, Phase, SnapshotHead, is_snapshot};
+use monitor_ebpf::wire::{ArrayEntry, Hook, Inventory, Operation, Phase, SnapshotHead, is_shaped_so};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -21,7 +21,7 @@ fn any_record() -> impl Strategy<Value = Vec<u8>> {
             let header = |operation: &mut Operation| {
                 (operation.header.hook, operation.header.phase) = (hook as u16, phase);
             };
-            if is_snapshot(hook) {
+            if is_shaped_so(hook) {
                 let (mut head, entries) = SnapshotHead::read_from_prefix(&bytes).expect("long enough");
                 header(&mut head.operation);
                 (head.array.len, head.table.len, head.table_kind) = (len / 2, len % 3, 1 + len % 3);
@@ -44,7 +44,7 @@ fn any_told() -> impl Strategy<Value = Told> {
         1 => Just(Told::input(Input::Inventory(inventory()), 5)),
         1 => Just(Told::input(Input::Coverage(coverage()), 5)),
         1 => any::<u32>().prop_map(|group| Told::input(Input::Gone(group), 5)),
-        1 => (0..4_usize).prop_map(|index| Told::input(Input::Resync(Resync::ALL[index]), 5)),
+        1 => (0..Resync::ALL.len()).prop_map(|index| Told::input(Input::Resync(Resync::ALL[index]), 5)),
         1 => (any::<u32>(), ".{0,40}").prop_map(|(id, frame)| Told::Stack(id, vec![frame], 5)),
         1 => (0..4_usize, any::<u64>(), groups).prop_map(|(index, count, groups)| {
             let groups = groups.map(|numbers| numbers.into_iter().filter_map(|n| Key::new(pointer(n))).collect());

@@ -15,6 +15,9 @@ struct Reason {
 
 const SVA_OFF: &str = "not possible here: this kernel refuses every bind on x86, as its stable series does, so no process has a PASID";
 
+const NOTHING_ATTACHES: &str =
+    "not possible here: this kernel's core has no call that attaches a PASID, and it refuses every SVA bind";
+
 /// The first that fits.
 const REASONS: &[Reason] = &[
     Reason {
@@ -35,6 +38,18 @@ const REASONS: &[Reason] = &[
         kernels: &[Series::V6_12],
         source: Source::Software,
         why: SVA_OFF,
+    },
+    Reason {
+        checks: &["released-with-pasids"],
+        kernels: &[Series::V6_1],
+        source: Source::Driver,
+        why: NOTHING_ATTACHES,
+    },
+    Reason {
+        checks: &["released-with-pasids"],
+        kernels: &[Series::V6_1],
+        source: Source::Software,
+        why: NOTHING_ATTACHES,
     },
     Reason { checks: &[], kernels: &[], source: Source::Recording, why: "not recorded: caught live" },
 ];

@@ -131,6 +131,9 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "pasid-table-shared",
             "released-with-pasids",
             "domain-freed-while-attached",
+            "teardown-flush-incomplete",
+            "invalidation-failed",
+            "pasid-reused-without-flush",
         ],
         Series::V6_12 | Series::V7 => &[
             "pasid-left-on-release",
@@ -149,6 +152,9 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "domain-freed-while-attached",
             "sva-bond-imbalance",
             "sva-outlives-mm",
+            "teardown-flush-incomplete",
+            "invalidation-failed",
+            "pasid-reused-without-flush",
         ],
     }
 }

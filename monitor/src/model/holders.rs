@@ -14,6 +14,9 @@ const PAGE: usize = 4096;
 /// Domains beyond this many are not kept: who frees one of them is not judged.
 const MAX_DOMAINS: usize = 1 << 20;
 
+/// Groups of PASIDs that several have: beyond it no more are kept, and what they have is not judged.
+const MAX_SEVERAL: usize = 1 << 21;
+
 /// No group; else a group's number and one.
 const NOBODY: u32 = 0;
 /// More than one group.
@@ -24,19 +27,23 @@ const SEVERAL: u32 = u32::MAX;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bound {
     pages: Vec<Option<Box<[u32; PAGE]>>>,
-    /// The numbers of all groups that have such a PASID: where to look for one that several have.
-    groups: BTreeSet<u32>,
+    /// Of a PASID that several have: it and a group's number.
+    several: BTreeSet<(u32, u32)>,
 }
 
 impl Bound {
     pub fn note(&mut self, pasid: u32, group: u32) {
         let Some(entry) = self.entry(pasid) else { return };
         let number = group.saturating_add(1);
-        if *entry == number {
+        let known = *entry;
+        if known == number {
             return;
         }
-        *entry = if *entry == NOBODY { number } else { SEVERAL };
-        self.groups.insert(group);
+        *entry = if known == NOBODY { number } else { SEVERAL };
+        if known != NOBODY && self.several.len() < MAX_SEVERAL {
+            let before = (known != SEVERAL).then(|| (pasid, known - 1));
+            self.several.extend(before.into_iter().chain([(pasid, group)]));
+        }
     }
 
     /// The numbers of the groups that may have it attached to a process.
@@ -44,21 +51,28 @@ impl Bound {
         let (page, at) = place(pasid);
         match self.pages.get(page).and_then(Option::as_ref).map_or(NOBODY, |page| page[at]) {
             NOBODY => Vec::new(),
-            SEVERAL => self.groups.iter().copied().collect(),
+            SEVERAL => self.several.range((pasid, 0)..=(pasid, u32::MAX)).map(|&(_, group)| group).collect(),
             number => vec![number - 1],
+        }
+    }
+
+    /// This group has it no more. The last one stays: it says where the PASID was.
+    pub fn left(&mut self, pasid: u32, group: u32) {
+        if self.groups(pasid) != [group] {
+            self.several.remove(&(pasid, group));
         }
     }
 
     /// It is nobody's any more.
     pub fn clear(&mut self, pasid: u32) {
         let (page, at) = place(pasid);
-        if let Some(page) = self.pages.get_mut(page).and_then(Option::as_mut) {
-            page[at] = NOBODY;
+        let Some(page) = self.pages.get_mut(page).and_then(Option::as_mut) else { return };
+        if std::mem::replace(&mut page[at], NOBODY) == SEVERAL {
+            let of_it: Vec<_> = self.several.range((pasid, 0)..=(pasid, u32::MAX)).copied().collect();
+            of_it.iter().for_each(|one| {
+                self.several.remove(one);
+            });
         }
-    }
-
-    pub fn group_gone(&mut self, group: u32) {
-        self.groups.remove(&group);
     }
 
     fn entry(&mut self, pasid: u32) -> Option<&mut u32> {
@@ -133,10 +147,16 @@ mod tests {
             (vec![7], Vec::new(), Vec::new())
         );
         bound.note(5, 8);
-        assert_eq!(bound.groups(5), [7, 8, 9]);
-        bound.group_gone(8);
-        assert_eq!(bound.groups(5), [7, 9]);
+        assert_eq!(bound.groups(5), [7, 8]);
+        bound.note(5, 10);
+        bound.left(5, 7);
+        bound.left(5, 8);
+        assert_eq!(bound.groups(5), [10]);
+        bound.left(5, 10);
+        assert_eq!(bound.groups(5), [10]);
+        bound.note(5, 8);
         bound.clear(5);
+        assert_eq!(bound.several.len(), 0);
         assert_eq!((bound.groups(5), bound.groups(PASIDS as u32 - 1)), (Vec::new(), vec![9]));
 
         let key = |raw| Key::new(raw).expect("an address");

@@ -257,7 +257,6 @@ impl Host {
         let Some(group) = self.groups.remove(&key) else { return };
         self.wanted.retain(|&wanted| wanted != key);
         self.ids.remove(&group.id);
-        self.lifetimes.bound.group_gone(group.id);
         self.pasids -= group.pasids.len();
         for device in &group.devices {
             self.drop_device(*device, transitions);

@@ -189,7 +189,9 @@ impl Host {
                     held.pasids.retain(|(_, attachment)| is_on(attachment, domain));
                     !held.pasids.is_empty()
                 };
-                bound.into_iter().filter_map(|mut held| on(&mut held).then_some(held)).collect()
+                let held = bound.into_iter().filter_map(|mut held| on(&mut held).then_some(held)).collect();
+                self.forget_bound(event.pasid);
+                held
             }
             _ => {
                 let sites = self.lifetimes.sites.take(domain.key);
@@ -198,6 +200,16 @@ impl Host {
             }
         };
         self.tell_gone(Gone::Domain(domain), held, event, transitions);
+    }
+
+    /// Groups that have a PASID no more need not be looked at when it goes.
+    fn forget_bound(&mut self, pasid: Option<u32>) {
+        let Some(pasid) = pasid else { return };
+        for id in self.lifetimes.bound.groups(pasid) {
+            if self.group_by_id(id).is_none_or(|group| !group.pasids.contains_key(&pasid)) {
+                self.lifetimes.bound.left(pasid, id);
+            }
+        }
     }
 
     fn tell_gone<'e>(

@@ -1,6 +1,7 @@
 //! The one seam: events in, reports out. The daemon, the one-shot, the live view and the replay all
 //! drive this same piece, so that a recording gives the verdict that the live run gave.
 
+mod asks;
 mod counters;
 mod filter;
 mod report;
@@ -202,32 +203,6 @@ impl Watcher {
         let states =
             groups.iter().map(|group| GroupState::new(group, host, inventory, &mut self.names, self.mono_ns));
         states.collect()
-    }
-
-    /// The ids of the groups whose state isn't known: those to read again.
-    pub fn unknown_groups(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> =
-            self.host.groups().filter(|group| !group.synced).map(|group| group.id).collect();
-        ids.sort_unstable();
-        ids
-    }
-
-    /// The ids of the groups at which a look found something that only a second one can prove.
-    pub fn second_looks(&self) -> Vec<u32> {
-        let groups = self.book.waiting().filter_map(|group| self.host.group(group));
-        let mut ids: Vec<u32> = groups.map(|group| group.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    }
-
-    /// The ids of the groups at which a look is wanted for what a call did, the longest wanted first.
-    pub fn wanted_looks(&self) -> Vec<u32> {
-        match self.dispatch.wants_looks() {
-            true => self.host.wanted_looks().collect(),
-            // Where no table can be read, a look tells nothing new.
-            false => Vec::new(),
-        }
     }
 
     /// What became known goes to the checks, and what they find to the book.

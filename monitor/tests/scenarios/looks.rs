@@ -37,7 +37,7 @@ fn is(event: &Event, name: &str) -> bool {
     event.device.is_some_and(|device| &*device.name == name)
 }
 
-fn state(event: &mut Event) -> &mut DeviceState {
+pub fn state(event: &mut Event) -> &mut DeviceState {
     event.device.as_mut().and_then(|device| device.state.as_mut()).expect("a member's state")
 }
 
@@ -373,41 +373,4 @@ fn what_a_shared_table_shows_of_the_other_device_goes_into_it() {
     }
     let shared = found("pasid-table-shared", &[]).implying(&["pasid-table-mismatch"]);
     rig.expect(&[Raised { group: None, ..shared }]);
-}
-
-/// What a call that lets go leaves is told at once, and not after two looks.
-#[test]
-fn a_driver_that_is_unbound_and_leaves_its_domain_is_caught_at_once() {
-    for era in [Era::Owners, Era::Domains, Era::Handles, Era::Tagged] {
-        let mut rig = Rig::unwatched(era);
-        rig.kernel.group_mut(7).devices.pop();
-        rig.bootstrap();
-        rig.calls(&driver(), [Call::Use { device: NVME }, Call::AttachDevice { device: NVME, domain: D1 }]);
-        rig.calls(&vfio(), [Call::Unuse { device: NVME }]);
-        assert_eq!(rig.raised(), [raised("domain-off-default", 7, &[], "", "vfio")]);
-        rig.calls(&driver(), [Call::DetachDevice { device: NVME, domain: D1 }]);
-        assert_eq!(rig.resolved(), [("domain-off-default", "cleared")]);
-        // The same, with everything given back.
-        rig.calls(&driver(), [Call::Use { device: NVME }, Call::AttachDevice { device: NVME, domain: D1 }]);
-        rig.calls(&driver(), [Call::DetachDevice { device: NVME, domain: D1 }, Call::Unuse { device: NVME }]);
-        rig.idle(1_000_000_000);
-        assert_eq!(rig.raised().len(), 1);
-    }
-}
-
-#[test]
-fn a_member_in_between_is_not_judged_by_a_call_either() {
-    for edit in
-        [|event: &mut Event| state(event).deferred = true, |event: &mut Event| state(event).blocked = true]
-    {
-        let mut rig = Rig::unwatched(Era::Handles);
-        rig.kernel.group_mut(7).devices.pop();
-        rig.bootstrap();
-        rig.kernel.snapshot(7);
-        rig.kernel.log.iter_mut().filter(|event| event.device.is_some()).for_each(edit);
-        rig.watch();
-        rig.calls(&driver(), [Call::Use { device: NVME }, Call::AttachDevice { device: NVME, domain: D1 }]);
-        rig.calls(&driver(), [Call::Unuse { device: NVME }]);
-        assert_eq!(rig.raised(), []);
-    }
 }

@@ -20,5 +20,6 @@ mod release;
 mod released;
 mod residue;
 mod rig;
+mod strayed;
 mod tables;
 mod unknown;

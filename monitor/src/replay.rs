@@ -73,8 +73,14 @@ impl<R: Read> Replay<R> {
     /// What every line is told with: as of the host that was recorded.
     pub fn context(&self) -> Context<'_> {
         let options = self.watcher.options();
-        let clock = Clock { offset_ns: self.reader.head().clock_offset_ns };
-        Context { host: &options.host, kernel: &options.kernel, clock, stacks: &self.stacks }
+        let head = self.reader.head();
+        Context {
+            host: &options.host,
+            kernel: &options.kernel,
+            synthetic: head.synthetic.is_some(),
+            clock: Clock { offset_ns: head.clock_offset_ns },
+            stacks: &self.stacks,
+        }
     }
 }
 

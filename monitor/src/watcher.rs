@@ -256,6 +256,7 @@ impl Watcher {
             | Transition::GroupGone { group, .. } => {
                 self.book.review_group(*group, mono_ns, &self.host, outcomes);
             }
+            // They are about what happened, and change nothing that was found.
             Transition::Gone { .. }
             | Transition::PasidLeaked { .. }
             | Transition::UnboundAgain { .. }
@@ -264,7 +265,9 @@ impl Watcher {
             | Transition::SetUpOwed { .. }
             | Transition::SubmissionFailed { .. }
             | Transition::TableLeft { .. }
-            | Transition::FreedWithPasids { .. } => {}
+            | Transition::FreedWithPasids { .. }
+            | Transition::CapabilityOff { .. }
+            | Transition::DetachFailed { .. } => {}
             Transition::Table { .. } | Transition::TableGone { .. } | Transition::DeviceGone { .. } => {
                 self.book.review_devices(mono_ns, &self.host, outcomes);
             }

@@ -16,6 +16,7 @@ mod pasid_tables;
 mod plants;
 mod record;
 mod refusals;
+mod rid_switch;
 mod shared_table;
 pub(crate) mod transcript;
 mod workloads;
@@ -114,6 +115,9 @@ const WORKLOADS: Setting = Setting {
     devices: &["iommu-testdev,bus=pcie.0"],
     ..Setting::PLAIN
 };
+/// Behind VT-d and behind the software IOMMU, with all faults; alone, so that its process gets the first PASID.
+const SEED: Setting =
+    Setting { test_modules: &["pasidcap", "saboteur", "softiommu", "caller"], alone: true, ..Setting::PLAIN };
 
 /// One look at a guest where nothing was watched before.
 const ONE_SHOT: Setting = Setting { alone: true, ..INTEL };
@@ -141,6 +145,8 @@ pub const ALL: &[Scenario] = &[
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),
     row("flush", &Series::ALL, INTEL, Scenario::LONG, flush::flushed),
+    row("rid-switch", &WITH_PASIDS, INTEL, Scenario::LONG, rid_switch::on_intel),
+    row("seed", &Series::ALL, SEED, Scenario::LONG, rid_switch::seed),
     row("shared-table", &WITH_PASIDS, INTEL, Scenario::LONG, shared_table::watched),
     row("tables", &WITH_PASIDS, INTEL, Scenario::LONG, audit::tables),
     row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group),

@@ -83,13 +83,27 @@ pub fn iommu(context: *mut c_void, access: Access, hook: Hook) -> u64 {
     argument(context, access, positions(hook).iommu)
 }
 
+/// The device that a call is about: the argument, or what lies in or is pointed to by it.
+#[inline(always)]
+fn device(context: *mut c_void, access: Access, at: &Arguments) -> u64 {
+    let device = argument(context, access, at.device).wrapping_add_signed(i64::from(at.device_at));
+    if at.device_pointed != 0 { read::member(device, 0) } else { device }
+}
+
+/// The first word of what a context descriptor is to become; 0 where a function takes none.
+#[inline(always)]
+pub fn descriptor(context: *mut c_void, access: Access, hook: Hook) -> u64 {
+    let at = read::load(&ARGUMENTS[hook as usize]);
+    read::member(argument(context, access, at.descriptor), 0)
+}
+
 /// What a call is about, from its arguments.
 #[inline(always)]
 pub fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {
     let at = positions(hook);
     let mut subject = Subject {
         group: argument(context, access, at.group),
-        device: argument(context, access, at.device),
+        device: device(context, access, &at),
         domain: argument(context, access, at.domain),
         old: argument(context, access, at.old),
         owner: argument(context, access, at.owner),

@@ -8,13 +8,17 @@ mod owed;
 mod read;
 mod window;
 
+mod amd;
 mod attach;
+mod capability;
 mod invalidation;
 mod left;
 mod lifetime;
 mod membership;
 mod ownership;
 mod pasid;
+mod reset;
+mod smmu;
 mod snapshot;
 mod tables;
 mod vtd;

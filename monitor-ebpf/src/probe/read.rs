@@ -170,6 +170,12 @@ pub fn state(out: &mut State, key: u64, member_of_group: u64) {
     flag(out, key, layout!(pci_pasid), state::PASID, pci);
 }
 
+/// A flag of the object at `base`; 0 if the kernel has no such flag or it can't be read.
+#[inline(always)]
+pub fn bit(base: u64, at: Bit) -> u32 {
+    u32::from(member::<u8>(base, at.offset)) >> (at.shift & 7) & 1
+}
+
 /// Reads one flag, believed only if `valid` is 1.
 #[inline(always)]
 fn flag(out: &mut State, base: u64, at: Bit, bit: u32, valid: u32) {

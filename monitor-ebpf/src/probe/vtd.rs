@@ -1,5 +1,5 @@
-//! VT-d's own side of a PASID: its entry in the table set up and torn down, and the table itself. A teardown is a
-//! window: what it flushes is kept, and told at its end.
+//! VT-d's own side of a PASID: its entry in the table set up and torn down, and the table itself, and the PASID
+//! taken off a device. A teardown is a window: what it flushes is kept, and told at its end.
 
 use core::ffi::c_void;
 
@@ -19,6 +19,7 @@ use super::{
 };
 
 call!(exit VtdTableAlloc, "vtd_table_alloc", Reads::VTD_TABLE);
+call!(exit VtdDetach, "vtd_detach_pasid", Reads::PLAIN);
 
 /// `DMA_GCMD_TE` (intel/iommu.h)
 const TRANSLATION_ENABLE: u32 = 1 << 31;

@@ -243,7 +243,7 @@ unsafe extern "C" fn look(iteration: u32, context: *mut c_void) -> i64 {
 /// Opens the window around a switch of a RID's domain.
 #[inline(always)]
 pub fn switch_begins(context: *mut c_void, access: Access) {
-    call::begin(context, access, Hook::RidAttach, Reads::PLAIN);
+    call::begin(context, access, Hook::RidAttach, Reads::STACK);
     let subject = call::subject(context, access, Hook::RidAttach);
     open(Hook::RidAttach, &subject, &Flush::NONE);
 }
@@ -252,5 +252,5 @@ pub fn switch_begins(context: *mut c_void, access: Access) {
 #[inline(always)]
 pub fn switch_ends(context: *mut c_void, access: Access) {
     close(Hook::RidAttach, |_| {});
-    call::end(context, access, Hook::RidAttach, Reads::PLAIN);
+    call::end(context, access, Hook::RidAttach, Reads::STACK);
 }

@@ -117,6 +117,30 @@ hooks! {
     /// The same read reaches a driver that uses `iommu_dma_get_resv_regions`, under `group->mutex`.
     SnapshotDma = 35 => "snapshot_dma",
 
+    /// A PCI device is about to be reset: `pci_dev_reset_iommu_prepare`.
+    ResetPrepare = 50 => "reset_prepare",
+    /// The reset is over: `pci_dev_reset_iommu_done`.
+    ResetDone = 51 => "reset_done",
+    /// A device's PASID capability, which was on, is switched off: `pci_disable_pasid`.
+    PasidOff = 52 => "pasid_off",
+    /// A device's ATS capability, which was on, is switched off: `pci_disable_ats`.
+    AtsOff = 53 => "ats_off",
+    /// VT-d takes a PASID off a device: `set_dev_pasid` of its blocking domain.
+    VtdDetach = 54 => "vtd_detach_pasid",
+    /// AMD takes a PASID off a device: `set_dev_pasid` of its blocked domain.
+    AmdDetach = 55 => "amd_detach_pasid",
+    /// SMMUv3 takes a PASID off a device: `set_dev_pasid` of its blocked domain.
+    SmmuDetach = 56 => "smmu_detach_pasid",
+    /// AMD clears a PASID's entry: `amd_iommu_clear_gcr3`.
+    AmdClear = 57 => "amd_clear_gcr3",
+    /// AMD takes a device's guest CR3 table away: `free_gcr3_table`.
+    AmdTableFree = 58 => "amd_table_free",
+    /// SMMUv3 writes a context descriptor that is not valid: `arm_smmu_write_cd_entry`.
+    SmmuClear = 59 => "smmu_clear_cd",
+    /// A device's PASID capability is switched on: `pci_enable_pasid`.
+    PasidOn = 80 => "pasid_on",
+    /// A device's ATS capability is switched on: `pci_enable_ats`.
+    AtsOn = 81 => "ats_on",
     /// A PASID is taken from the global allocator: `iommu_alloc_global_pasid`.
     PasidAlloc = 60 => "pasid_alloc",
     /// A PASID goes back to the global allocator: `iommu_free_global_pasid`.

@@ -320,6 +320,13 @@ pub struct Arguments {
     /// `struct pci_dev *`
     pub pci: u8,
     pub count: u8,
+    /// `struct arm_smmu_cd *`: what a context descriptor is to become.
+    pub descriptor: u8,
+    pub reserved: [u8; 3],
+    /// Where the device is, from what the argument `device` points to: a driver has structures of its own around it.
+    pub device_at: i32,
+    /// 1 if a pointer to the device lies there, 0 if the device itself does.
+    pub device_pointed: u32,
 }
 
 impl Arguments {
@@ -337,6 +344,10 @@ impl Arguments {
         commands: NO_ARGUMENT,
         pci: NO_ARGUMENT,
         count: NO_ARGUMENT,
+        descriptor: NO_ARGUMENT,
+        reserved: [0; 3],
+        device_at: 0,
+        device_pointed: 0,
     };
 }
 

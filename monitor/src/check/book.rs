@@ -333,6 +333,9 @@ impl Open {
             }
             // What a call left out has its consequences within that call; what comes later stands for itself.
             (Subject::Flushed { .. }, Subject::Flushed { .. }) => self.subject == *subject,
+            (Subject::InSwitch { .. }, Subject::InSwitch { .. } | Subject::Happened { .. }) => {
+                self.subject == *subject
+            }
             _ => subject.group().is_some() && self.subject.group() == subject.group(),
         };
         same && self.violation.check.implies.contains(&check.name)

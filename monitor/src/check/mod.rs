@@ -5,9 +5,12 @@
 
 mod attach_imbalance;
 mod book;
+mod capability_off_under_pasids;
 mod dispatch;
 mod domain_freed_while_attached;
 mod domain_off_default;
+mod driver_detach_failed;
+mod drivers;
 mod failed_attach_residue;
 mod flush;
 mod group_divergence;
@@ -19,10 +22,12 @@ mod ownership_stuck;
 mod pasid_freed_while_attached;
 mod pasid_leaked;
 mod pasid_left_on_release;
+mod pasid_lost_on_detach;
 mod pasid_reused_without_flush;
 mod pasid_table_mismatch;
 mod pasid_table_shared;
 mod released_with_pasids;
+mod rid_switch_refused;
 mod spec;
 mod sva_bond_imbalance;
 mod sva_outlives_mm;
@@ -42,13 +47,17 @@ use crate::inventory::Inventory;
 use crate::model::{Group, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 19] = [
+pub static REGISTRY: [&dyn Check; 23] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
     &domain_off_default::DomainOffDefault,
     &ownership_conflict::OwnershipConflict,
     &attach_imbalance::AttachImbalance,
+    &pasid_lost_on_detach::PasidLostOnDetach,
+    &rid_switch_refused::RidSwitchRefused,
+    &capability_off_under_pasids::CapabilityOffUnderPasids,
+    &driver_detach_failed::DriverDetachFailed,
     &failed_attach_residue::FailedAttachResidue,
     &group_divergence::GroupDivergence,
     &pasid_freed_while_attached::PasidFreedWhileAttached,

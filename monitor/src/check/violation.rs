@@ -40,6 +40,9 @@ pub enum Subject {
     Leak { group: GroupRef, uses: u32 },
     /// Something happened: there is nothing to look at.
     Happened { group: GroupRef },
+    /// Something happened inside a switch of a RID's domain, which began then (CLOCK_MONOTONIC, ns). What follows from it
+    /// happened in the same.
+    InSwitch { group: GroupRef, began_ns: u64 },
     /// The same, of no group that is known.
     HappenedToNone,
     /// Something was freed under a group; who had attached its RIDs to it.
@@ -81,8 +84,16 @@ pub enum Fault {
 impl Subject {
     /// It is about something that happened, and has no state that could stand.
     pub fn happened(&self) -> bool {
-        use Subject::{Flushed, Freed, Happened, HappenedToNone, Refused};
-        matches!(self, Happened { .. } | HappenedToNone | Freed { .. } | Flushed { .. } | Refused { .. })
+        use Subject::{Flushed, Freed, Happened, HappenedToNone, InSwitch, Refused};
+        matches!(
+            self,
+            Happened { .. }
+                | HappenedToNone
+                | Freed { .. }
+                | Flushed { .. }
+                | InSwitch { .. }
+                | Refused { .. }
+        )
     }
 
     pub fn group(&self) -> Option<GroupRef> {
@@ -93,6 +104,7 @@ impl Subject {
             | Subject::Looked { group, .. }
             | Subject::Happened { group }
             | Subject::Refused { group, .. }
+            | Subject::InSwitch { group, .. }
             | Subject::Freed { group, .. }
             | Subject::Flushed { group, .. } => Some(*group),
             Subject::Shared { .. } | Subject::SharedByDesign | Subject::HappenedToNone => None,
@@ -330,6 +342,7 @@ fn fingerprint(finding: &Finding, group: Option<&Group>, devices: &[String], boo
         None => devices.iter().for_each(|device| hash.part(device.as_bytes())),
     }
     hash.part(finding.device.as_deref().unwrap_or_default().as_bytes());
+    // The worse of two is another one.
     if finding.severity != finding.check.severity() {
         hash.part(finding.severity.name().as_bytes());
     }

@@ -91,6 +91,7 @@ pub fn context<'a>(options: &'a Options, stacks: &'a dyn Stacks) -> Context<'a> 
     Context {
         host: &options.host,
         kernel: &options.kernel,
+        synthetic: false,
         clock: Clock { offset_ns: clock::wall_offset_ns() },
         stacks,
     }

@@ -32,6 +32,7 @@ pub fn run(global: &Global, arguments: &RecordArguments) -> Result<u8> {
         boot_id: options.boot_id.clone(),
         btf: host::types_sha256().context(btf::VMLINUX)?,
         clock_offset_ns: clock::wall_offset_ns(),
+        synthetic: None,
     };
     let probes = probes::attach(&global.plan(|_| true))?;
     let recorder = Recorder::new(store, origin, &probes.coverage);

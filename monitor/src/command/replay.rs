@@ -42,7 +42,8 @@ pub fn run(global: &Global, file: &Path, show: Show) -> Result<u8> {
     let mut replay = Replay::open(open(file)?, options).with_context(|| name.to_string())?;
     let output = Output::new(global, Format::Text);
     let in_short = show == Show::Verdict && !output.is_json();
-    if in_short && !global.quiet {
+    let synthetic = replay.reader().head().synthetic.is_some();
+    if (in_short || synthetic && !output.is_json()) && !global.quiet {
         put(&(origin(&replay) + "\n"))?;
     }
     let mut wrong = false;
@@ -87,6 +88,9 @@ fn open(file: &Path) -> Result<Box<dyn Read>> {
 fn origin<R: Read>(replay: &Replay<R>) -> String {
     let head = replay.reader().head();
     let part = if head.part > 0 { format!(", file {} of it", head.part + 1) } else { String::new() };
+    if let Some(source) = &head.synthetic {
+        return format!("synthetic: no machine was recorded; written from {source}");
+    }
     format!(
         "recorded on {}, Linux {} ({}), by iommu-watch {}{part}",
         head.host, head.kernel, head.machine, head.program

@@ -56,7 +56,14 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::VtdSetupPassThrough
         | Hook::VtdSetupNested
         | Hook::VtdTableAlloc
-        | Hook::VtdSubmit => Returns::Errno,
+        | Hook::VtdSubmit
+        | Hook::ResetPrepare
+        | Hook::VtdDetach
+        | Hook::AmdDetach
+        | Hook::SmmuDetach
+        | Hook::AmdClear
+        | Hook::PasidOn
+        | Hook::AtsOn => Returns::Errno,
         Hook::SvaBind => Returns::Pointer,
         Hook::DomainAlloc => Returns::Domain,
         Hook::PasidAlloc => Returns::Pasid,
@@ -87,7 +94,12 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::MmExit
         | Hook::DomainFree
         | Hook::VtdDomainFree
-        | Hook::AmdDomainFree => Returns::Nothing,
+        | Hook::AmdDomainFree
+        | Hook::ResetDone
+        | Hook::PasidOff
+        | Hook::AtsOff
+        | Hook::AmdTableFree
+        | Hook::SmmuClear => Returns::Nothing,
     }
 }
 

@@ -75,7 +75,8 @@ const MM_HAS_PASID: Given =
 /// Up to 6.3 the compiler put `iommu_domain_free` into its callers in the core. (The function that came with 6.4 tells.)
 const FREED_INLINE: Given = Given::Without("iommu_deinit_device");
 
-/// Every hook. Prototypes and releases: drivers/iommu/iommu.c, iommu-sva.c, intel/pasid.c, 5.15 to 7.3.
+/// Every hook. Prototypes and releases: drivers/iommu/iommu.c, iommu-sva.c, intel/, amd/,
+/// arm/arm-smmu-v3/ there, and drivers/pci/ats.c, 5.15 to 7.3.
 pub const CATALOGUE: &[Row] = &[
     tracepoint(Hook::DeviceAdd, "add_device_to_group", ""),
     tracepoint(Hook::DeviceRemove, "remove_device_from_group", ""),
@@ -117,6 +118,18 @@ pub const CATALOGUE: &[Row] = &[
     entry(Hook::SnapshotIntel, &["intel_iommu_get_resv_regions"], "with CONFIG_INTEL_IOMMU"),
     entry(Hook::SnapshotAmd, &["amd_iommu_get_resv_regions"], "with CONFIG_AMD_IOMMU"),
     entry(Hook::SnapshotDma, &["iommu_dma_get_resv_regions"], "with CONFIG_IOMMU_DMA"),
+    both(Hook::ResetPrepare, &["pci_dev_reset_iommu_prepare"], "from 7.0"),
+    both(Hook::ResetDone, &["pci_dev_reset_iommu_done"], "from 7.0"),
+    entry(Hook::PasidOff, &["pci_disable_pasid"], "with CONFIG_PCI_PASID"),
+    entry(Hook::AtsOff, &["pci_disable_ats"], "with CONFIG_PCI_ATS"),
+    exit(Hook::PasidOn, &["pci_enable_pasid"], "with CONFIG_PCI_PASID"),
+    exit(Hook::AtsOn, &["pci_enable_ats"], "with CONFIG_PCI_ATS"),
+    exit(Hook::VtdDetach, &["blocking_domain_set_dev_pasid"], "from 6.14, with CONFIG_INTEL_IOMMU"),
+    exit(Hook::AmdDetach, &["blocked_domain_set_dev_pasid"], "from 6.14, with CONFIG_AMD_IOMMU"),
+    exit(Hook::SmmuDetach, &["arm_smmu_blocking_set_dev_pasid"], "from 6.14, with CONFIG_ARM_SMMU_V3"),
+    both(Hook::AmdClear, &["amd_iommu_clear_gcr3"], "from 6.9, with CONFIG_AMD_IOMMU"),
+    entry(Hook::AmdTableFree, &["free_gcr3_table"], "from 6.9, with CONFIG_AMD_IOMMU"),
+    both(Hook::SmmuClear, &["arm_smmu_write_cd_entry"], "from 6.10, with CONFIG_ARM_SMMU_V3"),
     exit(Hook::PasidAlloc, &["iommu_alloc_global_pasid"], "from 6.6"),
     entry(Hook::PasidFree, &["iommu_free_global_pasid"], "from 6.6"),
     both(Hook::MmDrop, &["__mmdrop"], "from 6.2, with CONFIG_IOMMU_SVA").given(MM_HAS_PASID),

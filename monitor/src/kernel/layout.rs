@@ -110,10 +110,17 @@ fn pci_bit(btf: &Btf, path: &str) -> Result<Bit, Error> {
 
 /// Where a function takes what it is about: by the types of its parameters, and for numbers and
 /// cookies by their names.
-pub fn arguments(parameters: &[Parameter]) -> Arguments {
+pub fn arguments(btf: &Btf, parameters: &[Parameter]) -> Result<Arguments, Error> {
     let mut found = Arguments::NONE;
     for (position, parameter) in parameters.iter().enumerate() {
         let Ok(position) = u8::try_from(position) else { break };
+        if let Some((at, pointed)) = vendors::device_in(btf, parameter)? {
+            (found.device, found.device_at, found.device_pointed) = (position, at, u32::from(pointed));
+            if parameter.points_to.as_deref() == Some("pci_dev") {
+                found.pci = position;
+            }
+            continue;
+        }
         let slot = match (parameter.points_to.as_deref(), parameter.name.as_str()) {
             // `iommu_group_release(struct kobject *kobj)`: the kobject is the group's first member.
             (Some("iommu_group" | "kobject"), _) => &mut found.group,
@@ -126,13 +133,16 @@ pub fn arguments(parameters: &[Parameter]) -> Arguments {
             (Some("qi_desc"), _) => &mut found.commands,
             (Some("pci_dev"), _) => &mut found.pci,
             (None, "count") => &mut found.count,
-            (None, "pasid") => &mut found.pasid,
+            // The last of them: `arm_smmu_write_cd_entry(…, struct arm_smmu_cd *cdptr, const struct arm_smmu_cd
+            // *target)`
+            (Some("arm_smmu_cd"), _) => &mut found.descriptor,
+            (None, "pasid" | "ssid") => &mut found.pasid,
             (None, "owner") => &mut found.owner,
             _ => continue,
         };
         *slot = position;
     }
-    found
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -141,12 +141,13 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     let loader_btf = LoaderBtf::parse(&types.skeleton(&symbols), Endianness::default())
         .map_err(|_| Error::Btf { source: btf::Error::Malformed("the loader can't read it") })?;
     let layout = layout::layout(&types).map_err(|source| Error::Btf { source })?;
-    let arguments = CATALOGUE.iter().fold([Arguments::NONE; Hook::COUNT], |mut all, row| {
+    let mut arguments = [Arguments::NONE; Hook::COUNT];
+    for row in CATALOGUE {
         if let Some((_, parameters)) = resolve(&types, row) {
-            all[row.hook as usize] = layout::arguments(&parameters);
+            let found = layout::arguments(&types, &parameters).map_err(|source| Error::Btf { source })?;
+            arguments[row.hook as usize] = found;
         }
-        all
-    });
+    }
     let types_done = Instant::now();
     let own_process = host::own_process().map_err(|source| Error::Namespace { source })?;
     let mut ebpf = loader

@@ -52,7 +52,11 @@ impl Host {
             Role::Leaving(Leaver::Group) if event.phase != Phase::End => {
                 return self.free_group(key, event, transitions);
             }
-            Role::Joining | Role::Leaving(_) | Role::Hardware | Role::Lifetime => self.note(key, event),
+            Role::Hardware => {
+                self.note(key, event);
+                self.hardware(key, event, trusted, transitions);
+            }
+            Role::Joining | Role::Leaving(_) | Role::Lifetime => self.note(key, event),
         }
         if event.hook == Hook::VtdTableLeft
             && let Some(group) = self.group_by_key(key)
@@ -110,6 +114,10 @@ impl Host {
             device.domain = event.domain.filter(|_| event.ret == Some(0));
             device.attached_by = device.domain.map(|_| Actor::of(event));
         }
+        if matches!(event.hook, Hook::ResetPrepare | Hook::ResetDone) {
+            self.reset(seen.key, event);
+        }
+        let Some(device) = self.device_mut(seen.key) else { return };
         let Some(table) = seen.table.filter(|_| shows_table(event)) else { return };
         if device.table == Some(table) {
             return;
@@ -149,6 +157,7 @@ impl Host {
             entries,
             nested: None,
             bond,
+            taken: None,
             begin: event.clone(),
         }));
     }
@@ -168,6 +177,7 @@ impl Host {
             }
         }
         settle(group, operation.as_deref(), event, room);
+        group.set_again(event);
         if let Some(pasid) = event.pasid.filter(|_| event.ret.is_none_or(|ret| ret == 0))
             && let Some(outer) = group.in_flight.innermost(tid)
         {

@@ -23,17 +23,28 @@ pub struct Device {
     pub generation: u64,
     /// What the last look read of it beside its tables.
     pub state: Option<DeviceState>,
+    /// Resets that were prepared and are not done, as far as that was seen.
+    pub(super) resets: u32,
+    /// A reset keeps it on the blocking domain, as was read.
+    pub(super) blocked: bool,
     /// When it was first seen in its group, in CLOCK_MONOTONIC ns: it was a member from then on at the latest.
     pub since_ns: u64,
 }
 
 impl Device {
+    /// Between the preparing of a reset and its being done, or kept blocked after one that failed: its PASIDs are
+    /// in the core's array, and need not be in its table.
+    pub fn in_reset(&self) -> bool {
+        self.resets > 0 || self.blocked
+    }
+
     /// Its state is not known any more.
     pub(super) fn forget(&mut self) {
         self.domain = None;
         self.attached_by = None;
         self.table = None;
         self.state = None;
+        (self.resets, self.blocked) = (0, false);
     }
 
     pub(super) fn new(seen: &event::Device, generation: u64, since_ns: u64) -> Device {
@@ -47,6 +58,8 @@ impl Device {
             attached_by: None,
             generation,
             state: None,
+            resets: 0,
+            blocked: false,
             since_ns,
         }
     }

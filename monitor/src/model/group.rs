@@ -8,8 +8,9 @@ use monitor_ebpf::wire::{Hook, Phase};
 use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, TableReading};
 
 use super::bond::Bond;
+use super::in_flight::InFlight;
 use super::look::Look;
-use super::order::{InFlight, Pasids, Touches};
+use super::order::{Pasids, Touches};
 use super::stirred::Stirred;
 use super::takers::{Holder, Takers};
 use super::wanted::Failure;
@@ -99,6 +100,9 @@ pub struct Group {
     /// PASIDs whose process has exited, and since when at the latest, in CLOCK_MONOTONIC ns.
     pub(super) exited: BTreeMap<u32, u64>,
     pub(super) takers: Takers,
+    /// PASIDs whose entries the driver cleared without being asked to by a call on them, each with the device: the
+    /// process has exited, or they were lost.
+    pub(super) torn: BTreeSet<(u32, Key)>,
     pub(super) in_flight: InFlight,
     /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
     pub(super) trusted_from: u64,
@@ -145,6 +149,7 @@ impl Group {
             bonds: BTreeMap::new(),
             exited: BTreeMap::new(),
             takers: Takers::default(),
+            torn: BTreeSet::new(),
             in_flight: InFlight::default(),
             trusted_from: 0,
             proved: (None, None),
@@ -255,6 +260,7 @@ impl Group {
         self.bonds.clear();
         self.exited.clear();
         self.takers.clear();
+        self.torn.clear();
         self.seen_free = false;
         self.unseen = true;
         self.looked = None;

@@ -307,6 +307,9 @@ impl Host {
         if let Some(group) = device.group.and_then(|group| self.groups.get_mut(&group)) {
             group.devices.remove(&key);
             group.left_last = Some(device.name);
+            if !group.torn.is_empty() {
+                group.torn.retain(|(_, torn)| *torn != key);
+            }
         }
         transitions.push(Transition::DeviceGone { device: Box::new(device) });
     }

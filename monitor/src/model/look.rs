@@ -318,9 +318,7 @@ fn diverging(members: &[(Member, Option<Box<TableReading>>)]) -> Vec<u32> {
 impl Host {
     /// One record of a look: its begin on entry of the read, a member with the mutex held, its end on return.
     pub(super) fn look(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition<'_>>) {
-        if let Some(device) = event.device.as_ref().and_then(|seen| self.device_mut(seen.key)) {
-            device.state = event.device.and_then(|seen| seen.state).or(device.state);
-        }
+        self.look_at_device(key, event);
         let ours = self.looking.as_ref().is_some_and(|looking| looking.group == key);
         match (event.hook, event.phase) {
             (Hook::SnapshotGroup, Phase::End) => {

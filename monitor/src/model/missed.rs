@@ -26,8 +26,10 @@ pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
             _ => Hook::UnuseDefault,
         });
     }
+    // A member that a reset keeps blocked is not switched with its group: of the last one no attach tells.
     if let (Some(known), Some(read), false) = (group.proved.1, seen.domain, changing.domain())
         && known.key != read.key
+        && seen.recovery_cnt == 0
     {
         return Some(Hook::RidAttach);
     }

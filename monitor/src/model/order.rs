@@ -11,6 +11,7 @@ use crate::event::{Domain, Event, Key, Ownership, PasidArray, TableEntry};
 
 use super::bond::Bond;
 use super::group::{Actor, Attachment, Presence};
+use super::hardware::Taken;
 
 /// What of a group's state a call may change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +66,8 @@ impl Touches {
                 Touches { pasid: Some(pasid.map_or(Pasids::Any, Pasids::One)), ..nothing }
             }
             // An SVA bind or unbind changes the array only through the PASID calls nested in it, and
-            // they report themselves. VT-d's entries are hardware, not the core's state.
+            // they report themselves. The drivers' entries are hardware, not the core's state, and a reset leaves
+            // that as it is: what its RID is on meanwhile, the attach inside it tells.
             Hook::SvaBind
             | Hook::SvaUnbind
             | Hook::DeviceAdd
@@ -93,7 +95,19 @@ impl Touches {
             | Hook::DomainAlloc
             | Hook::DomainFree
             | Hook::VtdDomainFree
-            | Hook::AmdDomainFree => nothing,
+            | Hook::AmdDomainFree
+            | Hook::ResetPrepare
+            | Hook::ResetDone
+            | Hook::PasidOn
+            | Hook::PasidOff
+            | Hook::AtsOn
+            | Hook::AtsOff
+            | Hook::VtdDetach
+            | Hook::AmdDetach
+            | Hook::SmmuDetach
+            | Hook::AmdClear
+            | Hook::AmdTableFree
+            | Hook::SmmuClear => nothing,
         }
     }
 }
@@ -104,19 +118,6 @@ pub(super) fn under_mutex(hook: Hook) -> bool {
         hook,
         Hook::RidAttach | Hook::ReleaseLocked | Hook::SnapshotIntel | Hook::SnapshotAmd | Hook::SnapshotDma
     )
-}
-
-/// Whether a call to `inner` can run inside a call to `outer` of the same task on the same group.
-fn encloses(outer: Hook, inner: Hook) -> bool {
-    match inner {
-        // The choke point of every switch of a RID's domain.
-        Hook::RidAttach => outer != Hook::RidAttach,
-        Hook::ReleaseLocked => matches!(outer, Hook::ReleaseGroup | Hook::ReleaseDevice),
-        Hook::PasidAttach | Hook::PasidReplace | Hook::PasidDetach => {
-            matches!(outer, Hook::SvaBind | Hook::SvaUnbind)
-        }
-        _ => false,
-    }
 }
 
 /// What the calls of other tasks that overlapped with a call may have changed meanwhile.
@@ -244,6 +245,8 @@ pub struct Operation {
     pub(super) nested: Option<(Hook, u32)>,
     /// For an unbind: the bond as it was known when the call began, and its PASID's attachment.
     pub bond: Option<(Bond, Option<Attachment>)>,
+    /// What the driver took from the device's PASIDs inside it, if it switches a RID's domain.
+    pub taken: Option<Box<Taken>>,
 }
 
 impl Operation {
@@ -283,104 +286,5 @@ impl Operation {
 
     pub(super) fn touches(&self) -> Touches {
         Touches::by(&self.begin)
-    }
-}
-
-/// The calls under way on one group, the oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct InFlight {
-    #[expect(
-        clippy::vec_box,
-        reason = "the room that one call leaves is warm for the next, of whatever group"
-    )]
-    calls: Vec<Box<Operation>>,
-}
-
-/// More calls than this at once on one group, and the oldest is given up.
-const MAX_IN_FLIGHT: usize = 1024;
-
-impl InFlight {
-    /// Before a call begins: gives up the calls whose end must have been missed, since the task can't be
-    /// in them any more, or there are too many. Says whether there were any.
-    pub fn give_up(&mut self, tid: u32, hook: Hook) -> bool {
-        let before = self.calls.len();
-        self.calls.retain(|call| call.begin.task.tid != tid || encloses(call.hook, hook));
-        if self.calls.len() >= MAX_IN_FLIGHT {
-            self.calls.remove(0);
-        }
-        self.calls.len() != before
-    }
-
-    /// A call begins, and may meet those of other tasks that are under way.
-    pub fn begin(&mut self, mut operation: Box<Operation>) {
-        let tid = operation.begin.task.tid;
-        let touches = operation.touches();
-        for call in self.calls.iter_mut().filter(|call| call.begin.task.tid != tid) {
-            call.overlap.add(touches);
-            operation.overlap.add(call.touches());
-        }
-        self.calls.push(operation);
-    }
-
-    /// A call returns: the innermost of this task and hook. `None`: its begin was not seen.
-    pub fn end(&mut self, tid: u32, hook: Hook) -> Option<Box<Operation>> {
-        let index = self.calls.iter().rposition(|call| call.begin.task.tid == tid && call.hook == hook)?;
-        Some(self.calls.remove(index))
-    }
-
-    /// Whether a call of this task to this hook is under way.
-    pub fn holds(&self, tid: u32, hook: Hook) -> bool {
-        self.calls.iter().any(|call| call.begin.task.tid == tid && call.hook == hook)
-    }
-
-    /// A call returned whose begin was not seen: it may have met every call that is under way.
-    pub fn disturb(&mut self, tid: u32, touches: Touches) {
-        for call in self.calls.iter_mut().filter(|call| call.begin.task.tid != tid) {
-            call.overlap.add(touches);
-        }
-    }
-
-    /// The calls of a task, the outermost first.
-    pub fn of(&self, tid: u32) -> impl Iterator<Item = &Operation> {
-        self.calls.iter().map(Box::as_ref).filter(move |call| call.begin.task.tid == tid)
-    }
-
-    /// The innermost call of this task.
-    pub fn innermost(&mut self, tid: u32) -> Option<&mut Operation> {
-        self.calls.iter_mut().rfind(|call| call.begin.task.tid == tid).map(Box::as_mut)
-    }
-
-    /// What the calls of the other tasks that are under way may change at any moment.
-    pub fn others(&self, tid: u32) -> Overlap {
-        let mut overlap = Overlap::default();
-        for call in self.calls.iter().filter(|call| call.begin.task.tid != tid) {
-            overlap.add(call.touches());
-        }
-        overlap
-    }
-
-    /// Gives up the calls that began before `mono_ns`: their end was missed. Says whether there were any.
-    pub fn expire(&mut self, mono_ns: u64) -> bool {
-        let before = self.calls.len();
-        self.calls.retain(|call| call.begin.mono_ns >= mono_ns);
-        self.calls.len() != before
-    }
-
-    /// When the oldest call began; the end of time if none is under way.
-    pub fn oldest(&self) -> u64 {
-        self.calls.iter().map(|call| call.begin.mono_ns).min().unwrap_or(u64::MAX)
-    }
-
-    /// Anything may have happened in between: no verdict on a call that is under way.
-    pub fn distrust(&mut self) {
-        for call in &mut self.calls {
-            call.synced = false;
-            call.presence = Presence::Unknown;
-            call.overlap = Overlap::everything();
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.calls.is_empty()
     }
 }

@@ -15,7 +15,7 @@ pub(super) enum Role {
     Reading,
     Joining,
     Leaving(Leaver),
-    /// A driver works on its own tables.
+    /// A driver works on its own tables, or on a device's capabilities.
     Hardware,
     /// Something that attachments stand on comes or goes, on no group.
     Lifetime,
@@ -46,7 +46,17 @@ impl Role {
             | Hook::VtdTableLeft
             | Hook::VtdQueue
             | Hook::VtdSubmit
-            | Hook::DevicePresent => Role::Hardware,
+            | Hook::DevicePresent
+            | Hook::VtdDetach
+            | Hook::AmdDetach
+            | Hook::SmmuDetach
+            | Hook::AmdClear
+            | Hook::AmdTableFree
+            | Hook::SmmuClear
+            | Hook::PasidOn
+            | Hook::PasidOff
+            | Hook::AtsOn
+            | Hook::AtsOff => Role::Hardware,
             Hook::PasidAlloc
             | Hook::PasidFree
             | Hook::MmDrop

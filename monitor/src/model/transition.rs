@@ -7,6 +7,7 @@ use monitor_ebpf::wire::Hook;
 use super::bond::Ended;
 use super::device::Device;
 use super::group::{Actor, Attachment};
+use super::hardware::Capability;
 use super::host::GroupRef;
 use super::lifetime::{Gone, Held};
 use super::look::Look;
@@ -50,6 +51,16 @@ pub enum Transition<'e> {
     /// Invalidations were submitted, and failed; with a group if it was while one of its entries was torn down, or its
     /// RID's domain was switched.
     SubmissionFailed { group: Option<GroupRef>, flushed: Flushed<'e> },
+    /// Somebody switched a capability of a device off under these PASIDs, outside every switch of its RID's domain.
+    CapabilityOff {
+        group: GroupRef,
+        device: Key,
+        capability: Capability,
+        under: Vec<(u32, Attachment)>,
+        event: &'e Event,
+    },
+    /// The driver could not take a PASID off a device, as this call would have it.
+    DetachFailed { group: GroupRef, pasid: u32, attachment: Attachment, by: Actor, event: &'e Event },
     /// A device left its group.
     DeviceGone { device: Box<Device> },
     /// A driver frees a device's hardware PASID table, and PASIDs are in it still.
@@ -84,6 +95,8 @@ pub enum Kind {
     Leaked,
     Table,
     TableGone,
+    CapabilityOff,
+    DetachFailed,
     DeviceGone,
     Gone,
     PasidLeaked,
@@ -122,7 +135,9 @@ impl Kind {
             Kind::SubmissionFailed => 16,
             Kind::TableLeft => 17,
             Kind::FreedWithPasids => 18,
-            Kind::Returned(hook) => 19 + hook as usize,
+            Kind::CapabilityOff => 19,
+            Kind::DetachFailed => 20,
+            Kind::Returned(hook) => 21 + hook as usize,
         }
     }
 }
@@ -140,6 +155,8 @@ impl Transition<'_> {
             Transition::Leaked { .. } => Kind::Leaked,
             Transition::Table { .. } => Kind::Table,
             Transition::TableGone { .. } => Kind::TableGone,
+            Transition::CapabilityOff { .. } => Kind::CapabilityOff,
+            Transition::DetachFailed { .. } => Kind::DetachFailed,
             Transition::DeviceGone { .. } => Kind::DeviceGone,
             Transition::Gone { .. } => Kind::Gone,
             Transition::PasidLeaked { .. } => Kind::PasidLeaked,

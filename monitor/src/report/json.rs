@@ -48,13 +48,16 @@ struct Line<'a, T> {
     mono_ns: u64,
     host: &'a str,
     kernel: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    synthetic: bool,
     #[serde(flatten)]
     body: T,
 }
 
 fn render<T: Serialize>(kind: &'static str, mono_ns: u64, context: &Context<'_>, body: T) -> String {
     let ts = context.clock.rfc3339(mono_ns);
-    let line = Line { v: VERSION, kind, ts, mono_ns, host: context.host, kernel: context.kernel, body };
+    let Context { host, kernel, synthetic, .. } = *context;
+    let line = Line { v: VERSION, kind, ts, mono_ns, host, kernel, synthetic, body };
     serde_json::to_string(&line).unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string())
 }
 

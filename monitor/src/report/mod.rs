@@ -45,6 +45,8 @@ pub struct Context<'a> {
     pub host: &'a str,
     /// The kernel's release.
     pub kernel: &'a str,
+    /// It comes from a recording that was written by hand: no kernel has said it.
+    pub synthetic: bool,
     pub clock: Clock,
     pub stacks: &'a dyn Stacks,
 }

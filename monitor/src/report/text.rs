@@ -42,7 +42,8 @@ pub fn violation(violation: &Violation, context: &Context<'_>, style: Style) -> 
     let mut block = Block { text: String::new(), width: style.width };
     let severity = paint(&violation.severity.name().to_uppercase(), violation.severity, style);
     let group = violation.group.map_or(String::new(), |group| format!("  group {group}"));
-    let _ = writeln!(block.text, "{severity}  {}{group}", violation.check.name);
+    let synthetic = if context.synthetic { "  (synthetic)" } else { "" };
+    let _ = writeln!(block.text, "{severity}  {}{group}{synthetic}", violation.check.name);
     block.wrap(2, 2, &violation.summary);
     block.field("when", &context.clock.rfc3339(violation.mono_ns));
     let driver =

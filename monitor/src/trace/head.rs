@@ -20,6 +20,8 @@ pub struct Origin {
     pub btf: String,
     /// CLOCK_REALTIME less CLOCK_MONOTONIC, ns, when the recording was begun.
     pub clock_offset_ns: i64,
+    /// Nowhere: it is written by hand, after this.
+    pub synthetic: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct Head {
     #[serde(rename = "btf_sha256")]
     pub btf: String,
     pub clock_offset_ns: i64,
+    /// No kernel was recorded: it tells what a kernel's source says, by hand. What source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<String>,
     pub records: RecordSizes,
     #[serde(flatten)]
     pub(super) hooks: Hooks,
@@ -80,6 +85,7 @@ impl Head {
             boot_id: origin.boot_id,
             btf: origin.btf,
             clock_offset_ns: origin.clock_offset_ns,
+            synthetic: origin.synthetic,
             records: RecordSizes::OURS,
             hooks: Hooks::of(coverage),
         }
@@ -113,6 +119,7 @@ impl Head {
         {
             printable(text);
         }
+        head.synthetic.iter_mut().for_each(printable);
         Ok(Ok(head))
     }
 

@@ -9,3 +9,4 @@ mod metamorphic;
 mod rig;
 mod rotation;
 mod roundtrip;
+mod synthetic;

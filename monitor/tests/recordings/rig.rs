@@ -41,6 +41,7 @@ pub fn origin() -> Origin {
         boot_id: "3f1c".into(),
         btf: "00".repeat(32),
         clock_offset_ns: 1_795_353_000_000_000_000,
+        synthetic: None,
     }
 }
 
@@ -95,6 +96,20 @@ pub enum Told {
 }
 
 impl Told {
+    pub fn tell(&self, recorder: &mut Recorder) {
+        match self {
+            Told::Input(input, mono_ns) => recorder.input(input, *mono_ns),
+            Told::Event(record, mono_ns) => recorder.event(record, *mono_ns),
+            Told::Stack(id, frames, mono_ns) => recorder.stack(*id, Some(frames.clone()), *mono_ns),
+        }
+    }
+
+    pub fn mono_ns(&self) -> u64 {
+        match self {
+            Told::Input(_, mono_ns) | Told::Event(_, mono_ns) | Told::Stack(_, _, mono_ns) => *mono_ns,
+        }
+    }
+
     pub fn input(input: Input, mono_ns: u64) -> Told {
         Told::Input(Box::new(input), mono_ns)
     }
@@ -109,11 +124,7 @@ pub fn record_into(folder: &Folder, max_size: u64, keep: u32, told: &[Told]) -> 
     let target = Target { path: folder.file(), max_size, keep, force: false };
     let mut recorder = Recorder::new(Store::create(target).expect("a file"), origin(), &coverage());
     for one in told {
-        match one {
-            Told::Input(input, mono_ns) => recorder.input(input, *mono_ns),
-            Told::Event(record, mono_ns) => recorder.event(record, *mono_ns),
-            Told::Stack(id, frames, mono_ns) => recorder.stack(*id, Some(frames.clone()), *mono_ns),
-        }
+        one.tell(&mut recorder);
         recorder.tick();
     }
     recorder.finish(1_000_000)

@@ -26,7 +26,7 @@ impl Stacks for Frames {
 
 fn context() -> Context<'static> {
     let clock = Clock { offset_ns: 1_795_353_000_000_000_000 };
-    Context { host: "node7", kernel: "6.12.117", clock, stacks: &Frames }
+    Context { host: "node7", kernel: "6.12.117", synthetic: false, clock, stacks: &Frames }
 }
 
 #[track_caller]

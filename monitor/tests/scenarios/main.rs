@@ -1,5 +1,6 @@
 //! Scenarios: what a kernel does, and exactly what must be raised. Each test is named after what must hold.
 
+mod armed;
 mod bonds;
 mod bounds;
 mod certain;
@@ -19,6 +20,7 @@ mod reference;
 mod release;
 mod released;
 mod residue;
+mod rid;
 mod rig;
 mod strayed;
 mod tables;

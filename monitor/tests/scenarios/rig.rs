@@ -226,6 +226,15 @@ impl Rig {
         violations.collect()
     }
 
+    /// The severities of what was raised.
+    pub fn severities(&self) -> Vec<&'static str> {
+        let violations = self.reports.iter().filter_map(|report| match report {
+            Report::Violation(violation) => Some(violation.severity.name()),
+            _ => None,
+        });
+        violations.collect()
+    }
+
     /// The reasons of what was resolved, with the checks.
     pub fn resolved(&self) -> Vec<(&'static str, &'static str)> {
         let resolved = self.reports.iter().filter_map(|report| match report {

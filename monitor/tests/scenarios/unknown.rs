@@ -1,14 +1,12 @@
 //! What was not seen is unknown: late starts, losses, kernels that lack something.
 
-use monitor::check::CheckState;
-use monitor::coverage::{Coverage, HookState};
 use monitor::event::Slot;
 use monitor::input::Stage;
-use monitor::watcher::{Filter, Knowledge, Options, Report, Watcher};
-use monitor_ebpf::wire::{Hook, Phase};
+use monitor::watcher::{Knowledge, Report};
+use monitor_ebpf::wire::Phase;
 
 use crate::kernel::{Call, EBUSY, Era};
-use crate::rig::{D1, D2, NVME, OWNER, Rig, coverage, driver, options, other, raised, vfio};
+use crate::rig::{D1, D2, NVME, OWNER, Rig, driver, other, raised, vfio};
 
 fn attach(pasid: u32, domain: u64) -> Call {
     Call::Attach { device: NVME, pasid, domain }
@@ -265,74 +263,6 @@ fn the_number_of_a_group_may_be_used_again() {
     assert_eq!(groups[0].devices, ["0000:05:00.0"]);
     assert_eq!(groups[0].pasids.as_ref().map(Vec::len), Some(0));
     rig.expect(&[]);
-}
-
-#[test]
-fn without_pasids_in_the_core_the_checks_say_so() {
-    let watcher = Watcher::new(options(Era::Owners));
-    for (spec, state) in watcher.checks() {
-        match spec.name {
-            "pasid-left-on-release"
-            | "attach-imbalance"
-            | "failed-attach-residue"
-            | "pasid-table-mismatch"
-            | "group-divergence"
-            | "pasid-freed-while-attached"
-            | "pasid-leaked"
-            | "sva-bond-imbalance"
-            | "sva-outlives-mm" => {
-                let CheckState::Unavailable { reason } = state else { panic!("{}: {state}", spec.name) };
-                assert!(reason.contains("no account of PASIDs"), "{reason}");
-            }
-            _ => assert_eq!(state, &CheckState::Armed, "{}", spec.name),
-        }
-    }
-}
-
-#[test]
-fn a_hook_that_failed_degrades_what_can_do_without_it() {
-    let mut coverage = coverage(Era::Tagged);
-    let reason = "kernel lockdown is confidentiality".to_owned();
-    coverage.set(Hook::ReleaseDevice, HookState::Failed { reason });
-    let watcher = Watcher::new(Options { coverage, ..options(Era::Tagged) });
-    for (spec, state) in watcher.checks() {
-        let degraded = matches!(
-            spec.name,
-            "pasid-left-on-release" | "ownership-stuck" | "ownership-conflict" | "domain-off-default"
-        );
-        assert_eq!(state.name(), if degraded { "degraded" } else { "armed" }, "{}", spec.name);
-        assert!(!degraded || state.to_string().contains("kernel lockdown is confidentiality"), "{state}");
-    }
-}
-
-#[test]
-fn without_any_hook_every_check_is_unavailable() {
-    let mut coverage = Coverage::default();
-    coverage.core_pasids = true;
-    let watcher = Watcher::new(Options { coverage, ..options(Era::Tagged) });
-    assert!(watcher.checks().all(|(_, state)| matches!(state, CheckState::Unavailable { .. })));
-}
-
-#[test]
-fn a_check_that_is_off_raises_nothing() {
-    let mut rig = Rig::new(Era::Handles);
-    rig.only_check("ownership-stuck");
-    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5, D1), Call::Release { group: 7 }]);
-    rig.expect(&[raised("ownership-stuck", 7, &[5], "vfio", "vfio")]);
-    let watcher_checks = rig.watcher.checks().count();
-    let off = rig.watcher.checks().filter(|(_, state)| **state == CheckState::Off).count();
-    assert_eq!(off, watcher_checks - 1);
-}
-
-#[test]
-fn a_group_that_is_filtered_out_raises_nothing() {
-    let mut rig = Rig::new(Era::Handles);
-    let filter = Filter { groups: vec![8], ..Filter::default() };
-    rig.watcher = Watcher::new(Options { filter, ..options(Era::Handles) });
-    rig.bootstrap();
-    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, attach(5, D1), Call::Release { group: 7 }]);
-    rig.expect(&[]);
-    assert!(rig.watcher.groups().is_empty());
 }
 
 /// The begin of an attach that overlapped got lost, and nothing shows it but the kernel's own count.

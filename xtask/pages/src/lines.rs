@@ -18,7 +18,7 @@ const SCHEMA: &str = "docs/schema.json";
 const SAMPLES: &str = "monitor/tests/golden/story.jsonl";
 
 /// What every line has; told once.
-const COMMON: [&str; 6] = ["v", "kind", "ts", "mono_ns", "host", "kernel"];
+const COMMON: [&str; 7] = ["v", "kind", "ts", "mono_ns", "host", "kernel", "synthetic"];
 /// Parts that several kinds have, each with its own table.
 const PARTS: [&str; 8] =
     ["domain", "actor", "attachment", "step", "value", "device-state", "pasid-table", "table-entry"];

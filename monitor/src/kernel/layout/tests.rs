@@ -70,7 +70,10 @@ const ASKED: &[(&str, &[&str])] = &[
     ("device_domain_info", &["pasid_table", "bus", "devfn", "ats_enabled"]),
     ("intel_iommu", &["gcmd", "cap", "qi"]),
     ("pasid_table", &["table", "max_pasid"]),
-    ("iommu_dev_data", &["domain", "gcr3_info.gcr3_tbl", "gcr3_info.glx", "gcr3_info.domid"]),
+    (
+        "iommu_dev_data",
+        &["dev", "domain", "gcr3_info", "gcr3_info.gcr3_tbl", "gcr3_info.glx", "gcr3_info.domid"],
+    ),
     ("protection_domain", &["gcr3_tbl", "glx", "id"]),
     ("arm_smmu_master", &["dev", "smmu", "domain", "cd_table"]),
     ("arm_smmu_device", &["iommu", "strtab_cfg"]),
@@ -178,7 +181,7 @@ fn every_function_says_what_it_is_about() {
         let types = kernel(name);
         for row in CATALOGUE {
             let Some((symbol, parameters)) = resolve(&types, row) else { continue };
-            let found = arguments(&parameters);
+            let found = arguments(&types, &parameters).expect("no two structs are taken for one");
             let told = [
                 found.group,
                 found.device,
@@ -194,6 +197,34 @@ fn every_function_says_what_it_is_about() {
             assert!(told, "{name}: {symbol}{parameters:?}");
         }
     }
+}
+
+/// Offsets by the dumps of the same kernels' types: amd64's 6.12 and 7.3.
+#[test]
+fn a_device_is_found_in_what_a_driver_has_around_it() {
+    let reached = |name: &str, hook: Hook| {
+        let found = arguments_of(name, hook);
+        (found.device, found.device_at, found.device_pointed)
+    };
+    for (name, pci, data, table) in [("amd64-6.12", 200, 96, 72), ("amd64-7.3", 208, 88, 64)] {
+        for hook in [Hook::PasidOff, Hook::AtsOff, Hook::PasidOn, Hook::AtsOn] {
+            assert_eq!(reached(name, hook), (0, pci, 0), "{name}: {}", hook.name());
+        }
+        assert_eq!(reached(name, Hook::AmdClear), (0, data, 1), "{name}");
+        assert_eq!(reached(name, Hook::AmdTableFree), (0, data - table, 1), "{name}");
+    }
+    assert_eq!(reached("amd64-7.3", Hook::ResetPrepare), (0, 208, 0));
+    let smmu = arguments_of("arm64-7.3", Hook::SmmuClear);
+    assert_eq!((smmu.device, smmu.device_pointed, smmu.pasid, smmu.descriptor), (0, 1, 1, 3));
+    let blocked = arguments_of("arm64-7.3", Hook::SmmuDetach);
+    assert_eq!((blocked.domain, blocked.device, blocked.pasid, blocked.old), (0, 1, 2, 3));
+}
+
+fn arguments_of(name: &str, hook: Hook) -> Arguments {
+    let types = kernel(name);
+    let row = CATALOGUE.iter().find(|row| row.hook == hook).expect("in the catalogue");
+    let (_, parameters) = resolve(&types, row).expect("this kernel has it");
+    arguments(&types, &parameters).expect("no two structs are taken for one")
 }
 
 #[test]
@@ -229,7 +260,8 @@ fn what_decides_over_flushes_is_known_where_the_driver_is() {
         // Without VT-d there is the PCI core's part.
         assert_eq!(known, if x86 { FLUSHES.len() } else { 2 }, "{name}");
         let submit = CATALOGUE.iter().find(|row| row.hook == Hook::VtdSubmit).expect("a row");
-        let found = resolve(&types, submit).map(|(_, parameters)| arguments(&parameters));
+        let found = resolve(&types, submit)
+            .map(|(_, parameters)| arguments(&types, &parameters).expect("no two structs are taken for one"));
         // `qi_submit_sync(struct intel_iommu *iommu, struct qi_desc *desc, unsigned int count, …)`
         let places = found.map(|found| (found.iommu, found.commands, found.count));
         assert_eq!(places, x86.then_some((0, 1, 2)), "{name}");

@@ -4,7 +4,7 @@
 use monitor_ebpf::wire::{ABSENT, AmdLayout, Hook, Layout, SmmuLayout, Symbols};
 
 use super::{
-    super::btf::{Btf, Error},
+    super::btf::{Btf, Error, Parameter},
     offset,
 };
 
@@ -71,6 +71,27 @@ pub fn smmu(btf: &Btf) -> Result<SmmuLayout, Error> {
         format,
         list_width,
         list_pointer,
+    })
+}
+
+/// Where a parameter leads to a device, from what it points to on: at this offset, and whether there is the device
+/// or a pointer to it. `None`: it is nothing that has a device, or this kernel has it otherwise.
+pub fn device_in(btf: &Btf, parameter: &Parameter) -> Result<Option<(i32, bool)>, Error> {
+    let offset = |name: &str, path: &str| {
+        Ok(match offset(btf, name, "", path)? {
+            ABSENT => None,
+            found => i32::try_from(found).ok(),
+        })
+    };
+    Ok(match parameter.points_to.as_deref() {
+        Some("pci_dev") => offset("pci_dev", "dev")?.map(|at| (at, false)),
+        Some(name @ ("iommu_dev_data" | "arm_smmu_master")) => offset(name, "dev")?.map(|at| (at, true)),
+        // AMD's table lies in the device's data (from 6.9).
+        Some("gcr3_tbl_info") => {
+            let (table, device) = (offset("iommu_dev_data", "gcr3_info")?, offset("iommu_dev_data", "dev")?);
+            table.zip(device).map(|(table, device)| (device - table, true))
+        }
+        _ => None,
     })
 }
 

@@ -89,6 +89,14 @@ pub enum Call {
         device: &'static str,
         mm: u64,
     },
+    /// `pci_dev_reset_iommu_prepare`, from 7.0.
+    ResetPrepare {
+        device: &'static str,
+    },
+    /// `pci_dev_reset_iommu_done`
+    ResetDone {
+        device: &'static str,
+    },
 }
 
 impl Call {
@@ -106,7 +114,9 @@ impl Call {
             | Call::Replace { device, .. }
             | Call::Detach { device, .. }
             | Call::Bind { device, .. }
-            | Call::Unbind { device, .. } => Some(device),
+            | Call::Unbind { device, .. }
+            | Call::ResetPrepare { device }
+            | Call::ResetDone { device } => Some(device),
             Call::Claim { .. }
             | Call::Release { .. }
             | Call::AttachGroup { .. }
@@ -154,6 +164,8 @@ impl Call {
             Call::Detach { .. } => Hook::PasidDetach,
             Call::Bind { .. } => Hook::SvaBind,
             Call::Unbind { .. } => Hook::SvaUnbind,
+            Call::ResetPrepare { .. } => Hook::ResetPrepare,
+            Call::ResetDone { .. } => Hook::ResetDone,
         }
     }
 }

@@ -3,10 +3,16 @@
 use std::collections::VecDeque;
 
 use monitor::event::Task;
-use monitor_ebpf::wire::Phase;
+use monitor_ebpf::wire::{Hook, Phase};
 
 use super::plan::{self, Step};
-use super::{Bond, Call, Fact, Kernel, Moment, Running, sva_domain};
+use super::ring::{phases, seen};
+use super::{Bond, Call, Fact, Kernel, Moment, Running, domain, sva_domain};
+
+/// What VT-d calls to write an entry, or to clear it.
+fn driver_hook(domain: Option<u64>) -> Hook {
+    if domain.is_some() { Hook::VtdSetupSecond } else { Hook::VtdTearDown }
+}
 
 impl Kernel {
     /// The whole call at once.
@@ -47,6 +53,8 @@ impl Kernel {
             fact: None,
             began,
             locked: None,
+            lost: Vec::new(),
+            kept: Vec::new(),
         };
         running.unseen = self.misses(task.tid);
         if let Call::Unbind { mm, .. } = running.call {
@@ -117,12 +125,56 @@ impl Kernel {
             Step::Store(pasid, entry) => drop(self.group_mut(running.group).array.insert(pasid, entry)),
             Step::Erase(pasid) => drop(self.group_mut(running.group).array.remove(&pasid)),
             Step::Hardware { index, pasid, domain } => {
+                self.driver(running, index, driver_hook(domain), Some(pasid), Some(0));
                 let present = &mut self.group_mut(running.group).devices[index].present;
                 match domain {
+                    // Entry 0 is the RID's own.
+                    _ if pasid == 0 => None,
                     Some(domain) => present.insert(pasid, domain),
                     None => present.remove(&pasid),
                 };
             }
+            Step::Lose { index, table } => {
+                let present = std::mem::take(&mut self.group_mut(running.group).devices[index].present);
+                running.lost.extend(present.keys().filter(|&&pasid| pasid != 0));
+                if table {
+                    self.driver(running, index, Hook::AmdTableFree, None, None);
+                } else {
+                    for &pasid in present.keys().filter(|&&pasid| pasid != 0) {
+                        self.driver(running, index, Hook::VtdTearDown, Some(pasid), None);
+                    }
+                }
+            }
+            Step::Off { index, hook } => self.driver(running, index, hook, None, None),
+            Step::Detached { index, pasid, ret } => {
+                if ret != 0 {
+                    running.kept.push(pasid);
+                }
+                self.driver(running, index, Hook::VtdDetach, Some(pasid), Some(ret));
+            }
+            Step::Reset { index, resets, blocked } => {
+                let group = self.group_mut(running.group);
+                (group.devices[index].resets, group.recovery_cnt) = (resets, blocked);
+            }
+        }
+    }
+
+    /// The driver's own functions report.
+    fn driver(&mut self, running: &Running, index: usize, hook: Hook, pasid: Option<u32>, ret: Option<i32>) {
+        if !self.driver_reports {
+            return;
+        }
+        let device = self.groups[&running.group].devices[index].clone();
+        for phase in phases(hook) {
+            let mut event = self.event(hook, phase, running.group, &running.task);
+            event.device = Some(seen(&device));
+            event.pasid = pasid;
+            event.ret = ret.filter(|_| phase == Phase::End && hook != Hook::VtdTearDown);
+            let group = &self.groups[&running.group];
+            if hook == Hook::VtdDetach {
+                event.domain = domain(group.blocking_domain);
+            }
+            self.push(event);
         }
     }
 
@@ -147,6 +199,8 @@ impl Kernel {
             ended: usize::MAX,
             returned: usize::MAX,
             locked: running.locked,
+            lost: std::mem::take(&mut running.lost),
+            kept: std::mem::take(&mut running.kept),
         });
     }
 

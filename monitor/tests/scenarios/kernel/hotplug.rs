@@ -3,8 +3,8 @@
 use monitor::event::{Device, DeviceState, Key, TableEntry, TableKind, TableReading, Task};
 use monitor_ebpf::wire::{Hook, Phase};
 
-use super::ring::seen;
-use super::{Dev, Kernel, task};
+use super::ring::{phases, seen};
+use super::{Dev, Kernel, domain, task};
 
 /// The parts of a read of `reserved_regions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +20,8 @@ impl Look {
 }
 
 /// A device with a driver, behind the only IOMMU that there is.
-fn bound() -> DeviceState {
-    DeviceState { bound: true, iommu: Key::new(0x10), ..DeviceState::default() }
+fn bound(device: &Dev) -> DeviceState {
+    DeviceState { bound: true, iommu: Key::new(0x10), blocked: device.resets > 0, ..DeviceState::default() }
 }
 
 /// What its hardware table holds; a domain is its own tag. Entry 0 is the RID's.
@@ -52,7 +52,7 @@ impl Kernel {
                 for device in self.groups[&id].devices.clone() {
                     let mut event = self.event(Hook::SnapshotIntel, Phase::Point, id, reader);
                     let table = Some(Key::new(device.table));
-                    event.device = Some(Device { table, state: Some(bound()), ..seen(&device) });
+                    event.device = Some(Device { table, state: Some(bound(&device)), ..seen(&device) });
                     event.table = table_of(&device);
                     self.push(event);
                 }
@@ -62,7 +62,7 @@ impl Kernel {
         // Each member, and then the group.
         for device in self.groups[&id].devices.clone() {
             let mut event = self.event(Hook::SnapshotGroup, phase, id, reader);
-            event.device = Some(Device { state: Some(bound()), ..seen(&device) });
+            event.device = Some(Device { state: Some(bound(&device)), ..seen(&device) });
             event.array = None;
             self.push(event);
         }
@@ -101,7 +101,7 @@ impl Kernel {
             event.table = table_of(&device);
             self.push(event);
         }
-        for hook in [Hook::DeviceRemove, Hook::VtdTableFree] {
+        for hook in [Hook::DeviceRemove, Hook::AtsOff, Hook::PasidOff, Hook::VtdTableFree] {
             let mut event = self.event(hook, Phase::Point, id, &kworker);
             event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });
             self.push(event);
@@ -133,13 +133,26 @@ impl Kernel {
 
     /// A hook of a driver reports on a device.
     pub fn hardware(&mut self, hook: Hook, task: &Task, name: &'static str, pasid: u32) {
+        self.driver_says(hook, task, name, Some(pasid), 0);
+    }
+
+    /// The same, with what the driver's function returns, if it returns something.
+    pub fn driver_says(&mut self, hook: Hook, task: &Task, name: &'static str, pasid: Option<u32>, ret: i32) {
         let id = self.group_of(name);
         let device =
             self.groups[&id].devices.iter().find(|device| device.name == name).cloned().expect("a member");
-        for phase in [Phase::Begin, Phase::End] {
+        let void = matches!(
+            hook,
+            Hook::VtdTearDown | Hook::VtdTableFree | Hook::AmdTableFree | Hook::AtsOff | Hook::PasidOff
+        );
+        for phase in phases(hook) {
             let mut event = self.event(hook, phase, id, task);
             event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });
-            event.pasid = Some(pasid);
+            event.pasid = pasid;
+            event.ret = (phase == Phase::End && !void).then_some(ret);
+            if matches!(hook, Hook::VtdDetach | Hook::AmdDetach | Hook::SmmuDetach) {
+                event.domain = domain(self.groups[&id].blocking_domain);
+            }
             self.push(event);
         }
     }

@@ -8,6 +8,7 @@
 
 mod call;
 mod course;
+mod faults;
 pub mod flush;
 mod hotplug;
 mod lifetime;
@@ -15,6 +16,7 @@ mod plan;
 mod ring;
 
 pub use call::Call;
+pub use faults::Faults;
 pub use hotplug::Look;
 pub use lifetime::{Mm, sva_domain};
 pub use plan::ODD;
@@ -51,31 +53,6 @@ impl Era {
     }
 }
 
-/// What a kernel, or what calls it, may do wrong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// The last release forgets to give the owner up.
-    pub release_keeps_owner: bool,
-    /// The last release forgets to go back to the default domain.
-    pub release_keeps_domain: bool,
-    /// `iommu_device_unuse_default_domain` forgets to count down.
-    pub unuse_keeps_count: bool,
-    /// An attach doesn't look whether the PASID is attached.
-    pub attach_over: bool,
-    /// A replace doesn't look whether the PASID is attached.
-    pub replace_nothing: bool,
-    /// Every unbind detaches, not the last alone.
-    pub unbind_detaches: bool,
-    /// No unbind detaches, not even the last.
-    pub unbind_keeps: bool,
-    /// A member that refuses a domain has it in its hardware table all the same.
-    pub refusal_stays: bool,
-    /// Members that had taken what another one refuses keep it.
-    pub no_way_back: bool,
-    /// An attach leaves the last member out.
-    pub skips_last: bool,
-}
-
 #[derive(Clone, Debug)]
 pub struct Dev {
     pub key: u64,
@@ -84,6 +61,8 @@ pub struct Dev {
     pub table: u64,
     /// What is present in its hardware PASID table.
     pub present: BTreeMap<u32, u64>,
+    /// Resets that are prepared and not done: it is on the blocking domain.
+    pub resets: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +119,8 @@ pub struct Running {
     began: usize,
     /// The places of its first and last record under the mutex.
     locked: Option<(usize, usize)>,
+    lost: Vec<u32>,
+    kept: Vec<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -181,6 +162,7 @@ pub struct State {
     pub domain: u64,
     pub default_domain: u64,
     pub blocking_domain: u64,
+    pub recovery_cnt: u32,
     /// What is attached, index 0 included.
     pub array: BTreeMap<u32, Option<u64>>,
 }
@@ -226,6 +208,10 @@ pub struct Fact {
     pub exit: Vec<Read>,
     /// The places of the first and the last record that it made while it held the mutex.
     pub locked: Option<(usize, usize)>,
+    /// PASIDs that a switch of its RID's domain took from a member, which has them no more.
+    pub lost: Vec<u32>,
+    /// PASIDs that a member would not give up.
+    pub kept: Vec<u32>,
 }
 
 pub const EPERM: i32 = -1;
@@ -243,6 +229,8 @@ pub struct Kernel {
     pub history: Vec<Fact>,
     /// What whoever looked under the mutex truly saw, by group.
     pub looks: Vec<(u32, State)>,
+    /// The driver's own hooks report what it does to its tables.
+    pub driver_reports: bool,
     /// Records of calls are reserved only, and filled by [`Kernel::fill`].
     pub lazy: bool,
     /// By task: the record that it reserved and is to fill.
@@ -294,6 +282,7 @@ impl Kernel {
             log: Vec::new(),
             history: Vec::new(),
             looks: Vec::new(),
+            driver_reports: false,
             lazy: false,
             loss: None,
             uncounted: BTreeSet::new(),
@@ -335,7 +324,7 @@ impl Kernel {
     pub fn device(&mut self, name: &'static str) -> Dev {
         let key = self.pointer();
         let table = self.pointer();
-        Dev { key, name, max_pasids: 1 << 20, table, present: BTreeMap::new() }
+        Dev { key, name, max_pasids: 1 << 20, table, present: BTreeMap::new(), resets: 0 }
     }
 
     fn pointer(&mut self) -> u64 {
@@ -375,6 +364,7 @@ impl Kernel {
             domain: group.domain,
             default_domain: group.default_domain,
             blocking_domain: group.blocking_domain,
+            recovery_cnt: group.recovery_cnt,
             array: group.array.iter().map(|(&pasid, entry)| (pasid, entry.domain)).collect(),
         }
     }

@@ -3,9 +3,9 @@
 //! A plan is made when the mutex is taken: nobody else changes the group until it is dropped. Who reads without the
 //! mutex sees the group as it is between two steps.
 
-use monitor_ebpf::wire::{Encoding, Phase};
+use monitor_ebpf::wire::{Encoding, Hook, Phase};
 
-use super::{Call, EBUSY, EINVAL, EPERM, Entry, Era, Faults, Grp};
+use super::{Call, Dev, EBUSY, EINVAL, EPERM, Entry, Era, Faults, Grp};
 
 /// One thing that a call does while it holds the mutex.
 #[derive(Clone, Debug)]
@@ -33,6 +33,28 @@ pub(super) enum Step {
         pasid: u32,
         domain: Option<u64>,
     },
+    /// The driver clears every PASID of a member, or frees its whole table.
+    Lose {
+        index: usize,
+        table: bool,
+    },
+    /// The driver switches a capability off.
+    Off {
+        index: usize,
+        hook: Hook,
+    },
+    /// The driver says what came of taking a PASID off a member.
+    Detached {
+        index: usize,
+        pasid: u32,
+        ret: i32,
+    },
+    /// How many resets of a member are prepared, and how many members are blocked.
+    Reset {
+        index: usize,
+        resets: u32,
+        blocked: u32,
+    },
 }
 
 /// The steps of a call, and what it returns.
@@ -50,26 +72,28 @@ pub(super) fn plan(call: &Call, era: Era, faults: Faults, group: &Grp) -> Plan {
         Call::Use { .. } => use_default(era, group),
         Call::Unuse { .. } => unuse_default(era, faults, group),
         Call::Claim { .. } if group.owner_cnt > 0 => refused(EPERM),
-        Call::Claim { owner, .. } => take(era, group, owner),
+        Call::Claim { owner, .. } => take(era, faults, group, owner),
         Call::ClaimDevice { owner, .. } if group.owner_cnt > 0 => match group.owner == owner {
             true => (vec![Step::Owner { owner, count: group.owner_cnt + 1 }], 0),
             false => refused(EPERM),
         },
-        Call::ClaimDevice { owner, .. } => take(era, group, owner),
+        Call::ClaimDevice { owner, .. } => take(era, faults, group, owner),
         Call::ReleaseDevice { .. } if group.owner_cnt > 1 => {
             (vec![Step::Owner { owner: group.owner, count: group.owner_cnt - 1 }], 0)
         }
         Call::Release { .. } | Call::ReleaseDevice { .. } => (release(era, faults, group), 0),
         Call::AttachDevice { .. } if group.devices.len() != 1 => refused(EINVAL),
-        Call::AttachDevice { domain, .. } | Call::AttachGroup { domain, .. } => attach_group(group, domain),
+        Call::AttachDevice { domain, .. } | Call::AttachGroup { domain, .. } => {
+            attach_group(faults, group, domain)
+        }
         // WARN_ON(group->domain != domain || list_count_nodes(&group->devices) != 1)
         Call::DetachDevice { domain, .. } if group.domain != domain || group.devices.len() != 1 => refused(0),
-        Call::DetachDevice { .. } | Call::DetachGroup { .. } => (core_domain(group), 0),
-        Call::AttachGroupHandle { domain, .. } => attach_handle(group, domain),
-        Call::ReplaceGroupHandle { domain, .. } => replace_handle(group, domain),
-        Call::ReplaceGroup { domain, .. } => set_domain(group, domain, false),
+        Call::DetachDevice { .. } | Call::DetachGroup { .. } => (core_domain(faults, group), 0),
+        Call::AttachGroupHandle { domain, .. } => attach_handle(faults, group, domain),
+        Call::ReplaceGroupHandle { domain, .. } => replace_handle(faults, group, domain),
+        Call::ReplaceGroup { domain, .. } => set_domain(faults, group, domain, false),
         Call::DetachGroupHandle { .. } => {
-            let mut steps = core_domain(group);
+            let mut steps = core_domain(faults, group);
             steps.push(Step::Erase(0));
             (steps, 0)
         }
@@ -80,11 +104,9 @@ pub(super) fn plan(call: &Call, era: Era, faults: Faults, group: &Grp) -> Plan {
             attach(era, faults, group, pasid, entry(era, domain, false), domain)
         }
         Call::Replace { pasid, domain, .. } => replace(era, faults, group, pasid, domain),
-        Call::Detach { pasid, .. } => {
-            let mut steps = hardware(group, pasid, None);
-            steps.push(Step::Erase(pasid));
-            (steps, 0)
-        }
+        Call::Detach { pasid, .. } => (detach(era, faults, group, pasid), 0),
+        Call::ResetPrepare { device } => reset_prepare(faults, group, device),
+        Call::ResetDone { device } => reset_done(faults, group, device),
         Call::Bind { .. } | Call::Unbind { .. } => {
             unreachable!("they take the mutex in the calls inside them")
         }
@@ -118,11 +140,11 @@ fn unuse_default(era: Era, faults: Faults, group: &Grp) -> Plan {
 }
 
 /// `__iommu_take_dma_ownership`
-fn take(era: Era, group: &Grp, owner: u64) -> Plan {
+fn take(era: Era, faults: Faults, group: &Grp, owner: u64) -> Plan {
     if group.domain != group.default_domain || occupied(era, group) {
         return refused(EBUSY);
     }
-    let (mut steps, ret) = set_domain(group, group.blocking_domain, false);
+    let (mut steps, ret) = set_domain(faults, group, group.blocking_domain, false);
     if ret == 0 {
         steps.push(Step::Owner { owner, count: group.owner_cnt + 1 });
     }
@@ -137,7 +159,7 @@ fn release(era: Era, faults: Faults, group: &Grp) -> Vec<Step> {
             steps.push(Step::Owner { owner: 0, count: 0 });
         }
         if !faults.release_keeps_domain {
-            steps.extend(set_domain(group, group.default_domain, true).0);
+            steps.extend(set_domain(faults, group, group.default_domain, true).0);
         }
     }
     if era.has_locked_release() {
@@ -148,21 +170,22 @@ fn release(era: Era, faults: Faults, group: &Grp) -> Vec<Step> {
 }
 
 /// `__iommu_group_set_domain_internal`: the group's domain changes after the loop over its devices. Where one of
-/// them refuses, it and those before it go back.
-fn set_domain(group: &Grp, to: u64, must_succeed: bool) -> Plan {
+/// them refuses, it and those before it go back. One that a reset keeps blocked stays where it is.
+fn set_domain(faults: Faults, group: &Grp, to: u64, must_succeed: bool) -> Plan {
     let mut steps = Vec::new();
     if group.domain == to {
         return (steps, 0);
     }
-    let attach = |steps: &mut Vec<Step>, index, domain, ret| {
-        steps.push(Step::Rid { index, phase: Phase::Begin, domain, ret: None });
-        steps.push(Step::Rid { index, phase: Phase::End, domain, ret: Some(ret) });
-    };
-    for index in 0..group.devices.len() {
-        let ret = if refuses(index, to) { EINVAL } else { 0 };
-        attach(&mut steps, index, to, ret);
+    if group.recovery_cnt > 0 && !must_succeed {
+        return refused(EBUSY);
+    }
+    let there: Vec<usize> = (0..group.devices.len()).filter(|&at| group.devices[at].resets == 0).collect();
+    for (place, &index) in there.iter().enumerate() {
+        let ret = switch(&mut steps, faults, group, index, to);
         if ret != 0 && !must_succeed {
-            (0..=index).for_each(|back| attach(&mut steps, back, group.domain, 0));
+            for &back in &there[..=place] {
+                switch(&mut steps, Faults::default(), group, back, group.domain);
+            }
             return (steps, ret);
         }
     }
@@ -170,27 +193,107 @@ fn set_domain(group: &Grp, to: u64, must_succeed: bool) -> Plan {
     (steps, 0)
 }
 
+/// `__iommu_attach_device`: the driver replaces the RID's own entry, and nothing else.
+fn switch(steps: &mut Vec<Step>, faults: Faults, group: &Grp, index: usize, to: u64) -> i32 {
+    let has_pasids = |device: &Dev| device.present.keys().any(|&pasid| pasid != 0);
+    let refuses = refuses(index, to).then_some(EINVAL);
+    let busy = (faults.switch_refuses && has_pasids(&group.devices[index])).then_some(EBUSY);
+    let ret = refuses.or(busy).unwrap_or(0);
+    steps.push(Step::Rid { index, phase: Phase::Begin, domain: to, ret: None });
+    if ret == 0 {
+        let offs = [(faults.switch_ats_off, Hook::AtsOff), (faults.switch_pasid_off, Hook::PasidOff)];
+        steps.extend(offs.iter().filter(|(off, _)| *off).map(|&(_, hook)| Step::Off { index, hook }));
+        steps.push(Step::Hardware { index, pasid: 0, domain: None });
+        if group.devices.iter().position(has_pasids) == Some(index)
+            && (faults.switch_clears || faults.switch_frees)
+        {
+            steps.push(Step::Lose { index, table: faults.switch_frees });
+        }
+        steps.push(Step::Hardware { index, pasid: 0, domain: Some(to) });
+    }
+    steps.push(Step::Rid { index, phase: Phase::End, domain: to, ret: Some(ret) });
+    ret
+}
+
+/// `iommu_detach_device_pasid`: whatever the driver says, the core forgets the PASID.
+fn detach(era: Era, faults: Faults, group: &Grp, pasid: u32) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (place, step) in hardware(group, pasid, None).into_iter().enumerate() {
+        let Step::Hardware { index, .. } = step else { continue };
+        // Up to 6.13 it can't say so.
+        let fails = faults.detach_fails && place == 0 && era == Era::Tagged;
+        if !fails {
+            steps.push(step);
+        }
+        if era == Era::Tagged {
+            let ret = if fails { EINVAL } else { 0 };
+            steps.push(Step::Detached { index, pasid, ret });
+        }
+    }
+    steps.push(Step::Erase(pasid));
+    steps
+}
+
+/// `pci_dev_reset_iommu_prepare`: the RID goes to the blocking domain, and the PASIDs leave the hardware; the core's
+/// array keeps them.
+fn reset_prepare(faults: Faults, group: &Grp, name: &str) -> Plan {
+    let Some(index) = group.devices.iter().position(|device| device.name == name) else { return refused(0) };
+    let device = &group.devices[index];
+    let mut steps = Vec::new();
+    let blocked = group.recovery_cnt + u32::from(device.resets == 0);
+    if device.resets == 0 {
+        if group.domain != group.blocking_domain {
+            switch(&mut steps, faults, group, index, group.blocking_domain);
+        }
+        let pasids = device.present.keys().filter(|&&pasid| pasid != 0);
+        steps.extend(pasids.map(|&pasid| Step::Hardware { index, pasid, domain: None }));
+    }
+    steps.push(Step::Reset { index, resets: device.resets + 1, blocked });
+    (steps, 0)
+}
+
+/// `pci_dev_reset_iommu_done`
+fn reset_done(faults: Faults, group: &Grp, name: &str) -> Plan {
+    let Some(index) = group.devices.iter().position(|device| device.name == name) else { return refused(0) };
+    let device = &group.devices[index];
+    let Some(resets) = device.resets.checked_sub(1) else { return refused(0) };
+    let mut steps = Vec::new();
+    if resets == 0 {
+        if group.domain != group.blocking_domain {
+            switch(&mut steps, faults, group, index, group.domain);
+        }
+        if device.max_pasids > 0 {
+            for (&pasid, entry) in group.array.iter().filter(|(pasid, _)| **pasid != 0) {
+                steps.push(Step::Hardware { index, pasid, domain: Some(entry.domain.unwrap_or(0)) });
+            }
+        }
+    }
+    let blocked = group.recovery_cnt - u32::from(resets == 0);
+    steps.push(Step::Reset { index, resets, blocked });
+    (steps, 0)
+}
+
 /// `__iommu_attach_group`
-fn attach_group(group: &Grp, to: u64) -> Plan {
+fn attach_group(faults: Faults, group: &Grp, to: u64) -> Plan {
     match group.domain == group.default_domain || group.domain == group.blocking_domain {
-        true => set_domain(group, to, false),
+        true => set_domain(faults, group, to, false),
         false => refused(EBUSY),
     }
 }
 
 /// `__iommu_group_set_core_domain`
-fn core_domain(group: &Grp) -> Vec<Step> {
+fn core_domain(faults: Faults, group: &Grp) -> Vec<Step> {
     let core = if group.owner == 0 { group.default_domain } else { group.blocking_domain };
-    set_domain(group, core, true).0
+    set_domain(faults, group, core, true).0
 }
 
 /// `iommu_attach_group_handle`: the handle stands at index 0.
-fn attach_handle(group: &Grp, to: u64) -> Plan {
+fn attach_handle(faults: Faults, group: &Grp, to: u64) -> Plan {
     if group.array.contains_key(&0) {
         return refused(EBUSY);
     }
     let handle = Entry { encoding: Encoding::Handle, domain: Some(to) };
-    let (steps, ret) = attach_group(group, to);
+    let (steps, ret) = attach_group(faults, group, to);
     let mut all = vec![Step::Store(0, handle)];
     all.extend(steps);
     if ret != 0 {
@@ -200,8 +303,8 @@ fn attach_handle(group: &Grp, to: u64) -> Plan {
 }
 
 /// `iommu_replace_group_handle`
-fn replace_handle(group: &Grp, to: u64) -> Plan {
-    let (mut steps, ret) = set_domain(group, to, false);
+fn replace_handle(faults: Faults, group: &Grp, to: u64) -> Plan {
+    let (mut steps, ret) = set_domain(faults, group, to, false);
     if ret == 0 {
         steps.push(Step::Store(0, Entry { encoding: Encoding::Handle, domain: Some(to) }));
     }
@@ -214,7 +317,9 @@ fn attach(era: Era, faults: Faults, group: &Grp, pasid: u32, entry: Entry, to: u
     if pasid == 0 || capable().count() == 0 || capable().any(|device| pasid >= device.max_pasids) {
         return refused(EINVAL);
     }
-    if group.array.contains_key(&pasid) && (!faults.attach_over || refusing(group, to).is_some()) {
+    if group.array.contains_key(&pasid) && (!faults.attach_over || refusing(group, to).is_some())
+        || group.recovery_cnt > 0
+    {
         return refused(EBUSY);
     }
     let first = match era {
@@ -243,6 +348,9 @@ fn attach(era: Era, faults: Faults, group: &Grp, pasid: u32, entry: Entry, to: u
 
 /// `iommu_replace_device_pasid`
 fn replace(era: Era, faults: Faults, group: &Grp, pasid: u32, to: u64) -> Plan {
+    if group.recovery_cnt > 0 {
+        return refused(EBUSY);
+    }
     let old = group.array.get(&pasid).copied();
     if old.is_none() && !faults.replace_nothing {
         return refused(EINVAL);
@@ -271,7 +379,8 @@ fn stays(faults: Faults, refusing: Option<usize>, pasid: u32, to: u64) -> Option
 
 /// The loop over the members that have PASIDs.
 fn hardware(group: &Grp, pasid: u32, domain: Option<u64>) -> Vec<Step> {
-    let capable = group.devices.iter().enumerate().filter(|(_, device)| device.max_pasids > 0);
+    let capable = |device: &Dev| device.max_pasids > 0 && device.resets == 0;
+    let capable = group.devices.iter().enumerate().filter(|(_, device)| capable(device));
     capable.map(|(index, _)| Step::Hardware { index, pasid, domain }).collect()
 }
 

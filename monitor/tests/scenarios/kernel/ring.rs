@@ -85,7 +85,12 @@ impl Kernel {
             | Call::ReplaceGroup { domain: to, .. } => event.domain = domain(to),
             Call::Claim { owner, .. } | Call::ClaimDevice { owner, .. } => event.owner = Key::new(owner),
             Call::Bind { mm, .. } | Call::Unbind { mm, .. } => event.mm = Key::new(mm),
-            Call::Release { .. } | Call::ReleaseDevice { .. } | Call::Use { .. } | Call::Unuse { .. } => {}
+            Call::Release { .. }
+            | Call::ReleaseDevice { .. }
+            | Call::Use { .. }
+            | Call::Unuse { .. }
+            | Call::ResetPrepare { .. }
+            | Call::ResetDone { .. } => {}
         }
         event.bond = running.bond.and_then(Key::new);
         let void = matches!(
@@ -98,6 +103,7 @@ impl Kernel {
                 | Hook::DetachGroupHandle
                 | Hook::PasidDetach
                 | Hook::SvaUnbind
+                | Hook::ResetDone
         );
         event.ret = ret.filter(|_| !void);
         if let Some(pasid) = event.pasid.filter(|_| self.era.has_pasids() && reads_slot(running.hook)) {
@@ -320,7 +326,15 @@ pub(super) fn seen(device: &Dev) -> Device {
 
 /// Hooks that listen to the return alone, as the catalogue of hooks has it.
 fn seen_by_its_return(hook: Hook) -> bool {
-    CATALOGUE
-        .iter()
-        .any(|row| row.hook == hook && matches!(row.target, Target::Call { ends: Ends::Exit, .. }))
+    phases(hook) == [Phase::End]
+}
+
+/// The moments of a call that its hook reports, as the catalogue of hooks has it.
+pub(super) fn phases(hook: Hook) -> Vec<Phase> {
+    let row = CATALOGUE.iter().find(|row| row.hook == hook).expect("in the catalogue");
+    match row.target {
+        Target::Call { ends: Ends::Both, .. } => vec![Phase::Begin, Phase::End],
+        Target::Call { ends: Ends::Exit | Ends::Return, .. } => vec![Phase::End],
+        Target::Call { ends: Ends::Entry, .. } | Target::Tracepoint { .. } => vec![Phase::Point],
+    }
 }

@@ -64,10 +64,11 @@ pub enum Move {
         with: &'static str,
     },
     /// The culprits begin: these groups see no device come or go any more. If they are alone, nobody else takes hold of
-    /// the first group any more, but as their guest.
+    /// the first group any more, but as their guest, if they have guests.
     Plant {
         groups: Vec<u32>,
         alone: bool,
+        guests: bool,
     },
     /// Nothing happens for longer than any call takes.
     Sleep,

@@ -31,11 +31,14 @@ pub enum Fault {
     ReleaseKeepsOwner,
     ReleaseKeepsDomain,
     UnuseKeepsCount,
+    SwitchClears,
+    SwitchFrees,
+    DetachFails,
     SharedTable,
     FailedAttachStays,
 }
 
-const ALL: [Fault; 13] = [
+const ALL: [Fault; 16] = [
     Fault::LeaveAtUnuse,
     Fault::LeaveBondAtUnuse,
     Fault::LeaveAtRelease,
@@ -47,6 +50,9 @@ const ALL: [Fault; 13] = [
     Fault::ReleaseKeepsOwner,
     Fault::ReleaseKeepsDomain,
     Fault::UnuseKeepsCount,
+    Fault::SwitchClears,
+    Fault::SwitchFrees,
+    Fault::DetachFails,
     Fault::SharedTable,
     Fault::FailedAttachStays,
 ];
@@ -58,7 +64,7 @@ impl Fault {
             | Fault::ReleaseKeepsDomain
             | Fault::UnuseKeepsCount
             | Fault::SharedTable => true,
-            Fault::ReplaceNothing => era == Era::Tagged,
+            Fault::ReplaceNothing | Fault::DetachFails => era == Era::Tagged,
             _ => era.has_pasids(),
         }
     }
@@ -71,6 +77,7 @@ impl Fault {
                 | Fault::DetachOther
                 | Fault::AttachOver
                 | Fault::ReplaceNothing
+                | Fault::DetachFails
                 | Fault::SharedTable
                 | Fault::FailedAttachStays
         )
@@ -116,7 +123,8 @@ impl Plant {
         }
         let alone =
             run.planted.first().is_none_or(|&group| !self.fault.wants_the_group() || is_vacated(run, group));
-        if !self.is_idle(run) || !alone {
+        let resets = run.planted.first().is_some_and(|&group| run.resets(group));
+        if !self.is_idle(run) || !alone || resets {
             return None;
         }
         if self.fault == Fault::SharedTable && !self.shared {
@@ -144,7 +152,7 @@ impl Plant {
             let all: Vec<u32> = run.kernel.groups.keys().copied().collect();
             let devices: usize = all.iter().map(|id| run.kernel.groups[id].devices.len()).sum();
             self.begun = devices > 1;
-            return self.begun.then_some(Move::Plant { groups: all, alone: false });
+            return self.begun.then_some(Move::Plant { groups: all, alone: false, guests: true });
         }
         self.begun = true;
         let device = random.pick(&run.kernel.groups[&group].devices)?.name;
@@ -156,7 +164,8 @@ impl Plant {
             let faults = Faults { refusal_stays: true, ..Faults::default() };
             self.script = VecDeque::from([(TASKS, call, faults)]);
         }
-        Some(Move::Plant { groups: vec![group], alone: self.fault.wants_the_group() })
+        let guests = !matches!(self.fault, Fault::SwitchClears | Fault::SwitchFrees);
+        Some(Move::Plant { groups: vec![group], alone: self.fault.wants_the_group(), guests })
     }
 
     /// The PASIDs that will be left.
@@ -233,6 +242,22 @@ fn script(
         }
         Fault::UnuseKeepsCount => {
             around(use_it, Vec::new(), unuse, Faults { unuse_keeps_count: true, ..right })
+        }
+        Fault::SwitchClears | Fault::SwitchFrees => {
+            let (attach_rid, detach_rid) =
+                (Call::AttachGroup { group, domain: D2 }, Call::DetachGroup { group, domain: D2 });
+            let frees = fault == Fault::SwitchFrees;
+            let faults = Faults { switch_clears: !frees, switch_frees: frees, ..right };
+            let inside =
+                vec![attach(PASID, D1), (one, attach_rid, faults), (one, detach_rid, right), detach(two, D1)];
+            around(claim, inside, release, right)
+        }
+        Fault::DetachFails => {
+            let fails = Faults { detach_fails: true, ..right };
+            VecDeque::from([
+                attach(PASID, D1),
+                (one, Call::Detach { device, pasid: PASID, domain: D1 }, fails),
+            ])
         }
         Fault::SharedTable | Fault::FailedAttachStays => VecDeque::new(),
     }

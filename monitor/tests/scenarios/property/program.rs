@@ -6,7 +6,7 @@ use crate::random::Random;
 use super::moves::Move;
 use super::plant::Plant;
 use super::run::Run;
-use super::worker::{Thing, Way, call_is_in};
+use super::worker::{Debt, Thing, Way, call_is_in};
 use super::world::{Member, TASKS, World};
 
 /// What kind of program a property wants.
@@ -97,9 +97,11 @@ fn propose(world: &World, run: &Run, random: &mut Random, more: bool) -> Move {
         return Move::Go { task };
     }
     // What the culprits wait for comes soon.
-    let awaited = |group: u32| more || run.sealed == Some(group);
-    let debts: Vec<Call> =
-        worker.debts.iter().filter(|debt| awaited(debt.group)).map(|debt| debt.back()).collect();
+    let awaited = |debt: &Debt| {
+        more || run.sealed == Some(debt.group)
+            || run.planted.contains(&debt.group) && matches!(debt.thing, Thing::Reset { .. })
+    };
+    let debts: Vec<Call> = worker.debts.iter().filter(|debt| awaited(debt)).map(Debt::back).collect();
     let back = random.pick(&debts).cloned();
     if let Some(call) = back.filter(|_| !more || random.one_in(2)) {
         return Move::Begin { task, call, faults: Faults::default() };
@@ -123,6 +125,9 @@ fn call(run: &Run, task: usize, group: u32, random: &mut Random) -> Option<Call>
     let owner = 70_000 + 100 * u64::from(group) + random.below(2);
     let debts = &run.workers[task].debts;
     let own = debts.iter().find(|debt| debt.group == group && matches!(debt.thing, Thing::Pasid { .. }));
+    if random.one_in(12) {
+        return Some(Call::ResetPrepare { device });
+    }
     Some(match random.below(if run.wild { 24 } else { 17 }) {
         0 => Call::Use { device },
         // A claim of the group is the only one.
@@ -162,7 +167,10 @@ fn call(run: &Run, task: usize, group: u32, random: &mut Random) -> Option<Call>
 fn faults(run: &Run, random: &mut Random) -> Faults {
     let mut faults = Faults::default();
     if run.wild && random.one_in(8) {
-        match random.below(5) {
+        match random.below(8) {
+            5 => faults.switch_clears = true,
+            6 => faults.switch_frees = true,
+            7 => faults.detach_fails = true,
             0 => faults.release_keeps_owner = true,
             1 => faults.release_keeps_domain = true,
             2 => faults.unuse_keeps_count = true,

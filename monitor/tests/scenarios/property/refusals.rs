@@ -43,8 +43,9 @@ pub fn none_invented(run: &Run) -> Result<(), String> {
 /// The same; and of each group and kind of call one is told, unless it follows from what is open there.
 pub fn all_told(run: &Run) -> Result<(), String> {
     none_invented(run)?;
-    // Of a group that is new not all calls are judged.
-    for (_, fact) in refusals(run).filter(|(_, fact)| !run.ever_renewed.contains(&fact.group)) {
+    // Of a group that is new not all calls are judged; and what a reset refuses, no holder does.
+    let judged = |fact: &Fact| !run.ever_renewed.contains(&fact.group) && fact.before.recovery_cnt == 0;
+    for (_, fact) in refusals(run).filter(|(_, fact)| judged(fact)) {
         let bind = is_bind(&fact.call);
         let told = reports(run).any(|told| {
             told.group == Some(fact.group) && told.summary.contains("could not bind a driver") == bind

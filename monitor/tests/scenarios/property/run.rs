@@ -11,7 +11,7 @@ use crate::rig::{Raised, options};
 
 use super::moves::Move;
 use super::refusals::faults;
-use super::worker::{Scene, Worker, gives_hold_back, works_on_pasids};
+use super::worker::{Scene, Thing, Worker, gives_hold_back, is_reset, works_on_pasids};
 use super::world::{CULPRITS, TASKS, World};
 
 /// What the watcher was told at one go.
@@ -31,6 +31,7 @@ pub struct Run {
     /// The groups of [`Move::Plant`], and the one that the culprits have for themselves.
     pub planted: Vec<u32>,
     pub sealed: Option<u32>,
+    guests: bool,
     /// The PASIDs that a culprit leaves.
     pub left: BTreeSet<u32>,
     /// The group that somebody reads, and how far he came.
@@ -47,6 +48,7 @@ pub struct Run {
 impl Run {
     pub fn new(world: &World) -> Run {
         let mut kernel = Kernel::new(world.era);
+        kernel.driver_reports = true;
         for members in &world.groups {
             let names: Vec<&'static str> = members.devices.iter().map(|member| member.name).collect();
             kernel.group(members.id, &names);
@@ -72,6 +74,7 @@ impl Run {
             wild: false,
             planted: Vec::new(),
             sealed: None,
+            guests: true,
             left: BTreeSet::new(),
             look: None,
             renewed: BTreeSet::new(),
@@ -125,7 +128,8 @@ impl Run {
             Move::Share { device, with } if self.is_there(device) && self.is_there(with) => {
                 self.share(device, with)
             }
-            Move::Plant { groups, alone } => {
+            Move::Plant { groups, alone, guests } => {
+                self.guests = *guests;
                 self.sealed = groups.first().copied().filter(|_| *alone);
                 self.planted.clone_from(groups);
             }
@@ -180,6 +184,10 @@ impl Run {
         if index < TASKS && !self.wild && !scene.allows(index, call, self.sealed) {
             return false;
         }
+        // No reset gets in the way of what is planted.
+        if matches!(call, Call::ResetPrepare { .. }) && self.planted.contains(&group) {
+            return false;
+        }
         // Even a wild driver attaches PASIDs only while it is bound, or has claimed the group.
         let let_go = || self.busy_with(group).any(|other| gives_hold_back(&other.call));
         if self.wild && works_on_pasids(call) && (self.kernel.groups[&group].owner_cnt == 0 || let_go()) {
@@ -228,7 +236,7 @@ impl Run {
     }
 
     pub fn scene(&self, group: u32) -> Scene<'_> {
-        Scene { kernel: &self.kernel, workers: &self.workers, group }
+        Scene { kernel: &self.kernel, workers: &self.workers, group, guests: self.guests }
     }
 
     /// Reads what the ring has, is told what got lost, and then raises.
@@ -262,6 +270,12 @@ impl Run {
     fn busy_with(&self, group: u32) -> impl Iterator<Item = &Running> {
         let running = self.workers.iter().filter_map(|worker| worker.running.as_ref());
         running.filter(move |running| running.group() == group)
+    }
+
+    /// A member is being reset, or is about to be.
+    pub fn resets(&self, group: u32) -> bool {
+        let owes = |worker: &Worker| worker.owes(group, |thing| matches!(thing, Thing::Reset { .. }));
+        self.workers.iter().any(owes) || self.busy_with(group).any(|running| is_reset(&running.call))
     }
 
     /// The driver core unbinds first, and nothing of the group is in use.

@@ -29,6 +29,7 @@ pub enum Thing {
     Rid { way: Way, domain: u64 },
     Pasid { device: &'static str, pasid: u32, domain: u64 },
     Bond { device: &'static str, mm: u64 },
+    Reset { device: &'static str },
 }
 
 /// By which calls a RID was attached.
@@ -56,6 +57,7 @@ impl Debt {
             Thing::Rid { way: Way::Handle, domain } => Call::DetachGroupHandle { group, domain },
             Thing::Pasid { device, pasid, domain } => Call::Detach { device, pasid, domain },
             Thing::Bond { device, mm } => Call::Unbind { device, mm },
+            Thing::Reset { device } => Call::ResetDone { device },
         }
     }
 
@@ -76,6 +78,7 @@ impl Debt {
             | Call::AttachBare { device, pasid, domain }
             | Call::Replace { device, pasid, domain } => Thing::Pasid { device, pasid, domain },
             Call::Bind { device, mm, .. } => Thing::Bond { device, mm },
+            Call::ResetPrepare { device } => Thing::Reset { device },
             _ => return None,
         };
         Some(Debt { group, thing })
@@ -117,6 +120,8 @@ pub struct Scene<'a> {
     pub kernel: &'a Kernel,
     pub workers: &'a [Worker],
     pub group: u32,
+    /// Others may work on PASIDs of a group that the culprits hold.
+    pub guests: bool,
 }
 
 impl Scene<'_> {
@@ -135,7 +140,7 @@ impl Scene<'_> {
         let group = self.group;
         let sealed = sealed == Some(group);
         let held = self.workers[TASKS..].iter().any(|host| host.debts.iter().any(Debt::is_hold));
-        let guest = sealed && held && !self.under_way().any(gives_hold_back);
+        let guest = sealed && self.guests && held && !self.under_way().any(gives_hold_back);
         if sealed
             && !(guest && works_on_pasids(call))
             && !worker.debts.iter().any(|debt| debt.back() == *call)
@@ -202,7 +207,13 @@ impl Scene<'_> {
                     matches!(*thing, Thing::Pasid { device: by, pasid: had, domain: from }
                         if by == device && had == pasid && from != domain)
                 }),
-                Call::DetachDevice { .. }
+                Call::ResetPrepare { device } => {
+                    let same = |other: &Call| other.device() == Some(device) && is_reset(other);
+                    !self.anybody_owes(|thing| *thing == Thing::Reset { device })
+                        && !self.under_way().any(same)
+                }
+                Call::ResetDone { .. }
+                | Call::DetachDevice { .. }
                 | Call::DetachGroup { .. }
                 | Call::DetachGroupHandle { .. }
                 | Call::Detach { .. }
@@ -237,6 +248,10 @@ pub fn gives_hold_back(call: &Call) -> bool {
     matches!(call, Call::Unuse { .. } | Call::Release { .. } | Call::ReleaseDevice { .. })
 }
 
+pub fn is_reset(call: &Call) -> bool {
+    matches!(call, Call::ResetPrepare { .. } | Call::ResetDone { .. })
+}
+
 /// It may put a PASID into the array.
 pub fn works_on_pasids(call: &Call) -> bool {
     matches!(call, Call::Attach { .. } | Call::AttachBare { .. } | Call::Replace { .. } | Call::Bind { .. })
@@ -257,7 +272,7 @@ pub fn call_is_in(call: &Call, era: Era) -> bool {
         Call::AttachGroupHandle { .. } | Call::ReplaceGroupHandle { .. } | Call::DetachGroupHandle { .. } => {
             era >= Era::Handles
         }
-        Call::Replace { .. } => era == Era::Tagged,
+        Call::Replace { .. } | Call::ResetPrepare { .. } | Call::ResetDone { .. } => era == Era::Tagged,
         Call::ClaimDevice { .. }
         | Call::ReleaseDevice { .. }
         | Call::Attach { .. }

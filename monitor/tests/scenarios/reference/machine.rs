@@ -21,6 +21,8 @@ pub struct Group {
     pub domain: u64,
     pub default_domain: u64,
     blocking_domain: u64,
+    /// Members that a reset keeps blocked.
+    recovering: u32,
     /// Index 0 is the RID's own handle.
     pub array: BTreeMap<u32, Attached>,
 }
@@ -45,6 +47,7 @@ impl Group {
             domain: state.domain,
             default_domain: state.default_domain,
             blocking_domain: state.blocking_domain,
+            recovering: state.recovery_cnt,
             array: state.array.iter().map(|(&pasid, domain)| (pasid, attached(domain))).collect(),
         }
     }
@@ -57,6 +60,7 @@ impl Group {
             domain: self.domain,
             default_domain: self.default_domain,
             blocking_domain: self.blocking_domain,
+            recovery_cnt: self.recovering,
             array: self.array.iter().map(|(&pasid, at)| (pasid, (!at.bare).then_some(at.domain))).collect(),
         }
     }
@@ -79,6 +83,11 @@ impl Group {
 
     fn core_domain(&self) -> u64 {
         if self.owner == 0 { self.default_domain } else { self.blocking_domain }
+    }
+
+    /// While a member is blocked by a reset, nobody switches the others but who has to.
+    fn may_switch(&self, to: u64) -> bool {
+        self.recovering == 0 || self.domain == to
     }
 
     /// A caller of `__iommu_attach_group` finds it unattached.
@@ -108,7 +117,7 @@ pub fn act(era: Era, fact: &Fact, index: usize, group: &Group) -> Option<Group> 
         }
         Call::Claim { .. } if group.count > 0 => ret == EPERM,
         Call::Claim { owner, .. } | Call::ClaimDevice { owner, .. } => {
-            let ready = group.domain == group.default_domain && group.is_empty(era);
+            let ready = group.domain == group.default_domain && group.is_empty(era) && group.recovering == 0;
             if ret == 0 {
                 (next.owner, next.count, next.domain) = (owner, 1, group.blocking_domain);
             }
@@ -139,10 +148,10 @@ pub fn act(era: Era, fact: &Fact, index: usize, group: &Group) -> Option<Group> 
         }
         Call::AttachDevice { domain, .. } | Call::AttachGroup { domain, .. } => {
             next.domain = if ret == 0 { domain } else { group.domain };
-            (ret == EBUSY) != group.is_unattached()
+            (ret == EBUSY) != (group.is_unattached() && group.may_switch(domain))
         }
         Call::AttachGroupHandle { domain, .. } => {
-            let free = group.is_unattached() && !group.array.contains_key(&0);
+            let free = group.is_unattached() && !group.array.contains_key(&0) && group.may_switch(domain);
             if ret == 0 {
                 next.domain = domain;
                 next.array.insert(0, Attached { domain, by: Some(index), bare: false });
@@ -176,7 +185,7 @@ pub fn act(era: Era, fact: &Fact, index: usize, group: &Group) -> Option<Group> 
                 next.array.insert(pasid, Attached { domain, by: Some(index), bare });
             }
             // A device that doesn't take the PASID or the domain refuses it in any state.
-            ret == EINVAL || faults.attach_over || (ret == EBUSY) == there
+            ret == EINVAL || faults.attach_over || (ret == EBUSY) == (there || group.recovering > 0)
         }
         Call::Replace { pasid, domain, .. } => {
             let there = group.array.contains_key(&pasid) || faults.replace_nothing;
@@ -187,6 +196,13 @@ pub fn act(era: Era, fact: &Fact, index: usize, group: &Group) -> Option<Group> 
         }
         Call::Detach { pasid, .. } => {
             next.array.remove(&pasid);
+            true
+        }
+        // What is attached stays attached in the core. How many members are blocked is all that changes, and of resets
+        // of one member that overlap only the first and the last count: that is taken as it was.
+        Call::ResetPrepare { .. } | Call::ResetDone { .. } => {
+            let (before, after) = (fact.before.recovery_cnt, fact.after.recovery_cnt);
+            next.recovering = (group.recovering + after).checked_sub(before)?;
             true
         }
         // The calls on PASIDs inside them are calls of their own.

@@ -17,13 +17,25 @@ pub const LEFT: &str = "pasid-left-on-release";
 pub const STUCK: &str = "ownership-stuck";
 pub const LEAKED: &str = "ownership-leaked";
 pub const IMBALANCE: &str = "attach-imbalance";
+pub const LOST: &str = "pasid-lost-on-detach";
+pub const KEPT: &str = "driver-detach-failed";
 pub const OFF_DEFAULT: &str = "domain-off-default";
 pub const RESIDUE: &str = "failed-attach-residue";
 pub const MISMATCH: &str = "pasid-table-mismatch";
 
 /// The sentences' consequences: who breaks the first breaks the others by it.
-const IMPLIES: [(&str, &[&str]); 3] =
-    [(LEFT, &[STUCK, LEAKED, OFF_DEFAULT]), (STUCK, &[OFF_DEFAULT]), (RESIDUE, &[MISMATCH])];
+const IMPLIES: [(&str, &[&str]); 5] = [
+    (LEFT, &[STUCK, LEAKED, OFF_DEFAULT]),
+    (STUCK, &[OFF_DEFAULT]),
+    (RESIDUE, &[MISMATCH]),
+    (LOST, &[MISMATCH]),
+    (KEPT, &[MISMATCH]),
+];
+
+/// The sentence is about PASIDs and the calls on them, whoever holds the group.
+pub fn is_of_pasids(check: &str) -> bool {
+    [IMBALANCE, RESIDUE, LOST, KEPT].contains(&check)
+}
 
 /// A call broke a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +102,7 @@ impl<'a> Reference<'a> {
     /// or on who holds the group; but what is read under the mutex needs no calm.
     pub fn is_due(&self, broken: &Broken) -> bool {
         let own = &self.facts[broken.fact];
-        let read = own.locked.is_some() && self.era.has_locked_release();
+        let read = own.locked.is_some() && self.era.has_locked_release() && !is_of_pasids(broken.check);
         let disturbs = |fact: &Fact| match fact.call {
             Call::Attach { pasid, .. }
             | Call::AttachBare { pasid, .. }
@@ -101,7 +113,7 @@ impl<'a> Reference<'a> {
             | Call::Claim { .. }
             | Call::ClaimDevice { .. }
             | Call::Release { .. }
-            | Call::ReleaseDevice { .. } => ![IMBALANCE, RESIDUE].contains(&broken.check) && !read,
+            | Call::ReleaseDevice { .. } => !is_of_pasids(broken.check) && !read,
             _ => (broken.check == STUCK || broken.check == OFF_DEFAULT) && !read,
         };
         let overlaps =
@@ -152,6 +164,20 @@ fn judge(facts: &[Fact], index: usize, before: &Group, after: &Group) -> Vec<Bro
     };
     let left = || before.array.iter().filter(|(pasid, _)| **pasid != 0);
     let mut found = Vec::new();
+    let reset = matches!(fact.call, Call::ResetPrepare { .. } | Call::ResetDone { .. });
+    let told = |check, pasids: &[u32]| {
+        broken(check, &mut before.array.iter().filter(|(pasid, _)| pasids.contains(pasid)))
+    };
+    // "inside a task's window of switching a RID's domain, that task clears no entry and frees no table that holds a
+    // PASID >= 1 of that device, outside reset and release"
+    if !fact.lost.is_empty() && !reset {
+        found.push(told(LOST, &fact.lost));
+    }
+    // "the driver's set_dev_pasid on the blocked domain returned 0": of what was attached
+    let kept = told(KEPT, &fact.kept);
+    if !kept.pasids.is_empty() && !reset {
+        found.push(kept);
+    }
     let lets_go = matches!(fact.call, Call::Release { .. } | Call::ReleaseDevice { .. } | Call::Unuse { .. });
     // "the call that would let the last use of a group go (owner_cnt 1): no index >= 1 is in pasid_array"
     if lets_go && before.lets_last_go(&fact.call) && left().next().is_some() {

@@ -1,0 +1,302 @@
+//! The hardware side of a device's PASIDs: entries that its driver clears, tables that it frees, capabilities that
+//! are switched off, and resets, inside which all of that is right.
+//!
+//! What a call on a PASID does to its entries is that call's affair. Of interest is what happens to the others.
+
+use monitor_ebpf::wire::{Hook, Phase};
+
+use crate::event::{Event, Key};
+
+use super::device::Device;
+use super::group::{Actor, Attachment, Group, Presence};
+use super::host::Host;
+use super::look::MAX_LISTED;
+use super::order::{Operation, under_mutex};
+use super::transition::Transition;
+
+/// More entries than this that were cleared without a call on them, and the group is unknown.
+const MAX_TORN: usize = 65_536;
+
+/// A capability of a PCI device that PASIDs rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// Address Translation Services: the device keeps translations of its own.
+    Ats,
+    /// The device can tag its requests with a PASID.
+    Pasid,
+}
+
+impl Capability {
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Capability::Ats => "ATS",
+            Capability::Pasid => "PASID",
+        }
+    }
+}
+
+/// What a driver took from a device's PASIDs while it switched its RID's domain. Each list is in ascending order, and
+/// of at most 256.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// PASIDs that were live, and that it cleared or whose table it freed.
+    pub pasids: Vec<(u32, Attachment)>,
+    /// It freed the whole table.
+    pub table: bool,
+    /// What it switched off.
+    pub capabilities: Vec<Capability>,
+    /// The PASIDs that were live then.
+    pub under: Vec<(u32, Attachment)>,
+}
+
+impl Taken {
+    fn add(&mut self, live: Vec<(u32, Attachment)>) {
+        for (pasid, attachment) in live {
+            if let Err(at) = self.pasids.binary_search_by_key(&pasid, |&(known, _)| known)
+                && self.pasids.len() < MAX_LISTED
+            {
+                self.pasids.insert(at, (pasid, attachment));
+            }
+        }
+    }
+}
+
+impl Host {
+    /// The PASIDs >= 1 that are surely in a device's own table, at most 256, in ascending order.
+    pub fn live_pasids(&self, device: Key) -> Vec<(u32, Attachment)> {
+        let Some((device, group)) = self.member(device) else { return Vec::new() };
+        let live = group.pasids.iter().filter(|(pasid, known)| is_live(group, device, **pasid, known));
+        let mut live: Vec<_> = live.map(|(&pasid, known)| (pasid, *known)).collect();
+        live.sort_unstable_by_key(|&(pasid, _)| pasid);
+        live.truncate(MAX_LISTED);
+        live
+    }
+
+    /// A device that is in a group, and that.
+    fn member(&self, device: Key) -> Option<(&Device, &Group)> {
+        let device = self.device(device)?;
+        Some((device, self.group_by_key(device.group?)?))
+    }
+
+    /// A driver did something to its own tables, or somebody to a capability.
+    pub(super) fn hardware<'e>(
+        &mut self,
+        key: Key,
+        event: &'e Event,
+        trusted: bool,
+        transitions: &mut Vec<Transition<'e>>,
+    ) {
+        // One that is being released is no member any more: what is done to it then is right.
+        let Some(device) = event.device.map(|seen| seen.key) else { return };
+        if self.member(device).is_none_or(|(_, group)| group.key != key) {
+            return;
+        }
+        let succeeded = event.ret.is_none_or(|ret| ret == 0);
+        match (event.hook, event.phase) {
+            (Hook::VtdTearDown | Hook::AmdClear | Hook::SmmuClear, Phase::End) if succeeded => {
+                self.cleared(key, device, event);
+            }
+            (
+                Hook::VtdSetupFirst | Hook::VtdSetupSecond | Hook::VtdSetupPassThrough | Hook::VtdSetupNested,
+                Phase::End,
+            ) if succeeded => {
+                if let (Some(group), Some(pasid)) = (self.group_mut(key), event.pasid) {
+                    group.torn.remove(&(pasid, device));
+                }
+            }
+            (Hook::VtdTableFree | Hook::AmdTableFree, _) => {
+                let live = self.live_pasids(device);
+                if let Some(taken) = self.window(key, device, event) {
+                    taken.table = true;
+                    taken.add(live);
+                }
+            }
+            (Hook::AtsOff, _) => self.switched_off(key, device, Capability::Ats, event, trusted, transitions),
+            (Hook::PasidOff, _) => {
+                self.switched_off(key, device, Capability::Pasid, event, trusted, transitions);
+            }
+            (Hook::VtdDetach | Hook::AmdDetach | Hook::SmmuDetach, Phase::End) if !succeeded => {
+                self.not_detached(key, device, event, transitions);
+            }
+            _ => {}
+        }
+    }
+
+    /// What this task's switch of the device's RID took so far; `None`: it is in none.
+    fn window(&mut self, group: Key, device: Key, event: &Event) -> Option<&mut Taken> {
+        let call = self.group_mut(group)?.in_flight.innermost(event.task.tid)?;
+        let ours = call.hook == Hook::RidAttach && call.begin.device.is_some_and(|seen| seen.key == device);
+        ours.then(|| call.taken.get_or_insert_default().as_mut())
+    }
+
+    /// An entry was cleared.
+    fn cleared(&mut self, key: Key, device: Key, event: &Event) {
+        let Some(pasid) = event.pasid.filter(|&pasid| pasid != 0) else { return };
+        let live = self.member(device).and_then(|(device, group)| {
+            let known = group.pasids.get(&pasid)?;
+            is_live(group, device, pasid, known).then_some((pasid, *known))
+        });
+        if let Some(live) = live
+            && let Some(taken) = self.window(key, device, event)
+        {
+            taken.add(vec![live]);
+        }
+        let Some(group) = self.group_mut(key) else { return };
+        // A call on the PASID says itself what becomes of it.
+        if !group.in_flight.touches(pasid) && group.pasids.contains_key(&pasid) {
+            group.torn.insert((pasid, device));
+            if group.torn.len() > MAX_TORN {
+                group.forget();
+            }
+        }
+    }
+
+    fn switched_off<'e>(
+        &mut self,
+        key: Key,
+        device: Key,
+        capability: Capability,
+        event: &'e Event,
+        trusted: bool,
+        transitions: &mut Vec<Transition<'e>>,
+    ) {
+        let under = self.live_pasids(device);
+        if under.is_empty() {
+            return;
+        }
+        if let Some(taken) = self.window(key, device, event) {
+            taken.capabilities.push(capability);
+            taken.under = under;
+            return;
+        }
+        let Some(group) = self.group_by_key(key) else { return };
+        if trusted && group.trusted_from <= event.mono_ns {
+            let group = group.reference();
+            transitions.push(Transition::CapabilityOff { group, device, capability, under, event });
+        }
+    }
+
+    /// The driver could not take a PASID off a device. An attach that fails takes it off again, too, where it got it on.
+    fn not_detached<'e>(
+        &mut self,
+        key: Key,
+        device: Key,
+        event: &'e Event,
+        transitions: &mut Vec<Transition<'e>>,
+    ) {
+        let in_reset = self.device(device).is_none_or(Device::in_reset);
+        let Some(group) = self.group_mut(key).filter(|_| !in_reset) else { return };
+        let reference = group.reference();
+        let Some(pasid) = event.pasid.filter(|&pasid| pasid != 0) else { return };
+        let Some(call) = group.in_flight.innermost(event.task.tid) else { return };
+        let names_it = |call: &Operation| {
+            // Who attaches the blocking domain itself is told that it failed.
+            let named = call.begin.domain.map(|domain| domain.key);
+            named.is_some() && named == event.domain.map(|domain| domain.key)
+        };
+        let detaches = match call.hook {
+            // Of what is not attached there is nothing to take off.
+            Hook::PasidDetach => call.presence != Presence::Absent,
+            Hook::PasidAttach | Hook::PasidReplace => !names_it(call),
+            _ => false,
+        };
+        if !detaches || call.begin.pasid != Some(pasid) || !call.synced {
+            return;
+        }
+        let domain = event.old.or(call.begin.domain);
+        let attachment = match (&call.presence, call.hook) {
+            (Presence::Attached(known), Hook::PasidDetach) => *known,
+            (_, Hook::PasidDetach) => Attachment { domain, attached_by: None },
+            _ => Attachment { domain, attached_by: Some(call.actor()) },
+        };
+        let by = call.actor();
+        transitions.push(Transition::DetachFailed { group: reference, pasid, attachment, by, event });
+    }
+
+    /// A reset is prepared, or done. Only a call that begins counts up, only one that returns counts down, so that
+    /// both are inside.
+    pub(super) fn reset(&mut self, key: Key, event: &Event) {
+        let others = self.member(key).map_or(0, |(_, group)| {
+            let others = group.devices.iter().filter(|&&other| other != key);
+            others.filter(|other| self.device(**other).is_some_and(Device::in_reset)).count()
+        });
+        let blocked = event.group.map_or(0, |group| group.recovery_cnt) as usize;
+        let Some(device) = self.device_mut(key) else { return };
+        match (event.hook, event.phase) {
+            (Hook::ResetPrepare, Phase::Begin) => device.resets = device.resets.saturating_add(1),
+            (Hook::ResetPrepare, Phase::End) if event.ret != Some(0) => {
+                device.resets = device.resets.saturating_sub(1);
+            }
+            // It may have been prepared before we watched.
+            (Hook::ResetDone, Phase::Begin) => device.resets = device.resets.max(1),
+            (Hook::ResetDone, Phase::End) => {
+                device.resets = device.resets.saturating_sub(1);
+                // It returned, and left somebody blocked: if that is nobody else, it is this one.
+                device.blocked = device.resets == 0 && blocked > others;
+            }
+            _ => {}
+        }
+    }
+
+    /// What a look reads of a device beside its tables.
+    pub(super) fn look_at_device(&mut self, key: Key, event: &Event) {
+        const RESET: &[Hook] = &[Hook::ResetPrepare, Hook::ResetDone];
+        let resetting = self.group_by_key(key).is_some_and(|group| group.in_flight.any(RESET));
+        let Some(seen) = event.device.as_ref() else { return };
+        let Some(device) = self.device_mut(seen.key) else { return };
+        device.state = seen.state.or(device.state);
+        let Some(state) = seen.state.filter(|_| !resetting) else { return };
+        device.blocked |= state.blocked;
+        // What was read without the mutex may be older than its place in the ring.
+        if !state.blocked && under_mutex(event.hook) {
+            // A reset of a device without ATS takes nothing off it.
+            (device.blocked, device.resets) = (false, 0);
+        }
+    }
+}
+
+impl Group {
+    /// A call on a PASID returned: by it the entries are what they are.
+    pub(super) fn set_again(&mut self, event: &Event) {
+        if let (Hook::PasidAttach | Hook::PasidReplace | Hook::PasidDetach, Some(pasid)) =
+            (event.hook, event.pasid)
+            && !self.torn.is_empty()
+        {
+            self.torn.retain(|(torn, _)| *torn != pasid);
+        }
+    }
+}
+
+/// Whether an attached PASID is surely in this member's own table: not in a reset, not torn down by its driver nor of a
+/// process that has exited, no
+/// call on it under way, and the member was there when it was attached, or was seen to have it.
+fn is_live(group: &Group, device: &Device, pasid: u32, known: &Attachment) -> bool {
+    pasid != 0
+        && group.synced
+        && !device.in_reset()
+        && device.max_pasids.is_some_and(|max| pasid < max)
+        && !group.doubtful.contains(&pasid)
+        && !group.torn.contains(&(pasid, device.key))
+        && !group.exited.contains_key(&pasid)
+        && !group.in_flight.touches(pasid)
+        && (was_there(device, known.attached_by.as_ref()) || was_shown(group, device, pasid))
+}
+
+/// A device that joins a group later doesn't get its PASIDs.
+fn was_there(device: &Device, attached_by: Option<&Actor>) -> bool {
+    attached_by.is_some_and(|by| device.since_ns < by.mono_ns)
+}
+
+/// The last look found the PASID in the device's table. A PASID whose process has exited need not be in it, and isn't
+/// told from the others: then all have to be.
+fn was_shown(group: &Group, device: &Device, pasid: u32) -> bool {
+    let Some(look) = &group.looked else { return false };
+    let Some(pasids) = look.pasids.as_ref().filter(|pasids| pasids.len() < MAX_LISTED) else { return false };
+    let member = look.members.iter().find(|member| member.device == device.key);
+    let Some((member, table)) = member.and_then(|member| Some((member, member.table.as_ref()?))) else {
+        return false;
+    };
+    let able = pasids.iter().filter(|&&pasid| pasid < member.max_pasids).count();
+    pasids.contains(&pasid) && !table.missing.contains(&pasid) && table.agreed + table.missing.len() == able
+}

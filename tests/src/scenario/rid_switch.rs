@@ -1,0 +1,134 @@
+//! `rid-switch`: a RID's domain is switched under PASIDs, what they rely on goes off, a PASID is not taken off, and
+//! the same rightly; `seed`: the sequence that all of this began with.
+
+use crate::Series;
+
+use super::Report;
+use super::expect::{self, Expect, Violation};
+
+const LOST: &str = "pasid-lost-on-detach";
+const REFUSED: &str = "rid-switch-refused";
+const OFF: &str = "capability-off-under-pasids";
+const KEPT: &str = "driver-detach-failed";
+const NVME: &str = "0000:01:00.0";
+const SOFT: &str = "softdev.0";
+const BOTH: &[u32] = &[5, 70];
+
+/// The driver of 6.12 can't say that a PASID was not taken off.
+fn armed(series: Series) -> &'static [&'static str] {
+    if series == Series::V7 { &[LOST, REFUSED, OFF, KEPT] } else { &[LOST, REFUSED, OFF] }
+}
+
+fn found(
+    check: &'static str,
+    pasids: &'static [u32],
+    attached_by: &'static str,
+    triggered_by: &'static str,
+) -> Violation {
+    Violation {
+        check,
+        group_of: Some(NVME),
+        devices: &[NVME],
+        pasids,
+        attached_by: Some(attached_by),
+        triggered_by: Some(triggered_by),
+        implied: &[],
+    }
+}
+
+pub fn on_intel(report: &Report) -> Result<(), String> {
+    let newest = report.series == Series::V7;
+    let switched: expect::Calls =
+        &[("pasid_attach", 2), ("pasid_detach", 2), ("attach_device", 1), ("detach_device", 1)];
+    let mut kept = Expect::clean("kept", switched);
+    if !newest {
+        // A true one: up to 6.14 this driver switches ATS off with every switch of the RID (docs/finds).
+        kept = kept.raises(found(OFF, BOTH, "tenant", "owner"));
+    }
+    let mut rows = vec![
+        Expect::clean("empty", &[("attach_device", 1), ("detach_device", 1)]),
+        kept,
+        Expect::clean("lost", switched).raises(found(LOST, BOTH, "tenant", "owner")),
+        Expect::clean("refused", &[("pasid_attach", 2), ("pasid_detach", 2), ("attach_device", 1)])
+            .raises(found(REFUSED, BOTH, "tenant", "owner")),
+        Expect::clean("off-empty", &[("ats_off", 1), ("pasid_off", 1), ("pasid_attach", 2)]),
+        Expect::clean("ats-off", &[("ats_off", 1), ("ats_on", 1)])
+            .raises(found(OFF, BOTH, "tenant", "saboteur")),
+        Expect::clean("pasid-off", &[("pasid_off", 1), ("pasid_on", 1)])
+            .raises(found(OFF, BOTH, "tenant", "saboteur")),
+        Expect::clean("off-again", &[("pasid_detach", 2), ("detach_device", 1)]),
+    ];
+    let reset: expect::Calls = match newest {
+        true => &[("pasid_attach", 2), ("reset_prepare", 1), ("reset_done", 1)],
+        false => &[("pasid_attach", 2), ("reset_prepare", 0), ("reset_done", 0)],
+    };
+    rows.push(Expect::clean("reset", reset));
+    if newest {
+        rows.push(
+            Expect::clean("not-taken-off", &[("pasid_attach", 2), ("pasid_detach", 2)])
+                .raises(found(KEPT, &[5], "tenant", "saboteur"))
+                .warns("iommu_detach_device_pasid"),
+        );
+        rows.push(Expect::clean(
+            "reset-not-done",
+            &[("reset_prepare", 1), ("reset_done", 1), ("pasid_off", 1)],
+        ));
+    }
+    rows.push(Expect::clean("end", &[("pasid_detach", 2), ("release_device", 1)]));
+    expect::phases(report, armed(report.series), &rows)?;
+    severities(report)
+}
+
+/// ATS is a warning, PASID is critical, a refusal is for information.
+fn severities(report: &Report) -> Result<(), String> {
+    for (check, what, severity) in [
+        (OFF, "switched ATS of", "warning"),
+        (OFF, "switched PASID of", "critical"),
+        (REFUSED, "was refused a switch", "info"),
+        (LOST, "and its driver cleared PASIDs 5 and 70", "critical"),
+    ] {
+        let mut lines = report.of_kind("violation").into_iter();
+        let line = lines.find(|line| {
+            line["check"] == check && line["summary"].as_str().is_some_and(|text| text.contains(what))
+        });
+        let found = line.ok_or(format!("no violation of {check} says `{what}`"))?;
+        if found["severity"] != severity {
+            return Err(format!("{check}, `{what}`: {}, not {severity}", found["severity"]));
+        }
+    }
+    Ok(())
+}
+
+pub fn seed(report: &Report) -> Result<(), String> {
+    if report.series == Series::V6_1 {
+        report.says("seed: not possible on this kernel: -EOPNOTSUPP")?;
+        let calls = &[("claim_group", 1), ("attach_device", 1), ("detach_device", 1), ("release_group", 1)];
+        return expect::phases(report, &[], &[Expect::clean("a", calls)]);
+    }
+    let newest = report.series == Series::V7;
+    let (second, pasid): (_, &'static [u32]) =
+        if newest { ("@ second sva", &[1]) } else { ("@ second pasid", &[5]) };
+    report.says(second)?;
+    let calls: expect::Calls = &[
+        ("claim_group", 1),
+        ("attach_device", 1),
+        ("pasid_attach", 1),
+        ("detach_device", 1),
+        ("pasid_detach", 1),
+        ("release_group", 1),
+    ];
+    let mut a = Expect::clean("a", calls);
+    if !newest {
+        a = a.raises(found(OFF, pasid, "user", "driver"));
+    }
+    let refused =
+        Violation { group_of: Some(SOFT), devices: &[SOFT], ..found(REFUSED, &[5], "user", "driver") };
+    let rows = [
+        a,
+        Expect::clean("b", calls).raises(found(LOST, pasid, "user", "driver")),
+        Expect::clean("a-softiommu", calls),
+        // The core has told the owner that his RID is detached, and WARNs.
+        Expect::clean("c", calls).raises(refused).warns("iommu_detach_device"),
+    ];
+    expect::phases(report, armed(report.series), &rows)
+}

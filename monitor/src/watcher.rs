@@ -256,21 +256,11 @@ impl Watcher {
             | Transition::GroupGone { group, .. } => {
                 self.book.review_group(*group, mono_ns, &self.host, outcomes);
             }
-            // They are about what happened, and change nothing that was found.
-            Transition::Gone { .. }
-            | Transition::PasidLeaked { .. }
-            | Transition::UnboundAgain { .. }
-            | Transition::Lingering { .. }
-            | Transition::TornDown { .. }
-            | Transition::SetUpOwed { .. }
-            | Transition::SubmissionFailed { .. }
-            | Transition::TableLeft { .. }
-            | Transition::FreedWithPasids { .. }
-            | Transition::CapabilityOff { .. }
-            | Transition::DetachFailed { .. } => {}
             Transition::Table { .. } | Transition::TableGone { .. } | Transition::DeviceGone { .. } => {
                 self.book.review_devices(mono_ns, &self.host, outcomes);
             }
+            // The others are about what happened, and change nothing that was found.
+            _ => {}
         }
     }
 

@@ -13,6 +13,7 @@ pub mod flush;
 mod hotplug;
 mod lifetime;
 mod plan;
+mod reset;
 mod ring;
 
 pub use call::Call;

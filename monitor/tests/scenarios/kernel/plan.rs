@@ -5,7 +5,7 @@
 
 use monitor_ebpf::wire::{Encoding, Hook, Phase};
 
-use super::{Call, Dev, EBUSY, EINVAL, EPERM, Entry, Era, Faults, Grp};
+use super::{Call, Dev, EBUSY, EINVAL, EPERM, Entry, Era, Faults, Grp, reset};
 
 /// One thing that a call does while it holds the mutex.
 #[derive(Clone, Debug)]
@@ -105,15 +105,15 @@ pub(super) fn plan(call: &Call, era: Era, faults: Faults, group: &Grp) -> Plan {
         }
         Call::Replace { pasid, domain, .. } => replace(era, faults, group, pasid, domain),
         Call::Detach { pasid, .. } => (detach(era, faults, group, pasid), 0),
-        Call::ResetPrepare { device } => reset_prepare(faults, group, device),
-        Call::ResetDone { device } => reset_done(faults, group, device),
+        Call::ResetPrepare { device } => reset::prepare(faults, group, device),
+        Call::ResetDone { device } => reset::done(faults, group, device),
         Call::Bind { .. } | Call::Unbind { .. } => {
             unreachable!("they take the mutex in the calls inside them")
         }
     }
 }
 
-fn refused(errno: i32) -> Plan {
+pub(super) fn refused(errno: i32) -> Plan {
     (Vec::new(), errno)
 }
 
@@ -194,7 +194,7 @@ fn set_domain(faults: Faults, group: &Grp, to: u64, must_succeed: bool) -> Plan 
 }
 
 /// `__iommu_attach_device`: the driver replaces the RID's own entry, and nothing else.
-fn switch(steps: &mut Vec<Step>, faults: Faults, group: &Grp, index: usize, to: u64) -> i32 {
+pub(super) fn switch(steps: &mut Vec<Step>, faults: Faults, group: &Grp, index: usize, to: u64) -> i32 {
     let has_pasids = |device: &Dev| device.present.keys().any(|&pasid| pasid != 0);
     let refuses = refuses(index, to).then_some(EINVAL);
     let busy = (faults.switch_refuses && has_pasids(&group.devices[index])).then_some(EBUSY);
@@ -232,45 +232,6 @@ fn detach(era: Era, faults: Faults, group: &Grp, pasid: u32) -> Vec<Step> {
     }
     steps.push(Step::Erase(pasid));
     steps
-}
-
-/// `pci_dev_reset_iommu_prepare`: the RID goes to the blocking domain, and the PASIDs leave the hardware; the core's
-/// array keeps them.
-fn reset_prepare(faults: Faults, group: &Grp, name: &str) -> Plan {
-    let Some(index) = group.devices.iter().position(|device| device.name == name) else { return refused(0) };
-    let device = &group.devices[index];
-    let mut steps = Vec::new();
-    let blocked = group.recovery_cnt + u32::from(device.resets == 0);
-    if device.resets == 0 {
-        if group.domain != group.blocking_domain {
-            switch(&mut steps, faults, group, index, group.blocking_domain);
-        }
-        let pasids = device.present.keys().filter(|&&pasid| pasid != 0);
-        steps.extend(pasids.map(|&pasid| Step::Hardware { index, pasid, domain: None }));
-    }
-    steps.push(Step::Reset { index, resets: device.resets + 1, blocked });
-    (steps, 0)
-}
-
-/// `pci_dev_reset_iommu_done`
-fn reset_done(faults: Faults, group: &Grp, name: &str) -> Plan {
-    let Some(index) = group.devices.iter().position(|device| device.name == name) else { return refused(0) };
-    let device = &group.devices[index];
-    let Some(resets) = device.resets.checked_sub(1) else { return refused(0) };
-    let mut steps = Vec::new();
-    if resets == 0 {
-        if group.domain != group.blocking_domain {
-            switch(&mut steps, faults, group, index, group.domain);
-        }
-        if device.max_pasids > 0 {
-            for (&pasid, entry) in group.array.iter().filter(|(pasid, _)| **pasid != 0) {
-                steps.push(Step::Hardware { index, pasid, domain: Some(entry.domain.unwrap_or(0)) });
-            }
-        }
-    }
-    let blocked = group.recovery_cnt - u32::from(resets == 0);
-    steps.push(Step::Reset { index, resets, blocked });
-    (steps, 0)
 }
 
 /// `__iommu_attach_group`

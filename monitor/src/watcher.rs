@@ -238,11 +238,11 @@ impl Watcher {
     /// Looks again at what a transition may have changed.
     fn review(&mut self, transition: &Transition<'_>, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
         match transition {
-            Transition::Returned { group, operation, end } => {
-                // Somebody else has taken hold of it since, or switched it: what waits can't be told from that.
-                if operation.takes_hold() && end.ret == Some(0) {
-                    self.book.withdraw_unproved(*group);
-                }
+            // Somebody else has taken hold of it since, or switched it: what waits can't be told from that.
+            Transition::Returned { group, operation, end }
+                if operation.takes_hold() && end.ret == Some(0) =>
+            {
+                self.book.withdraw_unproved(*group);
             }
             Transition::Disturbed { group } => self.book.withdraw(*group),
             Transition::Unknown { group } => {

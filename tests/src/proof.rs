@@ -94,7 +94,7 @@ impl Proofs {
         else {
             return;
         };
-        let caught = raised(lines.iter());
+        let caught = checks(lines.iter().filter(|line| line["kind"] == "violation"));
         let silent = caught.clone();
         self.proofs.push(Proof { by: name.into(), series, source: Source::Recording, caught, silent });
     }
@@ -115,8 +115,8 @@ impl Proofs {
 impl Proof {
     fn of(by: &str, series: Series, source: Source, transcript: &Transcript) -> Self {
         let phases: Vec<&Phase> = transcript.names().filter_map(|name| transcript.phase(name).ok()).collect();
-        let caught = phases.iter().flat_map(|phase| raised(phase.json.iter())).collect();
-        let clean = phases.iter().filter(|phase| raised(phase.json.iter()).is_empty());
+        let caught = phases.iter().flat_map(|phase| checks(phase.violations())).collect();
+        let clean = phases.iter().filter(|phase| phase.violations().next().is_none());
         let silent = clean
             .filter(|phase| transcript.saw_calls(phase))
             .flat_map(|phase| phase.armed().map(str::to_owned).collect::<Vec<_>>())
@@ -125,8 +125,7 @@ impl Proof {
     }
 }
 
-fn raised<'a>(lines: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
-    let violations = lines.filter(|line| line["kind"] == "violation");
+fn checks<'a>(violations: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
     violations.filter_map(|line| line["check"].as_str()).map(str::to_owned).collect()
 }
 

@@ -79,7 +79,7 @@ impl Expect {
         compare(
             "violation",
             self.raised.iter().map(ToString::to_string).collect(),
-            phase.of_kind("violation").map(|line| violation(line, phase, transcript)).collect(),
+            phase.violations().map(|line| violation(line, phase, transcript)).collect(),
         );
         compare(
             "resolved",

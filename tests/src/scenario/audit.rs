@@ -44,7 +44,7 @@ pub fn tables(report: &Report) -> Result<(), String> {
         Expect::clean("refused", &[("pasid_attach", 1)]),
         Expect::clean("gone-clean", &[("pasid_attach", 1), ("group_release", 1)]),
         Expect::clean("gone", &[("pasid_attach", 1), ("vtd_table_left", 1), ("group_release", 1)])
-            .raises(released(NVME, &[NVME], &[5])),
+            .raises(released(NVME, &[NVME], &[8])),
         Expect::clean("back", &[]),
     ];
     expect::phases(report, &[MISMATCH, DIVERGENCE, RESIDUE, RELEASED, "domain-off-default"], &rows)?;

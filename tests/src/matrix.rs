@@ -59,7 +59,9 @@ pub fn run(
     thread::scope(|scope| {
         for _ in 0..options.guests.max(1) {
             scope.spawn(|| {
-                while let Some(boot) = lock(&boots).pop_front() {
+                loop {
+                    // In a `while let` the lock would be held while the guest runs, and there would be one at a time.
+                    let Some(boot) = lock(&boots).pop_front() else { break };
                     for verdict in boot.run(options, &proofs) {
                         tell(&verdict);
                         lock(&verdicts).push(verdict);

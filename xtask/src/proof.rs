@@ -9,8 +9,12 @@ use testbed::proof::Proofs;
 
 use crate::paths;
 
-/// Writes the page, or holds the one that is there against it and says how they differ.
-pub fn settle(proofs: &mut Proofs, iommu_watch: &Path, write: bool) -> Result<bool> {
+/// Writes the page, or holds the one that is there against it and says how they differ. None: there is none yet.
+pub fn settle(proofs: &mut Proofs, iommu_watch: &Path, write: bool) -> Result<Option<bool>> {
+    let kept = paths::workspace().join("docs/proof.md");
+    if !write && !kept.is_file() {
+        return Ok(None);
+    }
     for recording in recordings()? {
         let name = recording.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         proofs.replayed(&name, &replay(iommu_watch, &recording)?);
@@ -19,22 +23,21 @@ pub fn settle(proofs: &mut Proofs, iommu_watch: &Path, write: bool) -> Result<bo
         Ok(page) => page,
         Err(missing) => {
             missing.iter().for_each(|line| println!("      FAIL proof: {line}"));
-            return Ok(false);
+            return Ok(Some(false));
         }
     };
-    let kept = paths::workspace().join("docs/proof.md");
     if write {
         fs::write(&kept, page).with_context(|| kept.display().to_string())?;
-        return Ok(true);
+        return Ok(Some(true));
     }
     if fs::read_to_string(&kept).is_ok_and(|there| there == page) {
-        return Ok(true);
+        return Ok(Some(true));
     }
     let shown = paths::artefacts().join("proof.md");
     fs::write(&shown, page).with_context(|| shown.display().to_string())?;
     println!("      FAIL proof: docs/proof.md is not what this run showed: see {}", shown.display());
     println!("           look at the difference, then copy it, or run `cargo xtask test vm --write-proof`");
-    Ok(false)
+    Ok(Some(false))
 }
 
 /// The recordings that are kept with the tests.

@@ -170,12 +170,15 @@ impl Check for PasidLeftOnRelease {
 }
 
 /// The PASIDs of a group that nobody can be using, of those whose attach was not seen: of the others it was
-/// seen who has them.
+/// seen who has them, or will be when the call that is under way returns.
 fn forsaken(look: &Look, group: &Group) -> Vec<u32> {
     if group.unseen || !look.free() && (group.seen_free || !look.deserted()) {
         return Vec::new();
     }
-    let seen = |pasid: u32| group.attachment(pasid).is_some_and(|known| known.attached_by.is_some());
+    let under_way = group.under_way();
+    let seen = |pasid: u32| {
+        under_way.pasid(pasid) || group.attachment(pasid).is_some_and(|known| known.attached_by.is_some())
+    };
     let pasids = look.pasids.iter().flatten().copied();
     pasids.filter(|&pasid| !seen(pasid)).collect()
 }

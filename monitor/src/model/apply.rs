@@ -38,6 +38,7 @@ impl Host {
             self.flushed(group, event, flush, transitions);
         }
         let Some(key) = group else { return };
+        self.see_free(key, event);
         let before = self.group_mut(key).map_or(0, |group| group.pasids.len());
         match role {
             Role::Call => match event.phase {
@@ -66,6 +67,18 @@ impl Host {
         self.note_sites(key, event);
         let after = self.group_mut(key).map_or(0, |group| group.pasids.len());
         self.pasids = self.pasids + after - before;
+    }
+
+    /// What any event read was so at a time since we watch, whoever was in a call then.
+    fn see_free(&mut self, key: Key, event: &Event) {
+        let read = event.group.and_then(|seen| seen.ownership).filter(|_| !event.incomplete);
+        let free = read.is_some_and(|read| read.count == 0 && read.owner.is_none());
+        if free
+            && !self.overtaken(event.mono_ns)
+            && let Some(group) = self.group_mut(key)
+        {
+            group.seen_free = true;
+        }
     }
 
     /// The group that the event is about, if it is one that we know.
@@ -288,7 +301,6 @@ fn adopt(group: &mut Group, event: &Event, room: usize) {
         if let Some(ownership) = seen.ownership.filter(|_| locked || !changing.ownership()) {
             group.ownership = Some(ownership);
             group.takers.confirm(ownership);
-            group.seen_free |= ownership.count == 0 && ownership.owner.is_none();
         }
         if locked || !changing.domain() {
             group.domain = seen.domain.or(group.domain.filter(|_| event.incomplete));

@@ -10,7 +10,7 @@ use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidA
 use super::bond::Bond;
 use super::in_flight::InFlight;
 use super::look::Look;
-use super::order::{Pasids, Touches};
+use super::order::{Overlap, Pasids, Touches};
 use super::stirred::Stirred;
 use super::takers::{Holder, Takers};
 use super::wanted::Failure;
@@ -109,9 +109,10 @@ pub struct Group {
     /// Who held it and where it sat when it was last read under the mutex, unless a call that may change that was
     /// seen since.
     pub(super) proved: (Option<Ownership>, Option<Domain>),
-    /// PASIDs of which a call was seen since `pasid_array` was last read under the mutex.
+    /// PASIDs of which a call was seen since `pasid_array` was last read under the mutex; all of them, if it was not
+    /// since the group's state is known.
     pub(super) stirred: Stirred,
-    /// The same since the last look, and the hardware tables that it read.
+    /// PASIDs of which a call was seen since the last look, and the hardware tables that it read.
     pub(super) stirred_since_look: Stirred,
     pub(super) tables: Vec<(Key, Box<TableReading>)>,
     /// Calls that failed, for the next look to tell what they left.
@@ -120,7 +121,7 @@ pub struct Group {
     pub left_last: Option<Name>,
     /// A look is wanted, for these or for another call's sake.
     pub(super) wanted: bool,
-    /// Nobody held it at a time since it became known: who holds it now was seen to take hold of it.
+    /// Nobody held it at a time since we watch: who holds it now was seen to take hold of it, or is about to be.
     pub seen_free: bool,
     /// Something of it went unseen since we watch, by a hook that missed a call or by a loss: how it came to be what
     /// it is can't be told from its state.
@@ -155,7 +156,7 @@ impl Group {
             proved: (None, None),
             seen_free: false,
             unseen: false,
-            stirred: Stirred::default(),
+            stirred: Stirred::all(),
             stirred_since_look: Stirred::default(),
             tables: Vec::new(),
             failures: Vec::new(),
@@ -223,6 +224,11 @@ impl Group {
         self.takers.of(claims)
     }
 
+    /// What the calls that are under way may change at any moment.
+    pub fn under_way(&self) -> Overlap {
+        self.in_flight.all()
+    }
+
     /// No call is under way.
     pub fn quiescent(&self) -> bool {
         self.in_flight.is_empty()
@@ -267,6 +273,7 @@ impl Group {
         self.tables.clear();
         self.failures.clear();
         self.proved = (None, None);
+        self.stirred.add_all();
         self.in_flight.distrust();
     }
 

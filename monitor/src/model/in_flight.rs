@@ -84,8 +84,17 @@ impl InFlight {
 
     /// What the calls of the other tasks that are under way may change at any moment.
     pub fn others(&self, tid: u32) -> Overlap {
+        self.overlap(|call| call.begin.task.tid != tid)
+    }
+
+    /// What all calls that are under way may change.
+    pub fn all(&self) -> Overlap {
+        self.overlap(|_| true)
+    }
+
+    fn overlap(&self, of: impl Fn(&Operation) -> bool) -> Overlap {
         let mut overlap = Overlap::default();
-        for call in self.calls.iter().filter(|call| call.begin.task.tid != tid) {
+        for call in self.calls.iter().filter(|call| of(call)) {
             overlap.add(call.touches());
         }
         overlap

@@ -329,7 +329,10 @@ impl Host {
             }
             (Hook::SnapshotGroup, _) => {
                 if !ours || !self.looking.as_ref().is_some_and(Looking::enters) {
-                    self.looking = Some(Looking::new(key));
+                    if let Some(unfinished) = self.looking.replace(Looking::new(key)) {
+                        let failures = unfinished.failed.into_iter().map(|failed| failed.failure);
+                        self.look_broke_off(unfinished.group, failures);
+                    }
                 }
                 if let Some(looking) = &mut self.looking {
                     looking.entered(event);

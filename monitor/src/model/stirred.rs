@@ -8,6 +8,11 @@ const WORDS: usize = 16;
 pub(super) struct Stirred([u64; WORDS]);
 
 impl Stirred {
+    /// Of everything something may have been seen.
+    pub fn all() -> Stirred {
+        Stirred([u64::MAX; WORDS])
+    }
+
     pub fn add(&mut self, pasid: u32) {
         let (word, bit) = place(pasid);
         self.0[word] |= bit;

@@ -154,4 +154,13 @@ impl Host {
         group.stirred_since_look.clear();
         std::mem::take(&mut group.failures)
     }
+
+    /// The look that had come was not finished when another one began: that is to tell of the failures then, but of
+    /// those whose PASID a call has touched since.
+    pub(super) fn look_broke_off(&mut self, key: Key, failures: impl Iterator<Item = Failure>) {
+        let Some(group) = self.group_mut(key) else { return };
+        let untouched: Vec<Failure> =
+            failures.filter(|failure| !group.stirred_since_look.may_have(failure.pasid)).collect();
+        group.failures.splice(..0, untouched);
+    }
 }

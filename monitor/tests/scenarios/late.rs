@@ -2,6 +2,7 @@
 //! here they are with no more than it takes.
 
 use monitor::event::Task;
+use monitor::input::Stage;
 use monitor_ebpf::wire::Hook;
 
 use crate::kernel::{Call, Era, Faults};
@@ -62,6 +63,53 @@ fn a_reading_that_came_late_makes_no_hook_leaky() {
         rig.bootstrap();
         expect_no_leaky_hook(&rig);
         rig.expect(&[refused()]);
+    }
+}
+
+/// What makes a new group known is a claim's return, and its record reads an attach whose own comes after the next look.
+#[test]
+fn what_came_late_into_a_group_that_was_not_known_makes_no_hook_leaky() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.kernel.lazy = true;
+        for device in [NIC, NVME] {
+            rig.kernel.unplug(device);
+        }
+        rig.kernel.group(7, &[]);
+        let device = rig.kernel.device(NVME);
+        rig.kernel.plug(7, device);
+        rig.idle(1_000_000_000);
+        let mut claim = rig.kernel.begin(&vfio(), Call::Claim { group: 7, owner: OWNER });
+        while rig.kernel.fill(vfio().tid) {}
+        rig.kernel.act(&mut claim);
+        rig.kernel.end(claim);
+        rig.kernel.snapshot(7);
+        assert_eq!(whole(&mut rig, &driver(), Call::Attach { device: NVME, pasid: 3, domain: D1 }), 0);
+        while rig.kernel.fill(vfio().tid) {}
+        rig.watch();
+        expect_no_leaky_hook(&rig);
+        rig.expect_silence();
+    }
+}
+
+/// The same after a loss.
+#[test]
+fn what_came_late_after_a_loss_makes_no_hook_leaky() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.lose(Stage::Ring, 1);
+        rig.idle(1_000_000_000);
+        rig.kernel.lazy = true;
+        let mut claim = rig.kernel.begin(&vfio(), Call::Claim { group: 7, owner: OWNER });
+        while rig.kernel.fill(vfio().tid) {}
+        rig.kernel.act(&mut claim);
+        rig.kernel.end(claim);
+        rig.kernel.snapshot(7);
+        assert_eq!(whole(&mut rig, &driver(), Call::Attach { device: NVME, pasid: 3, domain: D1 }), 0);
+        while rig.kernel.fill(vfio().tid) {}
+        rig.watch();
+        expect_no_leaky_hook(&rig);
+        rig.expect_silence();
     }
 }
 

@@ -6,7 +6,7 @@ use monitor::watcher::Report;
 use monitor_ebpf::wire::Hook;
 
 use crate::kernel::{Call, Era};
-use crate::rig::{D1, D2, NIC, NVME, OWNER, Raised, Rig, driver, raised, vfio};
+use crate::rig::{D1, D2, NIC, NVME, OWNER, Raised, Rig, driver, other, raised, vfio};
 
 fn attach(pasid: u32) -> Call {
     Call::Attach { device: NVME, pasid, domain: D1 }
@@ -205,7 +205,7 @@ fn unbound(event: &mut Event) {
 #[test]
 fn a_claim_that_nobody_can_have_is_caught_with_what_it_left() {
     let mut rig = Rig::unwatched(Era::Handles);
-    rig.kernel.call(&vfio(), Call::Claim { group: 7, owner: OWNER });
+    rig.kernel.calls_before(&vfio(), [Call::Claim { group: 7, owner: OWNER }]);
     look_twice(&mut rig, unbound);
     rig.expect(&[found("ownership-stuck", &[])]);
 
@@ -229,6 +229,29 @@ fn a_use_that_no_driver_can_have_is_caught_with_what_it_left() {
     rig.kernel.calls_before(&driver(), [Call::Use { device: NVME }, attach(5)]);
     look_twice(&mut rig, unbound);
     rig.expect(&[found("pasid-left-on-release", &[5]).implying(&["ownership-leaked"])]);
+}
+
+/// The group was not known yet when it was claimed: it came after the start.
+#[test]
+fn who_was_seen_to_take_hold_of_a_new_group_is_not_doubted() {
+    let mut rig = Rig::unwatched(Era::Handles);
+    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }]);
+    look_twice(&mut rig, unbound);
+    rig.expect_silence();
+}
+
+/// Nobody holds the group, and an attach is under way: who makes it will be known when it returns.
+#[test]
+fn an_attach_that_is_under_way_has_left_nothing() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        let mut attaching = rig.kernel.begin(&other(), attach(5));
+        rig.kernel.act(&mut attaching);
+        look_twice(&mut rig, unbound);
+        rig.kernel.end(attaching);
+        rig.calls(&other(), [Call::Detach { device: NVME, pasid: 5, domain: D1 }]);
+        rig.expect_silence();
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use monitor::event::{Event, TableEntry};
 use monitor::input::Stage;
 use monitor_ebpf::wire::Hook;
 
-use crate::kernel::{Call, EBUSY, EINVAL, Era, Faults};
+use crate::kernel::{Call, EBUSY, EINVAL, Era, Faults, Look};
 use crate::rig::{D1, D2, NIC, NVME, Raised, Rig, driver, other, raised};
 
 const CHECK: &str = "failed-attach-residue";
@@ -252,4 +252,36 @@ fn two_tables_of_amds_have_two_tags() {
         rig.watch();
     }
     rig.expect_silence();
+}
+
+/// Random programs found the next two (`property`).
+#[test]
+fn two_looks_before_the_failed_call_returns_leave_it_its_residue() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = rig(era, stays());
+        let mut failing = rig.kernel.begin(&other(), attach(REFUSED_BY_NVME));
+        rig.kernel.act(&mut failing);
+        for _ in 0..2 {
+            rig.kernel.snapshot(7);
+            rig.watch();
+        }
+        rig.kernel.end(failing);
+        rig.expect(&[residue().implying(&["pasid-table-mismatch"])]);
+    }
+}
+
+#[test]
+fn a_look_that_is_not_finished_leaves_the_failure_to_the_next() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = rig(era, stays());
+        let mut failing = rig.kernel.begin(&other(), attach(REFUSED_BY_NVME));
+        rig.kernel.act(&mut failing);
+        rig.kernel.end(failing);
+        for part in [Look::Entry, Look::Devices] {
+            rig.kernel.look(&driver(), 7, part);
+        }
+        rig.kernel.snapshot(7);
+        rig.watch();
+        rig.expect(&[residue().implying(&["pasid-table-mismatch"])]);
+    }
 }

@@ -87,6 +87,7 @@ impl Kernel {
         match (&mut running.moment, &running.call) {
             (Moment::Acted, _) => return false,
             (Moment::Begun, Call::Bind { .. } | Call::Unbind { .. }) => return self.advance_sva(running),
+            (Moment::Bonding, _) => self.finish_bind(running),
             (Moment::Begun, call) => {
                 let group = self.groups.get_mut(&running.group).expect("a group that is there");
                 if group.holder.is_some() {
@@ -213,7 +214,8 @@ impl Kernel {
             }
             let nested = running.nested.take().expect("just seen");
             running.ret = self.end(*nested);
-            self.finish_bind(running);
+            // It goes on when the record of that return is made.
+            running.moment = Moment::Bonding;
             return true;
         }
         if self.sva_lock.is_some() {

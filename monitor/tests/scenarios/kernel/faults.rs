@@ -34,4 +34,6 @@ pub struct Faults {
     pub switch_pasid_off: bool,
     /// The driver doesn't take a PASID off the first device, and says so.
     pub detach_fails: bool,
+    /// It leaves the entry of a PASID that is detached in the last member's table, and doesn't say so.
+    pub detach_keeps_entry: bool,
 }

@@ -4,7 +4,7 @@ use monitor::event::{Device, DeviceState, Key, TableEntry, TableKind, TableReadi
 use monitor_ebpf::wire::{Hook, Phase};
 
 use super::ring::{phases, seen};
-use super::{Dev, Kernel, domain, task};
+use super::{Dev, Kernel, Sight, domain, task};
 
 /// The parts of a read of `reserved_regions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +19,10 @@ impl Look {
     pub const ALL: [Look; 3] = [Look::Entry, Look::Devices, Look::Return];
 }
 
-/// A device with a driver, behind the only IOMMU that there is.
-fn bound(device: &Dev) -> DeviceState {
-    DeviceState { bound: true, iommu: Key::new(0x10), blocked: device.resets > 0, ..DeviceState::default() }
+/// What a look reads of a device beside its table. All are behind the only IOMMU that there is.
+fn state(device: &Dev) -> DeviceState {
+    let (bound, blocked) = (device.bound, device.resets > 0);
+    DeviceState { bound, blocked, iommu: Key::new(0x10), ..DeviceState::default() }
 }
 
 /// What its hardware table holds; a domain is its own tag. Entry 0 is the RID's.
@@ -36,9 +37,12 @@ impl Kernel {
     /// Somebody reads the group's `reserved_regions`: its entry, a snapshot of each device under the mutex,
     /// its return.
     pub fn snapshot(&mut self, id: u32) {
-        let reader = task(1, "iommu-watch");
+        self.snapshot_by(&task(1, "iommu-watch"), id);
+    }
+
+    pub fn snapshot_by(&mut self, reader: &Task, id: u32) {
         for part in Look::ALL {
-            self.look(&reader, id, part);
+            self.look(reader, id, part);
         }
     }
 
@@ -48,11 +52,16 @@ impl Kernel {
             Look::Entry => Phase::Begin,
             Look::Return => Phase::End,
             Look::Devices => {
-                self.looks.push((id, self.state(id)));
-                for device in self.groups[&id].devices.clone() {
+                let devices = self.groups[&id].devices.clone();
+                let at = self.history.len();
+                let (group, state_of_group) = (id, self.state(id));
+                let sight =
+                    Sight { group, state: state_of_group, devices: devices.clone(), at, reader: reader.tid };
+                self.looks.push(sight);
+                for device in devices {
                     let mut event = self.event(Hook::SnapshotIntel, Phase::Point, id, reader);
-                    let table = Some(Key::new(device.table));
-                    event.device = Some(Device { table, state: Some(bound(&device)), ..seen(&device) });
+                    let root = Some(Key::new(device.table));
+                    event.device = Some(Device { table: root, state: Some(state(&device)), ..seen(&device) });
                     event.table = table_of(&device);
                     self.push(event);
                 }
@@ -62,7 +71,7 @@ impl Kernel {
         // Each member, and then the group.
         for device in self.groups[&id].devices.clone() {
             let mut event = self.event(Hook::SnapshotGroup, phase, id, reader);
-            event.device = Some(Device { state: Some(bound(&device)), ..seen(&device) });
+            event.device = Some(Device { state: Some(state(&device)), ..seen(&device) });
             event.array = None;
             self.push(event);
         }

@@ -10,6 +10,7 @@ mod call;
 mod course;
 mod faults;
 pub mod flush;
+mod history;
 mod hotplug;
 mod lifetime;
 mod plan;
@@ -18,6 +19,7 @@ mod ring;
 
 pub use call::Call;
 pub use faults::Faults;
+pub use history::{Fact, Read, Reads, Sight, State};
 pub use hotplug::Look;
 pub use lifetime::{Mm, sva_domain};
 pub use plan::ODD;
@@ -64,6 +66,10 @@ pub struct Dev {
     pub present: BTreeMap<u32, u64>,
     /// Resets that are prepared and not done: it is on the blocking domain.
     pub resets: u32,
+    /// A driver is bound to it.
+    pub bound: bool,
+    /// How many calls there had been when it joined its group.
+    pub joined: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +138,8 @@ enum Moment {
         steps: VecDeque<plan::Step>,
         before: State,
     },
+    /// The call inside an SVA bind or unbind has returned.
+    Bonding,
     Acted,
 }
 
@@ -155,66 +163,6 @@ impl Running {
     }
 }
 
-/// A group as it truly was.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    pub owner: u64,
-    pub count: u32,
-    pub domain: u64,
-    pub default_domain: u64,
-    pub blocking_domain: u64,
-    pub recovery_cnt: u32,
-    /// What is attached, index 0 included.
-    pub array: BTreeMap<u32, Option<u64>>,
-}
-
-/// A reading without the mutex.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
-    pub what: Reads,
-    /// It was made between these places in the ring.
-    pub from: usize,
-    pub to: usize,
-}
-
-/// What a record reads of its group at one go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reads {
-    Holder {
-        owner: u64,
-        count: u32,
-    },
-    /// The indices of the array, but for those that an attach of 6.15 and later keeps reserved until it is done.
-    Attached(BTreeSet<u32>),
-}
-
-/// A call that did its work. In the order of the mutex.
-#[derive(Clone, Debug)]
-pub struct Fact {
-    pub call: Call,
-    pub group: u32,
-    /// The comm of who called.
-    pub who: String,
-    pub ret: i32,
-    pub before: State,
-    pub after: State,
-    pub faults: Faults,
-    /// Places in the ring of its first record and its last; an end that is not reported yet is at the end.
-    pub began: usize,
-    pub ended: usize,
-    /// The place that was next when its last record was filled: until then it had not returned.
-    pub returned: usize,
-    /// What its records of its entry and its return read of its group.
-    pub entry: Vec<Read>,
-    pub exit: Vec<Read>,
-    /// The places of the first and the last record that it made while it held the mutex.
-    pub locked: Option<(usize, usize)>,
-    /// PASIDs that a switch of its RID's domain took from a member, which has them no more.
-    pub lost: Vec<u32>,
-    /// PASIDs that a member would not give up.
-    pub kept: Vec<u32>,
-}
-
 pub const EPERM: i32 = -1;
 pub const EBUSY: i32 = -16;
 pub const EINVAL: i32 = -22;
@@ -228,10 +176,9 @@ pub struct Kernel {
     pub log: Vec<Event>,
     /// What truly happened, in the order in which it did.
     pub history: Vec<Fact>,
-    /// What whoever looked under the mutex truly saw, by group.
-    pub looks: Vec<(u32, State)>,
     /// The driver's own hooks report what it does to its tables.
     pub driver_reports: bool,
+    pub looks: Vec<Sight>,
     /// Records of calls are reserved only, and filled by [`Kernel::fill`].
     pub lazy: bool,
     /// By task: the record that it reserved and is to fill.
@@ -325,7 +272,17 @@ impl Kernel {
     pub fn device(&mut self, name: &'static str) -> Dev {
         let key = self.pointer();
         let table = self.pointer();
-        Dev { key, name, max_pasids: 1 << 20, table, present: BTreeMap::new(), resets: 0 }
+        let joined = self.history.len();
+        Dev {
+            key,
+            name,
+            max_pasids: 1 << 20,
+            table,
+            present: BTreeMap::new(),
+            resets: 0,
+            bound: true,
+            joined,
+        }
     }
 
     fn pointer(&mut self) -> u64 {

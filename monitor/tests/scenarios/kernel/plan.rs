@@ -218,11 +218,13 @@ pub(super) fn switch(steps: &mut Vec<Step>, faults: Faults, group: &Grp, index: 
 /// `iommu_detach_device_pasid`: whatever the driver says, the core forgets the PASID.
 fn detach(era: Era, faults: Faults, group: &Grp, pasid: u32) -> Vec<Step> {
     let mut steps = Vec::new();
-    for (place, step) in hardware(group, pasid, None).into_iter().enumerate() {
+    let clearing = hardware(group, pasid, None);
+    let last = clearing.len().saturating_sub(1);
+    for (place, step) in clearing.into_iter().enumerate() {
         let Step::Hardware { index, .. } = step else { continue };
         // Up to 6.13 it can't say so.
         let fails = faults.detach_fails && place == 0 && era == Era::Tagged;
-        if !fails {
+        if !fails && !(faults.detach_keeps_entry && place == last) {
             steps.push(step);
         }
         if era == Era::Tagged {

@@ -21,7 +21,8 @@ pub(super) struct Unfilled {
     fact: Option<usize>,
 }
 
-/// What becomes of records on their way: one in so many is lost.
+/// What becomes of records on their way: one in so many is lost, or none.
+#[derive(Default)]
 pub struct Loss {
     pub seed: u64,
     pub one_in: u64,
@@ -34,7 +35,7 @@ impl Loss {
     fn strikes(&mut self, tid: u32, one_in: u64) -> bool {
         let count = self.counts.entry(tid).or_default();
         *count += 1;
-        Random::new(self.seed ^ u64::from(tid) << 32 ^ *count).one_in(one_in)
+        one_in > 0 && Random::new(self.seed ^ u64::from(tid) << 32 ^ *count).one_in(one_in)
     }
 }
 

@@ -72,4 +72,8 @@ pub enum Move {
     },
     /// Nothing happens for longer than any call takes.
     Sleep,
+    /// From now on one record in so many gets lost; none, if it is 0.
+    Lose {
+        one_in: u64,
+    },
 }

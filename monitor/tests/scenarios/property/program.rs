@@ -18,6 +18,8 @@ pub struct Kind {
     pub lossy: bool,
     /// One fault is planted.
     pub planted: bool,
+    /// What the watcher is told is kept.
+    pub recorded: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -40,10 +42,16 @@ impl Program {
         let mut plant = kind.planted.then(|| Plant::random(&mut random, run.era()));
         let length = random.below(MOVES);
         let at = random.below(length + 1);
-        let mut count = 0;
+        let (mut count, mut lull) = (0, Lull::default());
         while count < length || plant.as_ref().is_some_and(|plant| !plant.is_done(&run)) {
-            count += 1;
             assert!(count < 200 * MOVES, "seed {seed}: {plant:?} can't be planted");
+            if let Some(step) = lull.next(kind, &run, &mut random) {
+                if run.make(&step) {
+                    program.moves.push(step);
+                }
+                continue;
+            }
+            count += 1;
             let active = plant.as_mut().filter(|_| count >= at && random.one_in(4));
             let step = active.and_then(|plant| plant.next(&run, &mut random));
             let step = step.unwrap_or_else(|| propose(&program.world, &run, &mut random, count < length));
@@ -64,13 +72,41 @@ impl Program {
     }
 
     fn start(&self) -> Run {
-        let mut run = Run::new(&self.world);
+        let mut run = Run::new(&self.world, self.kind.recorded);
         run.wild = self.kind.wild;
         run.left = Plant::left().collect();
         if self.kind.lossy {
-            run.lose(self.seed, 4 + self.seed % 60);
+            run.lossy(self.seed);
         }
         run
+    }
+}
+
+/// Now and then nobody begins anything, until all are done or some can't be, and then nothing happens for a while. It is
+/// then that what a loss made unknown is known again. Losses come in bursts, and stop as often.
+#[derive(Default)]
+struct Lull {
+    left: u32,
+}
+
+impl Lull {
+    fn next(&mut self, kind: Kind, run: &Run, random: &mut Random) -> Option<Move> {
+        if kind.lossy && random.one_in(40) {
+            let one_in = [0, 0, 0, 3, 10, 40][random.below(6) as usize];
+            return Some(Move::Lose { one_in });
+        }
+        if self.left == 0 {
+            self.left = if random.one_in(if kind.lossy { 60 } else { 400 }) { 500 } else { return None };
+        }
+        self.left -= 1;
+        if run.is_calm() {
+            self.left = 0;
+            return Some(Move::Sleep);
+        }
+        Some(match random.one_in(20) {
+            true => Move::Read,
+            false => Move::Go { task: random.below(run.workers.len() as u64) as usize },
+        })
     }
 }
 
@@ -167,14 +203,16 @@ fn call(run: &Run, task: usize, group: u32, random: &mut Random) -> Option<Call>
 fn faults(run: &Run, random: &mut Random) -> Faults {
     let mut faults = Faults::default();
     if run.wild && random.one_in(8) {
-        match random.below(8) {
-            5 => faults.switch_clears = true,
-            6 => faults.switch_frees = true,
-            7 => faults.detach_fails = true,
+        match random.below(10) {
+            7 => faults.switch_clears = true,
+            8 => faults.switch_frees = true,
+            9 => faults.detach_fails = true,
             0 => faults.release_keeps_owner = true,
             1 => faults.release_keeps_domain = true,
             2 => faults.unuse_keeps_count = true,
             3 => faults.attach_over = true,
+            4 => faults.detach_keeps_entry = true,
+            5 => faults.skips_last = true,
             _ => faults.replace_nothing = true,
         }
     }

@@ -3,29 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use monitor::check::{Severity, Value, Violation};
-use monitor::watcher::{Report, Watcher};
+use monitor::check::{Value, Violation};
+use monitor::watcher::Report;
 
 use crate::kernel::{Call, EBUSY, EPERM, Fact};
-use crate::rig::Raised;
 
 use super::run::Run;
 
-const CONFLICT: &str = "ownership-conflict";
-
-/// What was raised, less what only informs: refusals, and members that joined later.
-pub fn faults(reports: &[Report], watcher: &Watcher) -> Vec<Raised> {
-    let informs = |report: &&Report| match report {
-        Report::Violation(violation) => violation.severity == Severity::Info,
-        _ => false,
-    };
-    let reports: Vec<Report> = reports.iter().filter(|report| !informs(report)).cloned().collect();
-    let mut faults = Raised::all(&reports, watcher);
-    for fault in &mut faults {
-        fault.implied.retain(|implied| implied != CONFLICT);
-    }
-    faults
-}
+pub const CONFLICT: &str = "ownership-conflict";
 
 /// A report is of a call that was refused, and whom it names held the group then.
 pub fn none_invented(run: &Run) -> Result<(), String> {
@@ -43,8 +28,12 @@ pub fn none_invented(run: &Run) -> Result<(), String> {
 /// The same; and of each group and kind of call one is told, unless it follows from what is open there.
 pub fn all_told(run: &Run) -> Result<(), String> {
     none_invented(run)?;
+    // A handle of the RID that a wild caller left is in the way, and nobody's hold: there is nobody to tell of.
+    let nobodys = |fact: &Fact| fact.before.count == 0 && fact.before.array.keys().eq([&0]);
     // Of a group that is new not all calls are judged; and what a reset refuses, no holder does.
-    let judged = |fact: &Fact| !run.ever_renewed.contains(&fact.group) && fact.before.recovery_cnt == 0;
+    let judged = |fact: &Fact| {
+        !run.ever_renewed.contains(&fact.group) && fact.before.recovery_cnt == 0 && !nobodys(fact)
+    };
     for (_, fact) in refusals(run).filter(|(_, fact)| judged(fact)) {
         let bind = is_bind(&fact.call);
         let told = reports(run).any(|told| {

@@ -1,24 +1,18 @@
 //! A program under way: many tasks on a simulated kernel, with a watcher that reads the ring.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use monitor::event::Event;
 use monitor::input::{Input, Lost, Resync, Stage};
 use monitor::watcher::{Report, Watcher};
 
-use crate::kernel::{Call, Era, Faults, Kernel, Look, Loss, Running, task};
+use crate::kernel::{Call, Dev, Era, Faults, Kernel, Look, Loss, Running, task};
 use crate::rig::{Raised, options};
 
+use super::batch::{Batch, ghost, is_ghost};
 use super::moves::Move;
-use super::refusals::faults;
+use super::verdicts;
 use super::worker::{Scene, Thing, Worker, gives_hold_back, is_reset, works_on_pasids};
-use super::world::{CULPRITS, TASKS, World};
-
-/// What the watcher was told at one go.
-pub struct Batch {
-    pub events: Vec<Event>,
-    pub now: u64,
-}
+use super::world::{CULPRITS, Member, TASKS, World};
 
 pub struct Run {
     pub kernel: Kernel,
@@ -26,6 +20,8 @@ pub struct Run {
     pub reports: Vec<Report>,
     pub batches: Vec<Batch>,
     pub workers: Vec<Worker>,
+    /// Batches are kept.
+    pub recorded: bool,
     /// A program that is not correct: any call may be made.
     pub wild: bool,
     /// The groups of [`Move::Plant`], and the one that the culprits have for themselves.
@@ -46,14 +42,14 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(world: &World) -> Run {
+    pub fn new(world: &World, recorded: bool) -> Run {
         let mut kernel = Kernel::new(world.era);
         kernel.driver_reports = true;
         for members in &world.groups {
             let names: Vec<&'static str> = members.devices.iter().map(|member| member.name).collect();
             kernel.group(members.id, &names);
             for (device, member) in kernel.group_mut(members.id).devices.iter_mut().zip(&members.devices) {
-                device.max_pasids = member.max_pasids;
+                (device.max_pasids, device.bound) = (member.max_pasids, member.bound);
             }
         }
         let worker = |index: usize| {
@@ -71,6 +67,7 @@ impl Run {
             reports,
             batches,
             workers,
+            recorded,
             wild: false,
             planted: Vec::new(),
             sealed: None,
@@ -87,9 +84,9 @@ impl Run {
         run
     }
 
-    /// From now on one record in so many gets lost.
-    pub fn lose(&mut self, seed: u64, one_in: u64) {
-        self.kernel.loss = Some(Loss { seed, one_in, counts: BTreeMap::new() });
+    /// What gets lost comes from this seed.
+    pub fn lossy(&mut self, seed: u64) {
+        self.kernel.loss = Some(Loss { seed, ..Loss::default() });
     }
 
     pub fn era(&self) -> Era {
@@ -123,7 +120,8 @@ impl Run {
                     self.kernel.group(*group, &[]);
                 }
                 let fresh = self.kernel.device(device.name);
-                self.kernel.plug(*group, crate::kernel::Dev { max_pasids: device.max_pasids, ..fresh });
+                let Member { max_pasids, bound, .. } = *device;
+                self.kernel.plug(*group, Dev { max_pasids, bound, ..fresh });
             }
             Move::Share { device, with } if self.is_there(device) && self.is_there(with) => {
                 self.share(device, with)
@@ -137,6 +135,10 @@ impl Run {
                 self.read();
                 self.kernel.sleep(600_000_000);
             }
+            Move::Lose { one_in } => match &mut self.kernel.loss {
+                Some(loss) => loss.one_in = *one_in,
+                None => return false,
+            },
             _ => return false,
         }
         true
@@ -156,6 +158,10 @@ impl Run {
         self.kernel.look(&task(3, "somebody"), group, now);
         self.look = Some((group, part)).filter(|_| now != Look::Return);
         true
+    }
+
+    fn has_driver(&self, group: u32) -> bool {
+        self.kernel.groups[&group].devices.iter().any(|device| device.bound)
     }
 
     pub fn exists(&self, group: u32) -> bool {
@@ -188,9 +194,10 @@ impl Run {
         if matches!(call, Call::ResetPrepare { .. }) && self.planted.contains(&group) {
             return false;
         }
-        // Even a wild driver attaches PASIDs only while it is bound, or has claimed the group.
+        // Even a wild driver attaches PASIDs only while it is bound, or has claimed the group. Modules do as they like.
         let let_go = || self.busy_with(group).any(|other| gives_hold_back(&other.call));
-        if self.wild && works_on_pasids(call) && (self.kernel.groups[&group].owner_cnt == 0 || let_go()) {
+        let held = self.kernel.groups[&group].owner_cnt > 0 || !self.has_driver(group);
+        if self.wild && works_on_pasids(call) && (!held || let_go()) {
             return false;
         }
         self.blind |= index >= TASKS && !self.is_known(group);
@@ -242,8 +249,10 @@ impl Run {
     /// Reads what the ring has, is told what got lost, and then raises.
     pub fn read(&mut self) {
         let events = self.kernel.take_ready();
-        self.batches.push(Batch { events: events.clone(), now: self.kernel.now });
-        for event in events {
+        if self.recorded {
+            self.batches.push(Batch { events: events.clone(), now: self.kernel.now });
+        }
+        for event in events.into_iter().filter(|event| !is_ghost(event.task.tid)) {
             self.tell(Input::Event(event));
         }
         let (dropped, missed) = (self.kernel.dropped - self.told.0, self.kernel.missed - self.told.1);
@@ -255,6 +264,11 @@ impl Run {
         for group in self.watcher.unknown_groups().into_iter().chain(self.watcher.wanted_looks()) {
             self.ask(group);
         }
+        let free: Vec<u32> =
+            self.kernel.groups.keys().copied().filter(|&group| self.kernel.is_free(group)).collect();
+        for group in free.into_iter().filter(|_| self.recorded) {
+            self.kernel.snapshot_by(&ghost(self.batches.len() - 1), group);
+        }
     }
 
     fn tell(&mut self, input: Input) {
@@ -262,7 +276,7 @@ impl Run {
     }
 
     /// Nobody is in a call, or has still to do with his last record.
-    fn is_calm(&self) -> bool {
+    pub fn is_calm(&self) -> bool {
         let calm = |worker: &Worker| worker.running.is_none() && !self.kernel.is_busy(worker.task.tid);
         self.workers.iter().all(calm)
     }
@@ -375,6 +389,6 @@ impl Run {
 
     /// The faults that were raised; refusals are [`super::refusals`]'.
     pub fn raised(&self) -> Vec<Raised> {
-        faults(&self.reports, &self.watcher)
+        verdicts::blamed(self, &self.reports, &self.watcher)
     }
 }

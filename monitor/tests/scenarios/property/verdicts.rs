@@ -1,9 +1,16 @@
 //! What was raised, held against what the reference says.
 
-use crate::kernel::State;
-use crate::reference::{Broken, LOST, MISMATCH, Reference, astray, fold, seen, shared};
+use std::collections::BTreeMap;
+
+use monitor::check::{Severity, Violation};
+use monitor::watcher::{Report, Watcher};
+
+use crate::kernel::Sight;
+use crate::reference::{Broken, DIVERGENCE, LOST, MISMATCH, Reference, Seen, fold, seen, shared};
 use crate::rig::Raised;
 
+use super::batch::is_ghost;
+use super::refusals::CONFLICT;
 use super::run::Run;
 
 pub fn nothing(run: &Run) -> Result<(), String> {
@@ -58,14 +65,14 @@ pub fn exactly(run: &Run) -> Result<(), String> {
 
 /// What every look shows in the end, when nobody does anything any more.
 fn standing(run: &Run) -> Vec<Broken> {
-    let states = run.kernel.groups.iter().map(|(&group, all)| (group, all, run.kernel.state(group)));
-    let broken = states.flat_map(|(group, all, state)| {
-        let astray = Some(astray(all, &state)).filter(|astray| !astray.is_empty());
-        let astray = astray.map(|pasids| (MISMATCH, pasids));
-        seen(&state).into_iter().chain(astray).map(move |(check, pasids)| Broken {
-            check,
-            group,
-            pasids: pasids.into_iter().map(|pasid| (pasid, String::new())).collect(),
+    let mut last: BTreeMap<u32, &Sight> = BTreeMap::new();
+    let there = |sight: &&Sight| run.kernel.groups.contains_key(&sight.group) && !is_ghost(sight.reader);
+    last.extend(run.kernel.looks.iter().filter(there).map(|sight| (sight.group, sight)));
+    let broken = last.values().flat_map(|sight| {
+        seen(&run.kernel.history, sight).into_iter().filter(|seen| !seen.excused).map(move |seen| Broken {
+            check: seen.check,
+            group: sight.group,
+            pasids: seen.pasids.into_iter().map(|pasid| (pasid, String::new())).collect(),
             by: String::new(),
             fact: usize::MAX,
         })
@@ -73,10 +80,60 @@ fn standing(run: &Run) -> Vec<Broken> {
     broken.collect()
 }
 
-/// In how many looks at a group a sentence was broken. What is raised by them stood at a second one.
-fn seen_broken(run: &Run, check: &str, group: Option<u32>) -> usize {
-    let shows = |state: &State| seen(state).iter().any(|(found, _)| *found == check);
-    run.kernel.looks.iter().filter(|(of, state)| Some(*of) == group && shows(state)).count()
+/// Who may have looked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Those of the run.
+    Real,
+    /// And those of a run that had lost more.
+    Any,
+}
+
+/// Whether two looks at a group showed this broken, and one of them with these PASIDs: what is raised by looks stood at
+/// a second one. That members differ by one's fault is proved by one.
+fn seen_enough(run: &Run, raised: &Raised, readers: Readers) -> bool {
+    let looks = sights(run, raised.group, readers);
+    let shown: Vec<Vec<Seen>> = looks
+        .map(|sight| seen(&run.kernel.history, sight))
+        .map(|all| all.into_iter().filter(|seen| seen.check == raised.check).collect())
+        .collect();
+    let shows = |seen: &&Seen| raised.pasids.iter().all(|pasid| seen.pasids.contains(pasid));
+    let with_these = shown.iter().flatten().any(|seen| shows(&seen));
+    let proved = raised.check == DIVERGENCE;
+    with_these && (proved || shown.iter().filter(|seen| !seen.is_empty()).count() > 1)
+}
+
+fn sights(run: &Run, group: Option<u32>, readers: Readers) -> impl Iterator<Item = &Sight> {
+    let looked = move |sight: &&Sight| {
+        Some(sight.group) == group && (readers == Readers::Any || !is_ghost(sight.reader))
+    };
+    run.kernel.looks.iter().filter(looked)
+}
+
+/// That members differ since one of them joined later is no fault, and is told as such.
+fn is_excused(run: &Run, violation: &Violation) -> bool {
+    let excused = |sight: &Sight| {
+        seen(&run.kernel.history, sight).iter().any(|seen| {
+            seen.excused
+                && seen.check == violation.check.name
+                && violation.pasids.iter().all(|pasid| seen.pasids.contains(&pasid.pasid))
+        })
+    };
+    violation.severity == Severity::Info && sights(run, violation.group, Readers::Any).any(excused)
+}
+
+/// What was raised, but for what is excused and told as such, and for refusals, which are [`super::refusals`]'.
+pub fn blamed(run: &Run, reports: &[Report], watcher: &Watcher) -> Vec<Raised> {
+    let blames = |report: &&Report| match report {
+        Report::Violation(violation) => violation.check.name != CONFLICT && !is_excused(run, violation),
+        _ => false,
+    };
+    let reports: Vec<Report> = reports.iter().filter(blames).cloned().collect();
+    let mut blamed = Raised::all(&reports, watcher);
+    for raised in &mut blamed {
+        raised.implied.retain(|implied| implied != CONFLICT);
+    }
+    blamed
 }
 
 fn told(root: &Broken, implied: &[&str]) -> Raised {
@@ -92,13 +149,7 @@ fn told(root: &Broken, implied: &[&str]) -> Raised {
 
 /// The sentence is about what looks find in hardware tables.
 fn by_tables(check: &str) -> bool {
-    [MISMATCH, "group-divergence"].contains(&check)
-}
-
-/// A driver has lost a PASID of this group, or kept one that it should not: its tables differ from the array then.
-fn differs(run: &Run, group: Option<u32>) -> bool {
-    let facts = run.kernel.history.iter();
-    facts.into_iter().any(|fact| Some(fact.group) == group && !(fact.lost.is_empty() && fact.kept.is_empty()))
+    [MISMATCH, DIVERGENCE].contains(&check)
 }
 
 /// Each violation is one that the reference says, once, and none is a guess.
@@ -106,45 +157,54 @@ pub fn no_more(run: &Run) -> Result<(), String> {
     let reference = Reference::new(run.era(), &run.kernel.history)?;
     let mut broken = reference.broken();
     for raised in run.raised() {
-        if raised.triggered_by.is_empty() && seen_broken(run, &raised.check, raised.group) > 1 {
-            continue;
-        }
-        if by_tables(&raised.check) && differs(run, raised.group) {
-            continue;
-        }
-        let explains = |broken: &Broken| {
-            broken.check == raised.check
-                && Some(broken.group) == raised.group
-                && broken.by == raised.triggered_by
-                && raised.pasids.iter().all(|pasid| broken.pasids.contains_key(pasid))
-                && raised.pasids.first().is_none_or(|first| {
-                    raised.attached_by.is_empty() || broken.pasids[first] == raised.attached_by
-                })
-        };
-        let said: Vec<usize> = (0..broken.len()).filter(|&at| explains(&broken[at])).collect();
-        if said.is_empty() {
-            return Err(format!("raised what never was: {raised:?}; the reference says {broken:?}"));
-        }
-        // Of the PASIDs that it names, and no others, it must be certain.
-        let named = |broken: &Broken| Broken {
-            pasids: raised.pasids.iter().map(|pasid| (*pasid, broken.pasids[pasid].clone())).collect(),
-            ..broken.clone()
-        };
-        let Some(&certain) = said.iter().find(|&&at| reference.is_certain(&named(&broken[at]))) else {
-            return Err(format!("raised on a guess: {raised:?}"));
-        };
-        broken.remove(certain);
-        let stray = raised.implied.iter().find(|implied| {
-            !(by_tables(implied) && differs(run, raised.group))
-                && seen_broken(run, implied, raised.group) == 0
-                && !reference
-                    .broken()
-                    .iter()
-                    .any(|one| one.check == **implied && Some(one.group) == raised.group)
-        });
-        if let Some(stray) = stray {
-            return Err(format!("implied what never was: {stray} in {raised:?}"));
+        if let Some(said) = is_true(run, &reference, &broken, &raised, Readers::Real)? {
+            broken.remove(said);
         }
     }
     Ok(())
+}
+
+/// Whether the reference says so, and that it is no guess: which of the broken sentences it was; `None`: looks showed it.
+pub fn is_true(
+    run: &Run,
+    reference: &Reference<'_>,
+    broken: &[Broken],
+    raised: &Raised,
+    readers: Readers,
+) -> Result<Option<usize>, String> {
+    if raised.triggered_by.is_empty() && seen_enough(run, raised, readers) {
+        return Ok(None);
+    }
+    let explains = |broken: &Broken| {
+        broken.check == raised.check
+            && Some(broken.group) == raised.group
+            && broken.by == raised.triggered_by
+            && raised.pasids.iter().all(|pasid| broken.pasids.contains_key(pasid))
+            && (raised.pasids.is_empty()
+                || raised.attached_by.is_empty()
+                // It is the first whose attach was seen.
+                || raised.pasids.iter().any(|pasid| broken.pasids[pasid] == raised.attached_by))
+    };
+    let said: Vec<usize> = (0..broken.len()).filter(|&at| explains(&broken[at])).collect();
+    if said.is_empty() {
+        return Err(format!("raised what never was: {raised:?}; the reference says {broken:?}"));
+    }
+    // Of the PASIDs that it names, and no others, it must be certain.
+    let named = |broken: &Broken| Broken {
+        pasids: raised.pasids.iter().map(|pasid| (*pasid, broken.pasids[pasid].clone())).collect(),
+        ..broken.clone()
+    };
+    let Some(&certain) = said.iter().find(|&&at| reference.is_certain(&named(&broken[at]))) else {
+        return Err(format!("raised on a guess: {raised:?}"));
+    };
+    let all = reference.broken();
+    let shown = |check: &str| {
+        let mut looks = sights(run, raised.group, readers);
+        looks.any(|sight| seen(&run.kernel.history, sight).iter().any(|seen| seen.check == check))
+    };
+    let was = |check: &str| all.iter().any(|one| one.check == check && Some(one.group) == raised.group);
+    match raised.implied.iter().find(|implied| !shown(implied) && !was(implied)) {
+        Some(stray) => Err(format!("implied what never was: {stray} in {raised:?}")),
+        None => Ok(Some(certain)),
+    }
 }

@@ -45,6 +45,8 @@ pub struct Member {
     pub name: &'static str,
     /// 0: it takes no PASIDs, and the core skips it.
     pub max_pasids: u32,
+    /// Those who call for it are its driver; else they are modules that nobody knows of.
+    pub bound: bool,
 }
 
 impl World {
@@ -54,14 +56,17 @@ impl World {
             [Era::Owners, Era::Domains, Era::Handles, Era::Tagged, Era::Domains, Era::Handles, Era::Tagged];
         let era = eras[random.below(eras.len() as u64) as usize];
         let mut names = NAMES.iter();
-        let groups = (0..4 + random.below(2)).map(|index| Members {
-            id: 7 + index as u32,
-            devices: (0..1 + random.below(3))
-                .filter_map(|member| {
-                    let max_pasids = if member > 0 && random.one_in(3) { 0 } else { 1 << 20 };
-                    names.next().map(|&name| Member { name, max_pasids })
-                })
-                .collect(),
+        let groups = (0..4 + random.below(2)).map(|index| {
+            let bound = !random.one_in(3);
+            Members {
+                id: 7 + index as u32,
+                devices: (0..1 + random.below(3))
+                    .filter_map(|member| {
+                        let max_pasids = if member > 0 && random.one_in(3) { 0 } else { 1 << 20 };
+                        names.next().map(|&name| Member { name, max_pasids, bound })
+                    })
+                    .collect(),
+            }
         });
         World { era, groups: groups.collect() }
     }

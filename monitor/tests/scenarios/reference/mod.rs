@@ -6,12 +6,14 @@
 
 mod machine;
 mod orders;
+mod sights;
 
 use std::collections::BTreeMap;
 
 pub use machine::{Attached, Group};
+pub use sights::{Seen, seen};
 
-use crate::kernel::{Call, EINVAL, Era, Fact, Grp, State};
+use crate::kernel::{Call, EINVAL, Era, Fact, Grp};
 
 pub const LEFT: &str = "pasid-left-on-release";
 pub const STUCK: &str = "ownership-stuck";
@@ -22,6 +24,7 @@ pub const KEPT: &str = "driver-detach-failed";
 pub const OFF_DEFAULT: &str = "domain-off-default";
 pub const RESIDUE: &str = "failed-attach-residue";
 pub const MISMATCH: &str = "pasid-table-mismatch";
+pub const DIVERGENCE: &str = "group-divergence";
 
 /// The sentences' consequences: who breaks the first breaks the others by it.
 const IMPLIES: [(&str, &[&str]); 5] = [
@@ -239,30 +242,6 @@ fn imbalance(
     let mut found = broken(IMBALANCE, &mut there.into_iter());
     found.pasids.entry(pasid).or_default();
     found
-}
-
-/// What who looks at a group sees broken, with the PASIDs that it is about.
-pub fn seen(state: &State) -> Vec<(&'static str, Vec<u32>)> {
-    let free = state.owner == 0 && state.count == 0;
-    let user = state.owner != 0 && state.count > 0;
-    let on_default = state.domain == state.default_domain;
-    let pasids: Vec<u32> = state.array.keys().copied().filter(|&pasid| pasid != 0).collect();
-    let mut found = Vec::new();
-    // "a FREE group that has a default domain sits on it; a USER group never does"
-    if free && !on_default || user && on_default {
-        found.push((OFF_DEFAULT, Vec::new()));
-    }
-    // "when ownership of a group is all released, the group's PASID table must be empty"
-    if free && !pasids.is_empty() {
-        found.push((LEFT, pasids));
-    }
-    found
-}
-
-/// PASIDs in a group's hardware tables that the core doesn't know: `pasid-table-mismatch`.
-pub fn astray(group: &Grp, state: &State) -> Vec<u32> {
-    let present = group.devices.iter().flat_map(|device| device.present.keys().copied());
-    present.filter(|pasid| !state.array.contains_key(pasid)).collect()
 }
 
 /// Each pair of devices that share a hardware PASID table breaks `pasid-table-shared`: the group of both, if it is one.

@@ -36,7 +36,7 @@ const LABELS: [(&str, &str); 18] = [
         "stage",
         "kernel: a program did not run, or a call could not be remembered; ring: the ring was full; queue: userspace didn't keep up; recording: a recording has a gap",
     ),
-    ("reason", "start, loss, audit, request"),
+    ("reason", "start, loss, audit, request; call: a call asked for a look at its group"),
     (
         "scope",
         "what is dropped. iotlb: translations in the IOMMU; pasid_cache: PASID entries in the IOMMU; device_tlb: translations in devices; context: what a RID leads to; drain: page requests are waited for",

@@ -10,7 +10,7 @@ use crate::event::{Event, Key, Slot};
 
 use super::bond::{Bond, settle_bond};
 use super::group::{Actor, Attachment, Group, Presence};
-use super::host::{Host, MAX_PASIDS, forget};
+use super::host::{Host, forget};
 use super::missed::missed;
 use super::order::{Locked, Operation, Overlap, Reading, Touches, under_mutex};
 use super::role::{Leaver, Role, lets_rids_go, shows_alive, shows_table};
@@ -268,10 +268,6 @@ impl Host {
         if let Some(group) = self.group_mut(key) {
             group.remember(event);
         }
-    }
-
-    fn room(&self) -> usize {
-        MAX_PASIDS.saturating_sub(self.pasids)
     }
 }
 

@@ -249,6 +249,11 @@ impl Host {
         Some(seen.key)
     }
 
+    /// How many more PASIDs are kept.
+    pub(super) fn room(&self) -> usize {
+        MAX_PASIDS.saturating_sub(self.pasids)
+    }
+
     pub(super) fn group_mut(&mut self, key: Key) -> Option<&mut Group> {
         self.groups.get_mut(&key)
     }

@@ -328,11 +328,10 @@ impl Host {
                 self.end_look(transitions);
             }
             (Hook::SnapshotGroup, _) => {
-                if !ours || !self.looking.as_ref().is_some_and(Looking::enters) {
-                    if let Some(unfinished) = self.looking.replace(Looking::new(key)) {
-                        let failures = unfinished.failed.into_iter().map(|failed| failed.failure);
-                        self.look_broke_off(unfinished.group, failures);
-                    }
+                let anew = !ours || !self.looking.as_ref().is_some_and(Looking::enters);
+                if anew && let Some(unfinished) = self.looking.replace(Looking::new(key)) {
+                    let failures = unfinished.failed.into_iter().map(|failed| failed.failure);
+                    self.look_broke_off(unfinished.group, failures);
                 }
                 if let Some(looking) = &mut self.looking {
                     looking.entered(event);

@@ -224,7 +224,8 @@ fn detach(era: Era, faults: Faults, group: &Grp, pasid: u32) -> Vec<Step> {
         let Step::Hardware { index, .. } = step else { continue };
         // Up to 6.13 it can't say so.
         let fails = faults.detach_fails && place == 0 && era == Era::Tagged;
-        if !fails && !(faults.detach_keeps_entry && place == last) {
+        let keeps = faults.detach_keeps_entry && place == last;
+        if !fails && !keeps {
             steps.push(step);
         }
         if era == Era::Tagged {

@@ -31,6 +31,8 @@ pub struct Scenario {
     /// Its script is `tests/guest/scenarios/NAME.sh`.
     pub name: &'static str,
     pub kernels: &'static [Series],
+    /// Those of them on which it runs only when it is asked for by name.
+    pub on_demand: &'static [Series],
     /// Scenarios with equal settings share a guest, one after the other.
     pub setting: Setting,
     /// How long its script may take.
@@ -60,6 +62,11 @@ impl Scenario {
     pub const SHORT: Duration = Duration::from_secs(60);
     /// For what does things again and again.
     pub const LONG: Duration = Duration::from_secs(300);
+
+    /// It takes too long there for every run, or is not known to be steady yet.
+    const fn on_demand(self, kernels: &'static [Series]) -> Self {
+        Self { on_demand: kernels, ..self }
+    }
 }
 
 impl Setting {
@@ -152,8 +159,8 @@ pub const ALL: &[Scenario] = &[
     row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group),
     row("leaky", &WITH_PASIDS, ALONE, Scenario::LONG, audit::leaky),
     row("one-shot", &WITH_PASIDS, INTEL_ALONE, Scenario::LONG, one_shot::one_shot),
-    row("workloads", &WITH_PASIDS, WORKLOADS, Scenario::LONG, workloads::harmless),
-    row("plants", &WITH_PASIDS, PLANTS, Scenario::LONG, plants::proven),
+    row("workloads", &WITH_PASIDS, WORKLOADS, Scenario::LONG, workloads::harmless).on_demand(&WITH_PASIDS),
+    row("plants", &WITH_PASIDS, PLANTS, Scenario::LONG, plants::proven).on_demand(&WITH_PASIDS),
     row("pasid-tables", &WITH_PASIDS, INTEL, Scenario::LONG, pasid_tables::read),
 ];
 
@@ -164,7 +171,7 @@ const fn row(
     limit: Duration,
     expect: fn(&Report) -> Result<(), String>,
 ) -> Scenario {
-    Scenario { name, kernels, setting, limit, expect }
+    Scenario { name, kernels, on_demand: &[], setting, limit, expect }
 }
 
 /// What came of one scenario on one kernel.

@@ -84,6 +84,14 @@ fn members() -> Node {
     Node { shift: layout!(xa_node_shift), slots: layout!(xa_node_slots) }
 }
 
+/// Walks the array whose `xa_head` is `head`, for a record of fixed size. Returns 1 if all of it was seen, else 0.
+#[unsafe(export_name = "walk_few")]
+#[inline(never)]
+pub extern "C" fn walk_few(out: *mut PasidArray, head: u64) -> u32 {
+    // SAFETY: the caller gives a live array of a record, or null.
+    if out.is_null() { 0 } else { unsafe { walk(out, head) } }
+}
+
 /// Walks the array whose `xa_head` is `head`. Returns 1 if all of it was seen, else 0.
 ///
 /// # Safety

@@ -71,7 +71,7 @@ fn next() -> u64 {
 
 /// Fills the head of a record that is not made in the ring, and was cleared: a group, and a device (0: none).
 #[inline(always)]
-pub fn head(record: &mut Operation, hook: Hook, phase: Phase, group: u64, device: u64) {
+pub fn head(record: &mut Operation, hook: u32, phase: u32, group: u64, device: u64) {
     let mut bits = 0;
     if group != 0 {
         bits |= read::group(&mut record.group, group);
@@ -80,7 +80,7 @@ pub fn head(record: &mut Operation, hook: Hook, phase: Phase, group: u64, device
         bits |= read::device(&mut record.device, device);
     }
     record.header.known = bits;
-    begin(record, hook, phase, next(), -1);
+    begin(record, hook as u16, phase as u8, next(), -1);
 }
 
 /// Puts such a record into the ring.
@@ -110,10 +110,10 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
         // SAFETY: the reserved memory is ours until it is submitted, as large as the type, and zero.
         unsafe {
             fill(&mut (*record).operation, subject, ret, reads);
-            begin(&mut (*record).operation, hook, phase, sequence, stack);
+            begin(&mut (*record).operation, hook as u16, phase as u8, sequence, stack);
             if layout!(group_pasid_head) != ABSENT {
                 let head = read::member((*record).operation.group.key, layout!(group_pasid_head));
-                (*record).array.complete = array::walk(&raw mut (*record).array, head);
+                (*record).array.complete = array::walk_few(&raw mut (*record).array, head);
                 (*record).operation.header.known |= known::ARRAY;
             }
         }
@@ -128,7 +128,7 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
         // SAFETY: the reserved memory is ours until it is submitted, as large as the type, and zero.
         unsafe {
             fill(&mut *record, subject, ret, reads);
-            begin(&mut *record, hook, phase, sequence, stack);
+            begin(&mut *record, hook as u16, phase as u8, sequence, stack);
             if reads.has(Reads::SLOT) && layout!(group_pasid_head) != ABSENT {
                 let head = read::member((*record).group.key, layout!(group_pasid_head));
                 (*record).slot = array::slot(head, subject.pasid);
@@ -161,7 +161,7 @@ pub fn flushing(
     // SAFETY: the reserved memory is ours until it is submitted, as large as the type, and zero.
     unsafe {
         fill(&mut (*record).operation, subject, ret, reads);
-        begin(&mut (*record).operation, hook, phase, sequence, stack);
+        begin(&mut (*record).operation, hook as u16, phase as u8, sequence, stack);
         (*record).flush = *flush;
         (*record).operation.header.known |= known::FLUSH;
     }
@@ -180,15 +180,15 @@ pub fn stack(context: *mut c_void, reads: Reads) -> i32 {
 
 /// The head of a record, less what of it is known.
 #[inline(always)]
-fn begin(record: &mut Operation, hook: Hook, phase: Phase, sequence: u64, stack: i32) {
+fn begin(record: &mut Operation, hook: u16, phase: u8, sequence: u64, stack: i32) {
     let ids = bpf_get_current_pid_tgid();
     let header = &mut record.header;
     header.sequence = sequence;
     header.task.tid = ids as u32;
     header.task.tgid = (ids >> 32) as u32;
     header.stack = stack;
-    header.hook = hook as u16;
-    header.phase = phase as u8;
+    header.hook = hook;
+    header.phase = phase;
     let comm = &mut header.task.comm;
     // SAFETY: the destination is a member of the live record; the others take no pointer.
     unsafe {

@@ -11,8 +11,7 @@ use monitor_ebpf::wire::{Hook, LossKind, Phase, Subject};
 
 use super::{
     call::{self, Access, program},
-    emit, loss,
-    snapshot::{self, Moment},
+    emit, loss, snapshot,
     tables::{self, Scratch, Vendor},
 };
 
@@ -31,13 +30,14 @@ fn freed(context: *mut c_void, access: Access, hook: Hook, vendor: Vendor) {
         return loss::count(group, LossKind::Record);
     }
     if let Some(scratch) = LEFT.get_ptr_mut(0) {
-        snapshot::read_member(scratch, Moment { hook, phase: Phase::Point, group }, device, 0);
         // SAFETY: a live value of a map, which the entry in FREEING keeps for us.
         unsafe {
+            tables::set_out(scratch, hook, Phase::Point, group);
+            snapshot::read_member(scratch, device, 0);
             tables::read(scratch, vendor, device);
             if tables::has_pasids(scratch) {
                 (*scratch).record.head.operation.header.stack = emit::stack(context, emit::Reads::STACK);
-                snapshot::send(scratch, group);
+                snapshot::send(scratch);
             }
         }
     }

@@ -20,14 +20,23 @@ static LOSSES: HashMap<u64, Losses> = HashMap::with_max_entries(LOSS_GROUPS, 0);
 
 /// Counts a loss: at its group first, then in the sum, as userspace relies on. `group` is 0 where the call
 /// names none.
-#[inline(never)]
+#[inline(always)]
 pub fn count(group: u64, what: LossKind) {
+    count_loss(group, what as u32);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_loss(group: u64, what: u32) -> u32 {
+    // Another number than these isn't passed; a verifier doesn't know.
+    let what = if what == LossKind::Record as u32 { LossKind::Record } else { LossKind::Call };
     match account(group) {
         // SAFETY: a live value of the map, or a slot of this CPU's; both are only ever added to.
         Some(account) => unsafe { self::add(account.cast::<u64>().add(what as usize), 1) },
         None => bump(count::elsewhere(what)),
     }
     bump(count::lost(what));
+    0
 }
 
 /// The account of a group; `None` if it is no group, or the map is full.

@@ -1,6 +1,10 @@
 //! Reading kernel objects by the offsets that userspace resolved from BTF.
 //!
 //! Every read goes through `bpf_probe_read_kernel`: a bad address gives an error and harms nothing.
+//!
+//! What is called from several places is exported (`no_mangle`, here and elsewhere): such a function the verifier goes
+//! through once, for any arguments, and not again on each path that leads to a call (Documentation/bpf, "global
+//! functions"). In return it takes no reference, but a pointer that may be null.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str};
 use monitor_ebpf::{
@@ -81,8 +85,11 @@ pub fn domain(key: u64) -> Domain {
 }
 
 /// Reads a group; returns the bits of [`known`] that hold.
+#[unsafe(export_name = "read_group")]
 #[inline(never)]
-pub fn group(out: &mut Group, key: u64) -> u32 {
+pub extern "C" fn group(out: *mut Group, key: u64) -> u32 {
+    // SAFETY: the caller gives a live group of a record, or null.
+    let Some(out) = (unsafe { out.as_mut() }) else { return 0 };
     let (id, readable) = read(key, layout!(group_id));
     let (count, counted) = read(key, layout!(group_owner_cnt));
     let (recovery, recovering) = read(key, layout!(group_recovery_cnt));
@@ -104,8 +111,11 @@ pub fn group(out: &mut Group, key: u64) -> u32 {
 }
 
 /// Reads a device; returns the bits of [`known`] that hold.
+#[unsafe(export_name = "read_device")]
 #[inline(never)]
-pub fn device(out: &mut Device, key: u64) -> u32 {
+pub extern "C" fn device(out: *mut Device, key: u64) -> u32 {
+    // SAFETY: the caller gives a live device of a record, or null.
+    let Some(out) = (unsafe { out.as_mut() }) else { return 0 };
     out.key = key;
     let (name, readable) = read::<u64>(key, layout!(device_name));
     // SAFETY: the destination is a member of the live record; the helper checks the source.
@@ -151,9 +161,13 @@ impl Memory for Kernel {
 /// `bus_type::name` of PCI.
 const PCI: u32 = u32::from_le_bytes(*b"pci\0");
 
-/// Reads what a snapshot reads of a device beside its tables; `member` is its `struct group_device`, or 0.
+/// Reads what a snapshot reads of a device beside its tables; `member` is its `struct group_device`, or 0. Returns the
+/// bits of [`known`] that hold.
+#[unsafe(export_name = "read_state")]
 #[inline(never)]
-pub fn state(out: &mut State, key: u64, member_of_group: u64) {
+pub extern "C" fn state(out: *mut State, key: u64, member_of_group: u64) -> u32 {
+    // SAFETY: the caller gives a live state of a record, or null.
+    let Some(out) = (unsafe { out.as_mut() }) else { return 0 };
     let iommu = member::<u64>(key, layout!(device_iommu));
     let (driver, readable) = read::<u64>(key, layout!(device_driver));
     out.iommu = member(iommu, layout!(dev_iommu_instance));
@@ -168,6 +182,7 @@ pub fn state(out: &mut State, key: u64, member_of_group: u64) {
     flag(out, key, layout!(pci_ats), state::ATS, pci);
     flag(out, key, layout!(pci_pri), state::PRI, pci);
     flag(out, key, layout!(pci_pasid), state::PASID, pci);
+    known::STATE
 }
 
 /// A flag of the object at `base`; 0 if the kernel has no such flag or it can't be read.

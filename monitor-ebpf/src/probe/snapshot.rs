@@ -15,7 +15,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use monitor_ebpf::wire::{
-    ABSENT, ArrayEntry, Hook, LossKind, Phase, Process, SNAPSHOT_CAPACITY, SnapshotHead, Subject, known,
+    ABSENT, ArrayEntry, Hook, LossKind, Part, Phase, Process, SNAPSHOT_CAPACITY, SnapshotHead, Subject, known,
 };
 
 use super::{
@@ -58,14 +58,6 @@ fn ours() -> bool {
     failed == 0 && u64::from(current.tgid) == own.tgid
 }
 
-/// One moment of a snapshot.
-#[derive(Clone, Copy)]
-pub struct Moment {
-    pub hook: Hook,
-    pub phase: Phase,
-    pub group: u64,
-}
-
 /// The program on the driver's function: one member, under the mutex.
 #[inline(always)]
 fn look(context: *mut c_void, access: Access, hook: Hook, vendor: Vendor) {
@@ -73,30 +65,27 @@ fn look(context: *mut c_void, access: Access, hook: Hook, vendor: Vendor) {
         return;
     }
     let Subject { group, device, .. } = call::subject(context, access, hook);
-    let Some(scratch) = begin(group) else { return };
-    let moment = Moment { hook, phase: Phase::Point, group };
-    read_member(scratch, moment, device, find(group, device));
-    read_array(scratch, group);
+    let Some(scratch) = begin(hook, Phase::Point, group) else { return };
+    read_member(scratch, device, find(group, device));
+    read_array(scratch);
     // SAFETY: `begin` gave it.
     unsafe { tables::read(scratch, vendor, device) };
-    send(scratch, group);
+    send(scratch);
     end();
 }
 
 /// The program on the core's function: every member, then the group.
 #[inline(always)]
 fn survey(hook: Hook, phase: Phase, group: u64) {
-    let Some(scratch) = begin(group) else { return };
-    let moment = Moment { hook, phase, group };
-    let (len, complete) = members(scratch, moment);
-    read_member(scratch, moment, 0, 0);
+    let Some(scratch) = begin(hook, phase, group) else { return };
+    read_members(scratch);
+    read_member(scratch, 0, 0);
     // SAFETY: `begin` gave it.
-    let head = unsafe { &mut (*scratch).record.head };
-    head.members.len = len;
-    head.members.complete = complete;
-    head.operation.header.known |= known::MEMBERS;
-    read_array(scratch, group);
-    send(scratch, group);
+    let scratch = unsafe { &mut *scratch };
+    scratch.record.head.members = scratch.members;
+    scratch.record.head.operation.header.known |= known::MEMBERS;
+    read_array(scratch);
+    send(scratch);
     end();
 }
 
@@ -117,15 +106,17 @@ fn leave(hook: Hook) {
     }
 }
 
-/// Takes the scratch, for a snapshot of a group; [`end`] gives it back. Not by a closure, which would keep from the
+/// Takes the scratch for a snapshot of a group; [`end`] gives it back. Not by a closure, which would keep from the
 /// verifier what is a constant in its program: whose driver it is.
 #[inline(always)]
-fn begin(group: u64) -> Option<*mut Scratch> {
+fn begin(hook: Hook, phase: Phase, group: u64) -> Option<*mut Scratch> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
     if BUSY.insert(0, 0, u64::from(BPF_NOEXIST)).is_err() {
         loss::count(group, LossKind::Record);
         return None;
     }
+    // SAFETY: a live value of the map, and nobody else has it now.
+    unsafe { tables::set_out(scratch, hook, phase, group) };
     Some(scratch)
 }
 
@@ -136,49 +127,55 @@ fn end() {
 
 /// Begins a record: the group, a member of it (0: none), and what that has. `place` is its `struct
 /// group_device`, or 0.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn read_member(scratch: *mut Scratch, moment: Moment, device: u64, place: u64) {
-    // SAFETY: `begin` gave it.
-    let record = unsafe { &mut (*scratch).record };
+pub extern "C" fn read_member(scratch: *mut Scratch, device: u64, place: u64) -> u32 {
+    // SAFETY: `begin` gave it; null is never passed.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let record = &mut scratch.record;
     read::clear(&raw mut record.head);
-    emit::head(&mut record.head.operation, moment.hook, moment.phase, moment.group, device);
+    emit::head(&mut record.head.operation, scratch.hook, scratch.phase, scratch.group, device);
     if device != 0 {
-        read::state(&mut record.head.state, device, place);
-        record.head.operation.header.known |= known::STATE;
+        record.head.operation.header.known |= read::state(&raw mut record.head.state, device, place);
     }
+    0
 }
 
 /// Adds the group's `pasid_array`.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn read_array(scratch: *mut Scratch, group: u64) {
-    if layout!(group_pasid_head) == ABSENT {
-        return;
+extern "C" fn read_array(scratch: *mut Scratch) -> u32 {
+    if layout!(group_pasid_head) == ABSENT || scratch.is_null() {
+        return 0;
     }
-    let (head, readable) = read::read(group, layout!(group_pasid_head));
     // SAFETY: `begin` gave it.
     unsafe {
+        let (head, readable) = read::read((*scratch).group, layout!(group_pasid_head));
         let record = &raw mut (*scratch).record;
         let complete = array::walk(record, head);
         (*record).head.array.complete = complete & readable;
         (*record).head.operation.header.known |= known::ARRAY;
     }
+    0
 }
 
 /// Sends as much of the record as is filled.
-#[inline(always)]
-pub fn send(scratch: *mut Scratch, group: u64) {
-    // SAFETY: `begin` gave it.
-    let record = unsafe { &mut (*scratch).record };
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send(scratch: *mut Scratch) -> u32 {
+    // SAFETY: `begin` gave it; null is never passed.
+    let Some(scratch) = (unsafe { scratch.as_ref() }) else { return 0 };
+    let record = &scratch.record;
     let entries = u64::from(record.head.array.len) + u64::from(record.head.table.len);
     let entries = entries.min(SNAPSHOT_CAPACITY as u64);
     let size = size_of::<SnapshotHead>() as u64 + entries * size_of::<ArrayEntry>() as u64;
-    emit::output((&raw const *record).cast(), size, group);
+    emit::output((&raw const *record).cast(), size, scratch.group);
+    0
 }
 
 /// A walk over `iommu_group::devices`.
 struct Members {
     scratch: *mut Scratch,
-    moment: Moment,
     /// The list's head.
     head: u64,
     /// Look for this one only.
@@ -197,13 +194,19 @@ struct Place {
     complete: u32,
 }
 
-/// Sends a record for each member. Returns how many there are, and 1 if these are all.
+/// Sends a record for each member, and keeps how many there are.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn members(scratch: *mut Scratch, moment: Moment) -> (u32, u32) {
-    let mut list = Members::of(scratch, moment, 0);
-    // SAFETY: `each` matches the callback's prototype and `list` outlives the call.
-    unsafe { bpf_loop(MEMBERS, each as *const () as *mut c_void, (&raw mut list).cast(), 0) };
-    (list.place.len, list.place.complete)
+extern "C" fn read_members(scratch: *mut Scratch) -> u32 {
+    // SAFETY: `begin` gave it; null is never passed.
+    let Some(group) = (unsafe { scratch.as_ref() }).map(|scratch| scratch.group) else { return 0 };
+    let mut list = Members::of(scratch, group, 0);
+    // SAFETY: `each` matches the callback's prototype, `list` outlives the call, and the scratch is there.
+    unsafe {
+        bpf_loop(MEMBERS, each as *const () as *mut c_void, (&raw mut list).cast(), 0);
+        (*scratch).members = Part { len: list.place.len, complete: list.place.complete };
+    }
+    0
 }
 
 /// The `struct group_device` of a member, where something of it is of interest; else 0.
@@ -212,8 +215,7 @@ fn find(group: u64, device: u64) -> u64 {
     if layout!(member_blocked).offset == ABSENT {
         return 0;
     }
-    let moment = Moment { hook: Hook::SnapshotGroup, phase: Phase::Point, group };
-    let mut list = Members::of(core::ptr::null_mut(), moment, device);
+    let mut list = Members::of(core::ptr::null_mut(), group, device);
     // SAFETY: `search` matches the callback's prototype and `list` outlives the call.
     unsafe { bpf_loop(MEMBERS, search as *const () as *mut c_void, (&raw mut list).cast(), 0) };
     list.place.found
@@ -221,10 +223,10 @@ fn find(group: u64, device: u64) -> u64 {
 
 impl Members {
     #[inline(always)]
-    fn of(scratch: *mut Scratch, moment: Moment, wanted: u64) -> Members {
-        let head = moment.group.wrapping_add(u64::from(layout!(group_devices)));
+    fn of(scratch: *mut Scratch, group: u64, wanted: u64) -> Members {
+        let head = group.wrapping_add(u64::from(layout!(group_devices)));
         let place = Place { at: member(head, layout!(list_next)), found: 0, len: 0, complete: 0 };
-        let mut list = Members { scratch, moment, head, wanted, place };
+        let mut list = Members { scratch, head, wanted, place };
         read::forget(&raw mut list.place);
         list
     }
@@ -244,16 +246,18 @@ impl Members {
 }
 
 unsafe extern "C" fn each(_iteration: u32, context: *mut c_void) -> i64 {
-    // SAFETY: bpf_loop passes the `Members` that `members` gave it.
+    // SAFETY: bpf_loop passes the `Members` that `read_members` gave it.
     let list = unsafe { &mut *context.cast::<Members>() };
     let Some((device, place)) = list.next() else { return 1 };
+    // SAFETY: `read_members` put it there.
+    let group = unsafe { (*list.scratch).group };
     // Without the mutex a link can lead astray: a member points back to its group.
-    if read::group_of(device) != list.moment.group {
+    if read::group_of(device) != group {
         return 1;
     }
     list.place.len += 1;
-    read_member(list.scratch, list.moment, device, place);
-    send(list.scratch, list.moment.group);
+    read_member(list.scratch, device, place);
+    send(list.scratch);
     read::forget(&raw mut list.place);
     0
 }

@@ -8,7 +8,9 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use monitor_ebpf::{
     table::{self, STEPS, Shape, Step, smmuv3, vtd},
-    wire::{ABSENT, Device, SNAPSHOT_CAPACITY, Snapshot, Symbols, TableEntry, TableKind, known},
+    wire::{
+        ABSENT, Device, Hook, Part, Phase, SNAPSHOT_CAPACITY, Snapshot, Symbols, TableEntry, TableKind, known,
+    },
 };
 
 use super::read::{self, Kernel, layout, member};
@@ -30,7 +32,27 @@ pub enum Vendor {
 #[repr(C)]
 pub struct Scratch {
     pub record: Snapshot,
+    /// What the snapshot is of, and by which hook.
+    pub group: u64,
+    pub hook: u32,
+    pub phase: u32,
+    /// What was found of the group's members.
+    pub members: Part,
     walk: table::Walk,
+}
+
+/// Says what a snapshot is of, and by which hook.
+///
+/// # Safety
+/// As for [`read`].
+#[inline(always)]
+pub unsafe fn set_out(scratch: *mut Scratch, hook: Hook, phase: Phase, group: u64) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        (*scratch).group = group;
+        (*scratch).hook = hook as u32;
+        (*scratch).phase = phase as u32;
+    }
 }
 
 /// Reads a device's table into the record, as far as the driver's function vouches for it.
@@ -64,9 +86,11 @@ pub unsafe fn has_pasids(scratch: *const Scratch) -> bool {
 }
 
 /// Reads the root of a VT-d device's PASID table. Only for hooks in the VT-d driver.
+#[unsafe(export_name = "read_vtd_root")]
 #[inline(never)]
-pub fn vtd_root(out: &mut Device, key: u64) -> u32 {
-    vtd_table(out, key).1
+pub extern "C" fn vtd_root(out: *mut Device, key: u64) -> u32 {
+    // SAFETY: the caller gives a live device of a record, or null.
+    if let Some(out) = unsafe { out.as_mut() } { vtd_table(out, key).1 } else { 0 }
 }
 
 /// `struct pasid_table` of a VT-d device, and [`known::TABLE`] if its root is known.

@@ -36,7 +36,18 @@ pub fn doctor(report: &Report) -> Result<(), String> {
         .iter()
         .filter(|hook| hook["backend"] == "none" && hook["reason"] != "not in this kernel")
         .collect();
-    if lost.is_empty() { Ok(()) } else { Err(format!("hooks that could not be attached: {lost:?}")) }
+    if !lost.is_empty() {
+        return Err(format!("hooks that could not be attached: {lost:?}"));
+    }
+    // These kernels have the highest rung of the ladder for every hook: a lower one would hide what is refused there.
+    let programs = json["programs"].as_array().ok_or("there are no programs")?;
+    let name = |program: &Value| program["program"].as_str().unwrap_or_default().to_owned();
+    let lower: Vec<String> = programs
+        .iter()
+        .map(name)
+        .filter(|name| !["_fentry", "_fexit", "_tp"].iter().any(|suffix| name.ends_with(suffix)))
+        .collect();
+    if lower.is_empty() { Ok(()) } else { Err(format!("programs of a lower rung: {lower:?}")) }
 }
 
 /// Nothing is wrong, and every command says so.
@@ -168,10 +179,11 @@ mod tests {
     use super::*;
 
     /// `doctor` of a kernel that keeps account of PASIDs, with one check and one hook.
-    fn judged(state: &str, backend: &str) -> Result<(), String> {
+    fn judged(state: &str, backend: &str, program: &str) -> Result<(), String> {
         let text = format!(
             "@ phase doctor\n{{\"kind\":\"doctor\",\"checks\":[{{\"check\":\"ownership-stuck\",\"state\":\"{state}\"}}],\
-             \"hooks\":[{{\"hook\":\"x\",\"backend\":\"{backend}\",\"reason\":\"refused\"}}]}}\n@ exit 0\n\
+             \"hooks\":[{{\"hook\":\"x\",\"backend\":\"{backend}\",\"reason\":\"refused\"}}],\
+             \"programs\":[{{\"program\":\"{program}\"}}]}}\n@ exit 0\n\
              @ phase checks\n@ exit 0\n@ phase explained\n@ exit 0\n"
         );
         doctor(&Report { series: Series::V7, exit: 0, text })
@@ -179,8 +191,9 @@ mod tests {
 
     #[test]
     fn doctor_arms_the_checks_and_misses_no_hook() {
-        judged("armed", "fentry").unwrap();
-        judged("degraded", "fentry").unwrap_err();
-        judged("armed", "none").unwrap_err();
+        judged("armed", "fentry", "x_fexit").unwrap();
+        judged("degraded", "fentry", "x_fexit").unwrap_err();
+        judged("armed", "none", "x_fexit").unwrap_err();
+        judged("armed", "fentry", "x_raw").unwrap_err();
     }
 }

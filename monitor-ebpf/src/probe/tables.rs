@@ -9,7 +9,8 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use monitor_ebpf::{
     table::{self, STEPS, Shape, Step, smmuv3, vtd},
     wire::{
-        ABSENT, Device, Hook, Part, Phase, SNAPSHOT_CAPACITY, Snapshot, Symbols, TableEntry, TableKind, known,
+        ABSENT, Device, Hook, Part, Phase, SNAPSHOT_CAPACITY, Snapshot, Symbols, TableEntry, TableKind,
+        Variable, known,
     },
 };
 
@@ -267,8 +268,8 @@ pub fn page_offset() -> u64 {
     variable(read::load(&SYMBOLS.page_offset_base))
 }
 
-/// The value of a variable of the kernel; 0 where its address isn't known.
+/// The value of a variable of the kernel; 0 where it isn't known.
 #[inline(always)]
-fn variable(address: u64) -> u64 {
-    if address == 0 { 0 } else { member(address, 0) }
+fn variable(of: Variable) -> u64 {
+    if of.address == 0 { of.value } else { member(of.address, 0) }
 }

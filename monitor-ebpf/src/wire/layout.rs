@@ -231,19 +231,40 @@ impl SmmuLayout {
     };
 }
 
-/// Where variables of the kernel lie; 0: not known, or not there.
+/// A variable of the kernel: by its value, or by where it lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
+#[repr(C)]
+pub struct Variable {
+    /// 0: its value is below.
+    pub address: u64,
+    pub value: u64,
+}
+
+impl Variable {
+    pub const fn at(address: u64) -> Variable {
+        Variable { address, value: 0 }
+    }
+
+    pub const fn value(value: u64) -> Variable {
+        Variable { address: 0, value }
+    }
+}
+
+/// Variables of the kernel; 0: not known, or not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
 #[repr(C)]
 pub struct Symbols {
     /// `page_offset_base` (x86): where physical memory is mapped.
-    pub page_offset_base: u64,
+    pub page_offset_base: Variable,
     /// `sme_me_mask` (AMD): the mark of encrypted memory in a physical address.
-    pub sme_me_mask: u64,
+    pub sme_me_mask: Variable,
 }
 
 impl Symbols {
-    pub const UNKNOWN: Symbols = Symbols { page_offset_base: 0, sme_me_mask: 0 };
+    pub const UNKNOWN: Symbols =
+        Symbols { page_offset_base: Variable::value(0), sme_me_mask: Variable::value(0) };
 }
 
 impl Layout {

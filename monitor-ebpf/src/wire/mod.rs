@@ -20,6 +20,7 @@ pub use flush::{
 pub use hook::Hook;
 pub use layout::{
     ABSENT, AmdLayout, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT, Process, SmmuLayout, Symbols,
+    Variable,
 };
 pub use loss::{LOSS_GROUPS, LossKind, Losses, count};
 pub use record::{

@@ -8,7 +8,9 @@ use std::{
     path::Path,
 };
 
-use monitor_ebpf::wire::Symbols;
+use monitor_ebpf::wire::{Symbols, Variable};
+
+use super::kcore;
 
 /// The running kernel's list.
 pub const RUNNING: &str = "/proc/kallsyms";
@@ -32,8 +34,12 @@ impl Kallsyms {
         Kallsyms { symbols: Symbols::UNKNOWN, reason: "no list of the kernel's symbols was given" };
 }
 
-/// Reads the list of the running kernel. That there is none is no error: its reason says so.
+/// What the running kernel says: in a few headers if it does, else in its list of symbols. That there is none is
+/// no error: its reason says so.
 pub fn running() -> Kallsyms {
+    if let Some(symbols) = kcore::running() {
+        return Kallsyms { symbols, reason: "" };
+    }
     read(Path::new(RUNNING))
         .unwrap_or(Kallsyms { symbols: Symbols::UNKNOWN, reason: "/proc/kallsyms can't be read" })
 }
@@ -71,12 +77,12 @@ fn parse(mut list: impl BufRead) -> io::Result<Kallsyms> {
         }
         // A symbol of a module has the module's name behind its own.
         if let Some(address) = address_of(&line, b" page_offset_base\n") {
-            (symbols.page_offset_base, offset_there) = (address, true);
+            (symbols.page_offset_base, offset_there) = (Variable::at(address), true);
         } else if let Some(address) = address_of(&line, b" sme_me_mask\n") {
-            (symbols.sme_me_mask, mask_there) = (address, true);
+            (symbols.sme_me_mask, mask_there) = (Variable::at(address), true);
         }
     }
-    let reason = match (offset_there, symbols.page_offset_base) {
+    let reason = match (offset_there, symbols.page_offset_base.address) {
         (_, 1..) => "",
         (true, 0) => "the kernel hides its addresses; give CAP_SYSLOG, or set kernel.kptr_restrict to 1 or 0",
         (false, _) => "the kernel's symbols have no page_offset_base",
@@ -106,8 +112,10 @@ mod tests {
     fn both_variables_are_found_among_others() {
         let text = "0000000000000000 A fixed_percpu_data\nffffffff8100 T _text\nffffffff825d85a8 D page_offset_base\n\
                     ffffffff825d85b0 d not_page_offset_base\nffffffff82c46218 D sme_me_mask\n";
-        let expected =
-            Symbols { page_offset_base: 0xffff_ffff_825d_85a8, sme_me_mask: 0xffff_ffff_82c4_6218 };
+        let expected = Symbols {
+            page_offset_base: Variable::at(0xffff_ffff_825d_85a8),
+            sme_me_mask: Variable::at(0xffff_ffff_82c4_6218),
+        };
         assert_eq!(parsed(text), Kallsyms { symbols: expected, reason: "" });
     }
 
@@ -140,7 +148,7 @@ mod tests {
     fn a_line_without_end_is_no_trouble() {
         let endless = [b"x".repeat(1 << 20), b"\nffffffff825d85a8 D page_offset_base\n".to_vec()].concat();
         let found = parse(endless.as_slice()).expect("memory can be read");
-        assert_eq!(found.symbols.page_offset_base, 0xffff_ffff_825d_85a8);
+        assert_eq!(found.symbols.page_offset_base, Variable::at(0xffff_ffff_825d_85a8));
         let nonsense =
             parse(&b"\xff\xfe page_offset_base\n page_offset_base\n"[..]).expect("memory can be read");
         assert_eq!(nonsense.symbols, Symbols::UNKNOWN);

@@ -9,6 +9,7 @@ pub mod diagnostics;
 pub mod feed;
 pub mod host;
 pub mod kallsyms;
+pub mod kcore;
 pub mod layout;
 pub mod losses;
 pub mod missed;

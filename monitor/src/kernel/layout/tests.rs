@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use monitor_ebpf::wire::{Hook, Symbols};
+use monitor_ebpf::wire::{Hook, Symbols, Variable};
 
 use super::{
     members::{CORE, FLUSHES, Place, VENDORS},
@@ -229,7 +229,7 @@ fn arguments_of(name: &str, hook: Hook) -> Arguments {
 
 #[test]
 fn the_tables_of_three_vendors_can_be_read_where_the_driver_is() {
-    const FOUND: Symbols = Symbols { page_offset_base: 1, sme_me_mask: 0 };
+    const FOUND: Symbols = Symbols { page_offset_base: Variable::at(1), sme_me_mask: Variable::value(0) };
     for name in KERNELS {
         let layout = layout(&kernel(name)).expect("no two structs are taken for one");
         let [vtd, amd, smmu] = tables(&layout, FOUND, "");

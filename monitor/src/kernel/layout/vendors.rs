@@ -1,7 +1,7 @@
 //! Where the drivers of three vendors keep a device's PASID table, by what their structures have, and whether
 //! it can be read on a kernel.
 
-use monitor_ebpf::wire::{ABSENT, AmdLayout, Hook, Layout, SmmuLayout, Symbols};
+use monitor_ebpf::wire::{ABSENT, AmdLayout, Hook, Layout, SmmuLayout, Symbols, Variable};
 
 use super::{
     super::btf::{Btf, Error, Parameter},
@@ -135,7 +135,7 @@ pub enum State {
 /// What of each vendor's tables can be read with these offsets and addresses.
 pub fn tables(layout: &Layout, symbols: Symbols, no_symbols: &'static str) -> [Table; 3] {
     let physical = |state: State| match state {
-        State::Whole if symbols.page_offset_base == 0 => State::Root { reason: no_symbols },
+        State::Whole if symbols.page_offset_base == Variable::value(0) => State::Root { reason: no_symbols },
         state => state,
     };
     let (amd, smmu) = (&layout.amd, &layout.smmu);

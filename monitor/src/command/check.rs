@@ -124,8 +124,7 @@ fn as_json(live: &Live, groups: &[GroupState], took: &Took) -> serde_json::Value
         "took_seconds": {
             "types": took.attaching.types.as_secs_f64(),
             "maps": took.attaching.object.as_secs_f64(),
-            "load": took.attaching.loading.as_secs_f64(),
-            "attach": took.attaching.attaching.as_secs_f64(),
+            "programs": took.attaching.programs.as_secs_f64(),
             "groups": took.reading.as_secs_f64(),
             "second_look": took.looking_again.as_secs_f64(),
         },

@@ -155,8 +155,7 @@ impl Findings {
             report["attach_seconds"] = json!({
                 "types": timing.types.as_secs_f64(),
                 "maps": timing.object.as_secs_f64(),
-                "load": timing.loading.as_secs_f64(),
-                "attach": timing.attaching.as_secs_f64(),
+                "programs": timing.programs.as_secs_f64(),
             });
             report["programs"] = costs
                 .iter()

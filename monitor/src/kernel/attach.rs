@@ -2,7 +2,6 @@
 //! best means that this kernel allows.
 //!
 //! The ladder: for a function fentry and fexit, then kprobe and kretprobe; for a tracepoint tp_btf, then raw_tp.
-//! All are loaded before the first is attached, so that they begin to report close together.
 
 use std::{
     collections::HashMap,
@@ -51,8 +50,6 @@ impl fmt::Display for Cost {
 pub struct Outcome {
     pub states: Vec<(Hook, HookState)>,
     pub costs: Vec<Cost>,
-    pub loading: Duration,
-    pub attaching: Duration,
 }
 
 /// The function that is hooked on a kernel with these types, and what it takes.
@@ -95,27 +92,50 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf, plan: &P
     }
     // The largest are taken first, from the end: a small one is better left for last.
     found.sort_by_key(|hook| is_snapshot(hook.hook));
-    let started = Instant::now();
-    let loaded = side_by_side(found, |mut hook| {
-        hook.load(btf);
-        hook
-    });
-    outcome.loading = started.elapsed();
-    let attached = side_by_side(loaded, |hook| hook.attach(btf));
-    outcome.attaching = started.elapsed() - outcome.loading;
-    for (hook, state, costs) in attached {
+    for (hook, state, costs) in in_two_stages(found, |hook| hook.loaded(btf), |hook| hook.attach(btf)) {
         outcome.states.push((hook, state));
         outcome.costs.extend(costs);
     }
     outcome
 }
 
-/// Does something with each item, last first, on all CPUs.
-fn side_by_side<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+/// What is to be done, and what waits for its second stage.
+struct Stages<T, U> {
+    todo: Vec<T>,
+    ready: Vec<U>,
+    /// Somebody is at the second stage.
+    busy: bool,
+}
+
+/// Does two things with each item: the first on all CPUs, last item first, and the second for one at a time, which
+/// others would only wait for (the kernel attaches under locks of its own), beside it.
+fn in_two_stages<T: Send, U: Send, R: Send>(
+    items: Vec<T>,
+    first: impl Fn(T) -> U + Sync,
+    second: impl Fn(U) -> R + Sync,
+) -> Vec<R> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
-    let queue = Mutex::new(items);
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let worker = || std::iter::from_fn(next).map(&work).collect::<Vec<_>>();
+    let stages = Mutex::new(Stages { todo: items, ready: Vec::new(), busy: false });
+    let lock = || stages.lock().unwrap_or_else(PoisonError::into_inner);
+    let worker = || {
+        let mut done = Vec::new();
+        loop {
+            let mut now = lock();
+            if let Some(item) = if now.busy { None } else { now.ready.pop() } {
+                now.busy = true;
+                drop(now);
+                done.push(second(item));
+                lock().busy = false;
+            } else if let Some(item) = now.todo.pop() {
+                drop(now);
+                let item = first(item);
+                lock().ready.push(item);
+            } else {
+                // What is ready still, whoever is busy comes to it.
+                return done;
+            }
+        }
+    };
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
         running.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
@@ -191,6 +211,11 @@ impl<'a> Found<'a> {
             Some((rung, programs?))
         });
         Some(Found { hook: row.hook, target, rungs: rungs.collect(), refusal: None })
+    }
+
+    fn loaded(mut self, btf: &LoaderBtf) -> Found<'a> {
+        self.load(btf);
+        self
     }
 
     /// Loads the programs of the first rung that the kernel takes, and gives up those above it.
@@ -269,13 +294,22 @@ fn reason(error: &ProgramError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
-    fn nothing_is_left_undone_side_by_side() {
-        let mut done = side_by_side((0..1000).collect(), |number: u32| number * 2);
+    fn every_item_goes_through_both_stages_and_the_second_one_by_one() {
+        let busy = AtomicBool::new(false);
+        let second = |number: u32| {
+            assert!(!busy.swap(true, Ordering::SeqCst), "one at a time");
+            std::thread::yield_now();
+            busy.store(false, Ordering::SeqCst);
+            number + 1
+        };
+        let mut done = in_two_stages((0..1000).collect(), |number: u32| number * 2, second);
         done.sort_unstable();
-        assert!(done.into_iter().eq((0..1000).map(|number| number * 2)));
-        assert!(side_by_side(Vec::<u32>::new(), |number| number).is_empty());
+        assert!(done.into_iter().eq((0..1000).map(|number| number * 2 + 1)));
+        assert!(in_two_stages(Vec::<u32>::new(), |number| number, |number| number).is_empty());
     }
 }

@@ -73,21 +73,24 @@ pub struct Timing {
     pub types: Duration,
     /// The object: its relocations, and its maps in the kernel.
     pub object: Duration,
-    /// The programs: verified and compiled.
+    /// The programs.
+    pub programs: Duration,
+    /// Of all programs together, which are dealt out to the CPUs: verified and compiled.
     pub loading: Duration,
-    /// The programs: attached.
+    /// The same: attached.
     pub attaching: Duration,
 }
 
 impl fmt::Display for Timing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Timing { types, object, loading, attaching } = self;
-        let parts = [types, object, loading, attaching].map(Duration::as_secs_f64);
-        let [types, object, loading, attaching] = parts;
-        let total: f64 = parts.iter().sum();
+        let Timing { types, object, programs, loading, attaching } = self;
+        let total = (*types + *object + *programs).as_secs_f64();
+        let [types, object, programs, loading, attaching] =
+            [types, object, programs, loading, attaching].map(Duration::as_secs_f64);
         write!(
             f,
-            "{total:.2} s (kernel types {types:.2}, maps {object:.2}, programs loaded {loading:.2}, attached {attaching:.2})"
+            "{total:.2} s (kernel types {types:.2}, maps {object:.2}, programs {programs:.2}: {loading:.2} of loading \
+             beside {attaching:.2} of attaching)"
         )
     }
 }
@@ -163,8 +166,8 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     let object_done = Instant::now();
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
-    let attach::Outcome { states, mut costs, loading, attaching } =
-        attach_all(&mut ebpf, &loader_btf, &types, plan);
+    let attach::Outcome { states, mut costs } = attach_all(&mut ebpf, &loader_btf, &types, plan);
+    let programs_done = Instant::now();
     costs.sort_by_key(|cost| Reverse(cost.load + cost.attach));
     for (hook, state) in states {
         coverage.set(hook, state);
@@ -176,7 +179,13 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         });
         return Err(Error::Nothing(reason.unwrap_or_else(|| "this kernel has none of the functions".into())));
     }
-    let timing = Timing { types: types_done - started, object: object_done - types_done, loading, attaching };
+    let timing = Timing {
+        types: types_done - started,
+        object: object_done - types_done,
+        programs: programs_done - object_done,
+        loading: costs.iter().map(|cost| cost.load).sum(),
+        attaching: costs.iter().map(|cost| cost.attach).sum(),
+    };
     let tables = layout::tables(&layout, kallsyms.symbols, kallsyms.reason);
     for (hook, reason) in tables.iter().filter_map(layout::Table::unread) {
         coverage.set_unread(hook, reason);

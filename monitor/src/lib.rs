@@ -6,6 +6,7 @@
 pub mod check;
 pub mod command;
 pub mod coverage;
+pub mod errno;
 pub mod event;
 pub mod input;
 pub mod invalidations;

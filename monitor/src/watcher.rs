@@ -20,7 +20,7 @@ use crate::invalidations::Invalidations;
 use crate::inventory::Inventory;
 use crate::model::{Group, Host, Names, Transition};
 
-pub use counters::{Calls, Counters, ERRNOS, LATENCY_BOUNDS, Latency, OTHER_ERRNO, errno_name};
+pub use counters::{Calls, Counters, LATENCY_BOUNDS, Latency};
 pub use filter::Filter;
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report};
 

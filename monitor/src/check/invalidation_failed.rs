@@ -4,9 +4,9 @@ use monitor_ebpf::descriptor::condition;
 use monitor_ebpf::wire::Hook;
 
 use crate::coverage::Coverage;
+use crate::errno::errno_name;
 use crate::inventory::Inventory;
 use crate::model::{Flushed, Host, Kind, Transition};
-use crate::watcher::errno_name;
 
 use super::flush;
 use super::spec::{CheckState, Needs, Severity, Spec};

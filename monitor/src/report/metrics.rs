@@ -9,9 +9,10 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use crate::check::CheckState;
 use crate::coverage::HookState;
+use crate::errno::{ERRNOS, OTHER_ERRNO};
 use crate::input::{Resync, Stage};
 use crate::invalidations::SAMPLED;
-use crate::watcher::{Calls, ERRNOS, GroupState, Knowledge, LATENCY_BOUNDS, OTHER_ERRNO, Watcher};
+use crate::watcher::{Calls, GroupState, Knowledge, LATENCY_BOUNDS, Watcher};
 
 /// What is said of the program itself.
 #[derive(Clone, Debug, Default)]

@@ -124,7 +124,7 @@ pub fn event(line: &EventLine, context: &Context<'_>) -> String {
     }));
     about.extend(line.ret.map(|ret| match ret {
         0 => "= 0".to_owned(),
-        ret => format!("= {ret} {}", crate::watcher::errno_name(ret)),
+        ret => format!("= {ret} {}", crate::errno::errno_name(ret)),
     }));
     let who = format!("{}[{}]", line.actor.comm, line.actor.tid);
     let device = line.device.as_deref().unwrap_or_default();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use monitor_ebpf::wire::{Hook, Phase};
 
+use crate::errno::errno_name;
 use crate::event::Event;
 use crate::input::{Resync, Stage};
 use crate::invalidations::Invalidations;
@@ -117,35 +118,4 @@ impl Counters {
             self.detection.buckets[index] += 1;
         }
     }
-}
-
-/// The errnos that the IOMMU's calls return, by number; every other is [`OTHER_ERRNO`].
-pub const ERRNOS: [(u32, &str); 18] = [
-    (1, "EPERM"),
-    (2, "ENOENT"),
-    (4, "EINTR"),
-    (5, "EIO"),
-    (11, "EAGAIN"),
-    (12, "ENOMEM"),
-    (14, "EFAULT"),
-    (16, "EBUSY"),
-    (17, "EEXIST"),
-    (19, "ENODEV"),
-    (22, "EINVAL"),
-    (28, "ENOSPC"),
-    (34, "ERANGE"),
-    (75, "EOVERFLOW"),
-    (95, "EOPNOTSUPP"),
-    (110, "ETIMEDOUT"),
-    (517, "EPROBE_DEFER"),
-    (524, "ENOTSUPP"),
-];
-
-/// What all other errnos are counted as: the set of names is closed.
-pub const OTHER_ERRNO: &str = "other";
-
-/// The name of an errno, as the metrics label it.
-pub fn errno_name(ret: i32) -> &'static str {
-    let known = ERRNOS.iter().find(|(number, _)| *number == ret.unsigned_abs());
-    known.map_or(OTHER_ERRNO, |(_, name)| name)
 }

@@ -194,6 +194,11 @@ pub struct TableEntry {
 }
 
 impl TableReading {
+    /// It is the device's own, and all of it was read: what is not in it is not there.
+    pub fn is_whole(&self) -> bool {
+        self.complete && !self.per_domain
+    }
+
     /// The entries of PASIDs proper: entry 0 is the RID's.
     pub fn pasids(&self) -> impl Iterator<Item = &TableEntry> {
         self.entries.iter().filter(|entry| entry.pasid != 0)

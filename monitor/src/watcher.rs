@@ -22,7 +22,7 @@ use crate::model::{Group, Host, Names, Transition};
 
 pub use counters::{Calls, Counters, LATENCY_BOUNDS, Latency};
 pub use filter::Filter;
-pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report};
+pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report, Tables};
 
 /// What a run watches, and where.
 #[derive(Clone, Debug, Default)]
@@ -203,6 +203,11 @@ impl Watcher {
         let states =
             groups.iter().map(|group| GroupState::new(group, host, inventory, &mut self.names, self.mono_ns));
         states.collect()
+    }
+
+    /// The hardware PASID tables of a group, if a look has read them.
+    pub fn tables(&self, group: u32) -> Option<Tables<'_>> {
+        Tables::of(self.host.group_by_id(group)?, &self.host)
     }
 
     /// What became known goes to the checks, and what they find to the book.

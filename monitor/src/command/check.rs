@@ -114,12 +114,13 @@ fn judged(live: &Live) -> Vec<&'static str> {
 
 fn as_json(live: &Live, groups: &[GroupState], took: &Took) -> serde_json::Value {
     let context = context(live.watcher.options(), live.stacks());
+    let object = |group: &GroupState| json::group(group, live.watcher.tables(group.id).as_ref(), &context);
     json!({
         "v": 1,
         "kind": "check",
         "host": context.host,
         "kernel": context.kernel,
-        "groups": groups.iter().map(|group| json::group(group, &context)).collect::<Vec<_>>(),
+        "groups": groups.iter().map(object).collect::<Vec<_>>(),
         "judged": judged(live),
         "took_seconds": {
             "types": took.attaching.types.as_secs_f64(),

@@ -13,6 +13,7 @@ use crate::{
     kernel::{clock, host, probes},
     live::{self, Live},
     report::{json, metrics},
+    watcher::GroupState,
     web,
 };
 
@@ -91,7 +92,9 @@ impl web::Source for Pages {
         let mut live = live::lock(&self.live);
         let groups = live.watcher.groups();
         let context = context(live.watcher.options(), live.stacks());
-        Value::from_iter(groups.iter().map(|group| json::group(group, &context))).to_string()
+        let object =
+            |group: &GroupState| json::group(group, live.watcher.tables(group.id).as_ref(), &context);
+        Value::from_iter(groups.iter().map(object)).to_string()
     }
 
     fn violations(&self) -> String {

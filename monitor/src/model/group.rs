@@ -112,9 +112,9 @@ pub struct Group {
     /// PASIDs of which a call was seen since `pasid_array` was last read under the mutex; all of them, if it was not
     /// since the group's state is known.
     pub(super) stirred: Stirred,
-    /// PASIDs of which a call was seen since the last look, and the hardware tables that it read.
+    /// PASIDs of which a call was seen since the last look, and the hardware tables that it read, by device.
     pub(super) stirred_since_look: Stirred,
-    pub(super) tables: Vec<(Key, Box<TableReading>)>,
+    pub tables: Vec<(Key, Box<TableReading>)>,
     /// Calls that failed, for the next look to tell what they left.
     pub(super) failures: Vec<Failure>,
     /// The member that left last.

@@ -105,7 +105,7 @@ fn is_pci(name: &str) -> bool {
     hex(4) && hex(2) && hex(2) && hex(1) && parts.next().is_none()
 }
 
-/// The hardware tables that were read, by member.
+/// The hardware tables that were read, by member, whole or not.
 pub(super) type Tables = Vec<(Key, Box<TableReading>)>;
 
 /// A look that is under way. On entry and on return of the read each member is reported and then the group,
@@ -228,10 +228,9 @@ impl Looking {
         self.tables_by_domain |= event.table.as_ref().is_some_and(|table| table.per_domain);
         let room = MAX_ENTRIES.saturating_sub(self.entries);
         let array = event.array.as_ref().filter(|array| array.complete);
-        let table = event.table.as_ref().filter(|table| {
-            self.locked && table.complete && !table.per_domain && table.entries.len() <= room
-        });
-        self.entries += table.map_or(0, |table| table.entries.len());
+        let read = event.table.as_ref().filter(|table| self.locked && table.entries.len() <= room);
+        self.entries += read.map_or(0, |table| table.entries.len());
+        let table = read.filter(|table| table.is_whole());
         let member = Member {
             device: device.key,
             name: device.name,
@@ -243,7 +242,7 @@ impl Looking {
             let attached = array.map(|array| array.has(failure.pasid));
             members.push((device.key, failure.left(device.key, attached, table.map(AsRef::as_ref))));
         }
-        self.members.push((member, table.cloned()));
+        self.members.push((member, read.cloned()));
     }
 
     /// The look is over. `None` if nothing was read of the group.
@@ -295,9 +294,12 @@ fn compare(array: &PasidArray, table: &TableReading, max_pasids: Option<u32>) ->
 fn diverging(members: &[(Member, Option<Box<TableReading>>)]) -> Vec<u32> {
     let mut found = Vec::new();
     for (index, (one, table)) in members.iter().enumerate() {
-        let Some(table) = table else { continue };
+        let Some(table) = table.as_ref().filter(|table| table.is_whole()) else { continue };
         for (other, others) in &members[index + 1..] {
-            let Some(others) = others.as_ref().filter(|others| others.kind == table.kind) else { continue };
+            let Some(others) = others.as_ref().filter(|others| others.is_whole()) else { continue };
+            if others.kind != table.kind {
+                continue;
+            }
             let by_domain = table.kind != TableKind::Amd;
             if !by_domain || one.state.iommu.is_none() || one.state.iommu != other.state.iommu {
                 continue;

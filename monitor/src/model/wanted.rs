@@ -101,7 +101,7 @@ impl Group {
             return Vec::new();
         }
         let entry = |(key, table): &(Key, Box<TableReading>)| Some((*key, *table.get(pasid)?));
-        self.tables.iter().filter_map(entry).collect()
+        self.tables.iter().filter(|(_, table)| table.is_whole()).filter_map(entry).collect()
     }
 
     /// A call on a PASID returned; says whether a look at the group is wanted for it.

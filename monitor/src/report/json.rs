@@ -4,11 +4,16 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use crate::check::{Pasid, Read, Resolved, Step, Value, Violation};
-use crate::event::{DeviceState, TableEntry, TableReading};
+use crate::event::DeviceState;
 use crate::model::{Actor, DomainName};
-use crate::watcher::{CheckChange, EventLine, GroupState, Loss, Report};
+use crate::watcher::{CheckChange, EventLine, Loss, Report};
 
 use super::Context;
+
+mod group;
+
+pub use group::group;
+use group::{TableObject, state_line, table};
 
 /// The version of the lines: it changes when a field changes its meaning or goes.
 const VERSION: u32 = 1;
@@ -33,11 +38,6 @@ pub fn violation(violation: &Violation, context: &Context<'_>) -> Json {
     let mut object = json!({ "ts": context.clock.rfc3339(violation.mono_ns), "mono_ns": violation.mono_ns });
     merge(&mut object, violation_line(violation, context));
     object
-}
-
-/// A group as an object, as /api/v1/groups and the one-shot give it.
-pub fn group(state: &GroupState, context: &Context<'_>) -> Json {
-    to_json(state_line(state, context))
 }
 
 #[derive(Serialize)]
@@ -233,36 +233,6 @@ fn loss_line(loss: &Loss) -> LossLine<'_> {
 }
 
 #[derive(Serialize)]
-struct StateLine<'a> {
-    group: u32,
-    knowledge: &'static str,
-    devices: &'a [String],
-    iommu_driver: Option<&'a str>,
-    ownership: Option<&'static str>,
-    owner_cnt: Option<u32>,
-    domain: Option<DomainObject>,
-    default_domain: Option<DomainObject>,
-    pasids: Option<Vec<AttachmentObject>>,
-    sva_bonds: usize,
-}
-
-fn state_line<'a>(state: &'a GroupState, context: &Context<'_>) -> StateLine<'a> {
-    let pasids = state.pasids.as_ref();
-    StateLine {
-        group: state.id,
-        knowledge: state.knowledge.name(),
-        devices: &state.devices,
-        iommu_driver: state.iommu_driver.as_deref(),
-        ownership: state.owner.map(|owner| owner.name()),
-        owner_cnt: state.owner_cnt,
-        domain: state.domain.as_ref().map(domain),
-        default_domain: state.default_domain.as_ref().map(domain),
-        pasids: pasids.map(|pasids| pasids.iter().map(|pasid| attachment(pasid, context)).collect()),
-        sva_bonds: state.bonds,
-    }
-}
-
-#[derive(Serialize)]
 struct CheckLine<'a> {
     check: &'static str,
     severity: &'static str,
@@ -313,34 +283,9 @@ struct StateObject {
     pasid: Option<bool>,
 }
 
-#[derive(Serialize)]
-struct TableObject {
-    kind: &'static str,
-    per_domain: bool,
-    complete: bool,
-    entries: Vec<EntryObject>,
-}
-
-#[derive(Serialize)]
-struct EntryObject {
-    pasid: u32,
-    kind: u32,
-    tag: u32,
-}
-
 fn device_state(state: &DeviceState) -> StateObject {
     let DeviceState { bound, deferred, blocked, ats, pri, pasid, .. } = *state;
     StateObject { bound, deferred, blocked, ats, pri, pasid }
-}
-
-fn table(table: &TableReading) -> TableObject {
-    let entry = |entry: &TableEntry| EntryObject { pasid: entry.pasid, kind: entry.kind, tag: entry.tag };
-    TableObject {
-        kind: table.kind.name(),
-        per_domain: table.per_domain,
-        complete: table.complete,
-        entries: table.entries.iter().map(entry).collect(),
-    }
 }
 
 fn event_line(event: &EventLine) -> EventObject<'_> {

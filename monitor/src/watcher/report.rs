@@ -159,6 +159,25 @@ impl GroupState {
     }
 }
 
+/// The hardware PASID tables of a group's devices, as the last look at it read them. Not part of [`GroupState`], which
+/// is made for every scrape: they may have many entries.
+#[derive(Clone, Debug)]
+pub struct Tables<'a> {
+    /// When that look ended, in CLOCK_MONOTONIC ns.
+    pub mono_ns: u64,
+    /// By device; one that has no table, or whose driver is not known, is not here.
+    pub of: Vec<(Name, &'a TableReading)>,
+}
+
+impl Tables<'_> {
+    /// `None`: there was no look since the group's state is known.
+    pub(super) fn of<'a>(group: &'a Group, host: &Host) -> Option<Tables<'a>> {
+        let looked = group.looked.as_ref()?;
+        let named = group.tables.iter().filter_map(|(key, table)| Some((host.device(*key)?.name, &**table)));
+        Some(Tables { mono_ns: looked.mono_ns, of: named.collect() })
+    }
+}
+
 /// An event, for the live view.
 #[derive(Clone, Debug)]
 pub struct EventLine {

@@ -10,7 +10,7 @@ use monitor::inventory::{DeviceEntry, GroupEntry, Inventory};
 use monitor::report::metrics::{Build, Metrics};
 use monitor::report::text::Style;
 use monitor::report::{Clock, Context, Stacks, explain, json, text};
-use monitor::watcher::{Options, Report, Watcher};
+use monitor::watcher::{GroupState, Options, Report, Watcher};
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use crate::kernel::{Call, Era};
@@ -98,6 +98,19 @@ fn json_lines_are_the_contract() {
         );
     }
     golden("story.jsonl", &(lines.join("\n") + "\n"));
+}
+
+/// As /api/v1/groups and the one-shot give them.
+#[test]
+fn groups_come_with_the_hardware_tables_of_their_devices() {
+    let mut rig = story();
+    rig.calls(&driver(), [Call::Attach { device: NVME, pasid: 6, domain: D1 }]);
+    rig.kernel.snapshot_all();
+    rig.watch();
+    let groups = rig.watcher.groups();
+    let object = |group: &GroupState| json::group(group, rig.watcher.tables(group.id).as_ref(), &context());
+    let groups: Vec<String> = groups.iter().map(|group| object(group).to_string()).collect();
+    golden("groups.json", &format!("[{}]\n", groups.join(",\n")));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod order;
 mod ownership;
 mod property;
 mod random;
+mod readings;
 mod reference;
 mod release;
 mod released;

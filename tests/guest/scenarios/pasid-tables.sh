@@ -7,10 +7,11 @@ dev=0000:01:00.0
 c alloc $dev mine
 c alloc $dev other
 
-# look NAME: what one reading of all groups shows
+# look NAME: what one reading of all groups shows, as it comes and as the one-shot tells it
 look() {
 	echo "@ look $1"
 	iommu-watch watch -v --for 1 --format json | grep '"name":"snapshot_'
+	iommu-watch check --format json
 }
 
 look none

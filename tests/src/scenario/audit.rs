@@ -1,5 +1,7 @@
 //! `tables`, `group`, `leaky`: what the daemon finds by reading every group again.
 
+use serde_json::Value;
+
 use super::Report;
 use super::expect::{self, Expect, Violation};
 use super::imbalance::unknown_pasid_warns_in;
@@ -55,13 +57,16 @@ pub fn tables(report: &Report) -> Result<(), String> {
     let page = phase.of_kind("groups").next().ok_or("there is no page of groups")?;
     let groups = page["is"].as_array().ok_or("the page of groups is no list")?;
     let group = groups.iter().find(|group| group["group"] == number).ok_or("the group is not on the page")?;
-    let pasids: Vec<u64> = group["pasids"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|attached| attached["pasid"].as_u64())
-        .collect();
-    if pasids == [5, 6] { Ok(()) } else { Err(format!("the group shows as {group}")) }
+    let list = |value: &Value| -> Vec<u64> {
+        value.as_array().into_iter().flatten().filter_map(|one| one["pasid"].as_u64()).collect()
+    };
+    let table = group["tables"].as_array().into_iter().flatten().find(|table| table["device"] == NVME);
+    let entries = table.map(|table| list(&table["entries"])).unwrap_or_default();
+    if list(&group["pasids"]) == [5, 6] && entries == [0, 5, 6] {
+        Ok(())
+    } else {
+        Err(format!("the group shows as {group}"))
+    }
 }
 
 pub fn group(report: &Report) -> Result<(), String> {

@@ -67,6 +67,18 @@ impl Look {
     }
 }
 
+/// The one-shot's JSON has the same table at the device's group.
+fn told_alike(lines: &[Value], table: &Value) -> Result<(), String> {
+    let check = lines.iter().find(|line| line["kind"] == "check").ok_or("the one-shot said nothing")?;
+    let groups = check["groups"].as_array().into_iter().flatten();
+    let tables = groups.flat_map(|group| group["tables"].as_array().into_iter().flatten());
+    let told: Vec<&Value> = tables.filter(|told| told["device"] == DEVICE).collect();
+    let [told] = told.as_slice() else { return Err(format!("the one-shot has {} tables of it", told.len())) };
+    let differs =
+        ["kind", "per_domain", "complete", "entries"].iter().find(|&&field| told[field] != table[field]);
+    differs.map_or(Ok(()), |field| Err(format!("the one-shot has another `{field}`: {told}, not {table}")))
+}
+
 fn look(report: &Report, name: &str) -> Result<Look, String> {
     let mark = format!("@ look {name}");
     let part = report.text.lines().skip_while(|line| *line != mark).skip(1);
@@ -77,6 +89,7 @@ fn look(report: &Report, name: &str) -> Result<Look, String> {
         .find(|event| event["name"] == "snapshot_intel" && event["device"] == DEVICE)
         .ok_or_else(|| format!("{name}: no snapshot of {DEVICE}"))?;
     let table = &event["table"];
+    told_alike(&events, table).map_err(|wrong| format!("{name}: {wrong}"))?;
     if table["kind"] != "vt-d" || table["complete"] != true || event["pasids_complete"] != true {
         return Err(format!("{name}: it is not all of a VT-d table: {event}"));
     }

@@ -17,11 +17,24 @@ const SCHEMA: &str = "docs/schema.json";
 /// What the watcher wrote in a test: the golden file that its JSON is held against.
 const SAMPLES: &str = "monitor/tests/golden/story.jsonl";
 
+/// What /api/v1/groups gives in the same test.
+const GROUPS: &str = "monitor/tests/golden/groups.json";
+const GROUP: &str = "group-object";
+
 /// What every line has; told once.
 const COMMON: [&str; 7] = ["v", "kind", "ts", "mono_ns", "host", "kernel", "synthetic"];
 /// Parts that several kinds have, each with its own table.
-const PARTS: [&str; 8] =
-    ["domain", "actor", "attachment", "step", "value", "device-state", "pasid-table", "table-entry"];
+const PARTS: [&str; 9] = [
+    "domain",
+    "actor",
+    "attachment",
+    "step",
+    "value",
+    "device-state",
+    "pasid-table",
+    "table-reading",
+    "table-entry",
+];
 
 pub fn page(root: &Path) -> Result<Page> {
     let read = |path: &str| fs::read_to_string(root.join(path)).with_context(|| format!("can't read {path}"));
@@ -37,10 +50,23 @@ pub fn page(root: &Path) -> Result<Page> {
         }
         samples.entry(kind.to_owned()).or_insert(line);
     }
-    Ok(Page { path: "docs/json.md".into(), text: text(&schema, &samples)? })
+    let group = sample_group(&read(GROUPS)?, &schema)?;
+    Ok(Page { path: "docs/json.md".into(), text: text(&schema, &samples, &group)? })
 }
 
-fn text(schema: &Schema, samples: &BTreeMap<String, &str>) -> Result<String> {
+/// The first of the groups, all of which must be as the schema says.
+fn sample_group(groups: &str, schema: &Schema) -> Result<String> {
+    let groups: Vec<Value> = serde_json::from_str(groups).with_context(|| GROUPS.to_owned())?;
+    let faults: Vec<String> =
+        groups.iter().flat_map(|group| schema.faults(group, schema.definition(GROUP), GROUP)).collect();
+    if !faults.is_empty() {
+        bail!("{GROUPS} against {SCHEMA}: {}", faults.join("; "));
+    }
+    let first = groups.first().with_context(|| format!("{GROUPS} has no group"))?;
+    Ok(first.to_string())
+}
+
+fn text(schema: &Schema, samples: &BTreeMap<String, &str>, group: &str) -> Result<String> {
     let mut text = String::from(
         "# The JSON lines\n\n`iommu-watch daemon` writes one JSON object a line to stdout; so does `watch --format \
          json`, with the events as\nwell. [schema.json](schema.json) is their JSON Schema. More fields may be added; \
@@ -58,12 +84,16 @@ fn text(schema: &Schema, samples: &BTreeMap<String, &str>) -> Result<String> {
         };
         let _ = write!(text, "\n```json\n{}\n```\n", broken(sample, 0, 0));
     }
+    let _ = write!(text, "\n## Groups, over HTTP and at one look\n{}\n\n", words(schema.definition(GROUP)));
+    text.push_str(&fields(schema, schema.definition(GROUP), |_| true));
+    let _ = write!(text, "\n```json\n{}\n```\n", broken(group, 0, 0));
     text.push_str("\n## Parts\n");
     for part in PARTS {
         let _ = write!(text, "\n### {part}\n{}\n\n", words(schema.definition(part)));
         text.push_str(&fields(schema, schema.definition(part), |_| true));
     }
-    let _ = write!(text, "\n---\nWritten by `cargo xtask docs` from `{SCHEMA}` and `{SAMPLES}`.\n");
+    let _ =
+        write!(text, "\n---\nWritten by `cargo xtask docs` from `{SCHEMA}`, `{SAMPLES}` and `{GROUPS}`.\n");
     Ok(text)
 }
 

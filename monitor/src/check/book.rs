@@ -6,6 +6,7 @@ use crate::event::Key;
 use crate::inventory::Inventory;
 use crate::model::{GroupRef, Host, Names};
 
+use super::outcome::{Outcome, Reason, Resolved};
 use super::spec::{Severity, Spec};
 use super::violation::{Fault, Finding, Fingerprint, Implied, Standing, Subject, Violation};
 
@@ -15,47 +16,9 @@ const HOLD_NS: u64 = 15 * 60 * 1_000_000_000;
 const MAX_OPEN: usize = 4096;
 /// How many findings wait at a time; more are counted and not raised.
 const MAX_PENDING: usize = 1024;
-
-/// What came of it.
-pub(crate) enum Outcome {
-    Raised(Box<Violation>),
-    Resolved(Resolved),
-}
-
-/// A violation that is no more.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    pub check: &'static Spec,
-    pub severity: Severity,
-    pub fingerprint: Fingerprint,
-    pub group: Option<u32>,
-    pub devices: Vec<String>,
-    pub reason: Reason,
-    pub mono_ns: u64,
-    /// When it was raised.
-    pub raised_ns: u64,
-}
-
-/// Why it is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The state is right again.
-    Cleared,
-    /// It happened, and its hold time is over.
-    Expired,
-    /// The group or the device is gone.
-    Released,
-}
-
-impl Reason {
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::Cleared => "cleared",
-            Reason::Expired => "expired",
-            Reason::Released => "released",
-        }
-    }
-}
+/// How long what was found inside a call waits for the call's return at most, in ns. It is told without what follows
+/// then: a call that hangs must not hide what it did.
+const MAX_WAIT_NS: u64 = 2_000_000_000;
 
 /// What the book looks things up in.
 pub(crate) struct Scope<'a> {
@@ -74,7 +37,8 @@ struct Open {
 }
 
 /// What was found and is not told yet. It waits until the ring was found empty: by then whatever could
-/// explain it has been seen, or was told as lost.
+/// explain it has been seen, or was told as lost. What other checks may follow from waits for the return of its call,
+/// too: the ring may be found empty in the middle of a call.
 struct Pending {
     open: Open,
     /// Else it must still stand when it is looked at again.
@@ -179,6 +143,9 @@ impl Book {
             let group = pending.open.subject.group();
             let quiet = group.and_then(|group| host.group(group)).is_none_or(|group| group.quiescent());
             match pending.open.own_standing(host) {
+                _ if pending.proved && pending.open.may_imply_more(mono_ns, host) => {
+                    self.pending.push(pending)
+                }
                 _ if pending.proved => ready.push(pending.open),
                 Standing::Stands if quiet => ready.push(pending.open),
                 Standing::Stands | Standing::Unknown => self.pending.push(pending),
@@ -350,6 +317,16 @@ impl Open {
                 self.violation.implied.push(implied);
             }
         }
+    }
+
+    /// It was found inside a call that has not returned: what that call does yet may follow from it, and is to be told
+    /// with it, however soon the ring was found empty.
+    fn may_imply_more(&self, mono_ns: u64, host: &Host) -> bool {
+        let Violation { check, mono_ns: found_ns, triggered_by, .. } = &self.violation;
+        let (Some(group), Some(by)) = (self.subject.group(), triggered_by) else { return false };
+        !check.implies.is_empty()
+            && mono_ns.saturating_sub(*found_ns) < MAX_WAIT_NS
+            && host.is_calling(group, by.tid, *found_ns)
     }
 
     fn happened(&self) -> bool {

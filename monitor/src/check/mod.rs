@@ -16,6 +16,7 @@ mod flush;
 mod group_divergence;
 mod invalidation_failed;
 mod look;
+mod outcome;
 mod ownership_conflict;
 mod ownership_leaked;
 mod ownership_stuck;
@@ -34,9 +35,10 @@ mod sva_outlives_mm;
 mod teardown_flush_incomplete;
 mod violation;
 
-pub(crate) use book::{Book, Outcome, Scope};
-pub use book::{Reason, Resolved};
+pub(crate) use book::{Book, Scope};
 pub(crate) use dispatch::Dispatch;
+pub(crate) use outcome::Outcome;
+pub use outcome::{Reason, Resolved};
 pub use spec::{CheckState, Needs, Severity, Spec};
 pub use violation::{
     Confidence, Fault, Finding, Fingerprint, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,

@@ -82,6 +82,11 @@ impl InFlight {
         self.calls.iter().map(Box::as_ref).filter(move |call| call.begin.task.tid == tid)
     }
 
+    /// When the outermost call of this task began; the end of time if it is in none.
+    pub fn began(&self, tid: u32) -> u64 {
+        self.of(tid).next().map_or(u64::MAX, |call| call.begin.mono_ns)
+    }
+
     /// What the calls of the other tasks that are under way may change at any moment.
     pub fn others(&self, tid: u32) -> Overlap {
         self.overlap(|call| call.begin.task.tid != tid)

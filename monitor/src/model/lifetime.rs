@@ -108,6 +108,12 @@ impl Host {
         }
     }
 
+    /// Whether this task is still in a call on the group, or in an `__mmdrop`, that had begun at this time.
+    pub fn is_calling(&self, group: GroupRef, tid: u32, mono_ns: u64) -> bool {
+        let drops = self.lifetimes.drops.get(&tid).is_some_and(|call| call.by.mono_ns <= mono_ns);
+        drops || self.group(group).is_some_and(|group| group.in_flight.began(tid) <= mono_ns)
+    }
+
     fn note_known(&mut self, event: &Event) {
         let seen = event.group.map(|group| group.key);
         if let Some(group) = seen.and_then(|key| self.group_mut(key)) {

@@ -133,6 +133,7 @@ fn an_mm_that_is_dropped_while_it_is_bound_is_caught() {
         let mut rig = Rig::new(era);
         rig.calls(&driver(), [bind(NVME)]);
         rig.kernel.drop_mm(&other(), 9, true);
+        rig.watch_closely();
         let expected = raised(OUTLIVES, 7, &[12], "driver", "other");
         rig.expect(&[expected.implying(&["pasid-freed-while-attached"])]);
     }

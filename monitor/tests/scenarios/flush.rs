@@ -1,10 +1,11 @@
 //! What a driver flushes when it tears a PASID entry down: left out, failed, made up for; and what must not raise it.
 
 use monitor::event::Task;
+use monitor::input::Input;
 use monitor_ebpf::descriptor::{Scope, condition};
 
 use crate::kernel::flush::{DID, LIVE, Submission, Teardown, Vtd, all, device_tlb, iotlb, pasid_cache};
-use crate::kernel::{Call, Era, task};
+use crate::kernel::{Call, Era, Running, task};
 use crate::rig::{D1, D2, NVME, Raised, Rig, driver, other, raised};
 
 const TEARDOWN: &str = "teardown-flush-incomplete";
@@ -245,6 +246,63 @@ fn a_replace_by_teardown_and_set_up_follows_from_what_it_left_out() {
     rig.kernel.end(running);
     rig.watch();
     rig.expect(&[incomplete().implying(&[REUSED])]);
+}
+
+/// A replace that leaves the flush of the IOTLB out; before the entry is set up again.
+fn half_replaced() -> (Bench, Running) {
+    let mut bench = Bench::new(Era::Tagged);
+    let Bench { rig, vtd } = &mut bench;
+    let running = rig.kernel.begin(&other(), Call::Replace { device: NVME, pasid: 5, domain: D2 });
+    vtd.tear_down(&mut rig.kernel, &other(), NVME, &Teardown::new(5, without(1)));
+    rig.watch_closely();
+    (bench, running)
+}
+
+#[test]
+fn what_follows_in_the_same_call_is_told_with_it_however_soon_the_ring_is_empty() {
+    let (mut bench, mut running) = half_replaced();
+    let Bench { rig, vtd } = &mut bench;
+    rig.kernel.sleep(500_000_000);
+    rig.watch();
+    assert_eq!(rig.raised(), []);
+    vtd.set_up(&mut rig.kernel, &other(), NVME, 5);
+    rig.kernel.act(&mut running);
+    rig.kernel.end(running);
+    rig.watch_closely();
+    assert_eq!(rig.raised(), [incomplete().implying(&[REUSED])]);
+    rig.expect(&[incomplete().implying(&[REUSED])]);
+}
+
+#[test]
+fn a_failure_waits_for_the_end_of_its_teardown() {
+    let mut bench = Bench::new(Era::Tagged);
+    let Bench { rig, vtd } = &mut bench;
+    let mut submissions = all(5);
+    submissions[1].1 = EIO;
+    let mut running = rig.kernel.begin(&other(), Call::Detach { device: NVME, pasid: 5, domain: D1 });
+    vtd.tear_down(&mut rig.kernel, &other(), NVME, &Teardown::new(5, submissions));
+    rig.watch_closely();
+    rig.kernel.act(&mut running);
+    rig.kernel.end(running);
+    rig.watch_closely();
+    rig.expect(&[raised(FAILED, 7, &[5], "driver", "other").implying(&[TEARDOWN])]);
+}
+
+#[test]
+fn a_call_that_hangs_hides_nothing() {
+    let (mut bench, _running) = half_replaced();
+    bench.rig.kernel.sleep(2_000_000_000);
+    bench.rig.tell(Input::Settled);
+    assert_eq!(bench.rig.raised(), [incomplete()]);
+}
+
+/// It is raised at once where nothing can follow any more.
+#[test]
+fn what_another_task_does_meanwhile_is_not_waited_for() {
+    let mut bench = Bench::new(Era::Tagged);
+    let _running = bench.rig.kernel.begin(&driver(), Call::Attach { device: NVME, pasid: 6, domain: D2 });
+    bench.detach(&other(), D1, &Teardown::new(5, without(1)));
+    assert_eq!(bench.rig.raised(), [incomplete()]);
 }
 
 #[test]

@@ -193,6 +193,14 @@ impl Rig {
         self.tell(Input::Settled);
     }
 
+    /// The ring is found empty after each event.
+    pub fn watch_closely(&mut self) {
+        for event in std::mem::take(&mut self.kernel.log) {
+            self.feed(event);
+            self.tell(Input::Settled);
+        }
+    }
+
     /// The watcher is told of something now.
     pub fn tell(&mut self, input: Input) {
         self.reports.extend(self.watcher.take(input, self.kernel.now));

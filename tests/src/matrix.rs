@@ -24,8 +24,6 @@ pub struct Options<'a> {
     pub artefacts: &'a Path,
     /// Only these kernels.
     pub kernels: &'a [Series],
-    /// The scenarios were asked for by name.
-    pub by_name: bool,
     /// How many guests at a time.
     pub guests: usize,
 }
@@ -55,7 +53,7 @@ pub fn run(
     options: &Options<'_>,
     tell: &(dyn Fn(&Verdict) + Sync),
 ) -> (Vec<Verdict>, Proofs) {
-    let boots = Mutex::new(plan(scenarios, options.kernels, options.by_name));
+    let boots = Mutex::new(plan(scenarios, options.kernels));
     let verdicts = Mutex::new(Vec::new());
     let proofs = Mutex::new(Proofs::default());
     thread::scope(|scope| {
@@ -81,12 +79,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Scenarios of one kernel and one setting share a guest, unless one wants to be alone.
-fn plan<'a>(scenarios: &'a [Scenario], kernels: &[Series], by_name: bool) -> VecDeque<Boot<'a>> {
+fn plan<'a>(scenarios: &'a [Scenario], kernels: &[Series]) -> VecDeque<Boot<'a>> {
     let mut boots: Vec<Boot<'_>> = Vec::new();
     for scenario in scenarios {
-        let runs =
-            |series: &&Series| kernels.contains(series) && (by_name || !scenario.on_demand.contains(series));
-        for &series in scenario.kernels.iter().filter(runs) {
+        for &series in scenario.kernels.iter().filter(|series| kernels.contains(series)) {
             let shared = boots.iter_mut().find(|boot| {
                 !scenario.setting.alone && boot.series == series && boot.setting == scenario.setting
             });
@@ -198,7 +194,7 @@ mod tests {
     use super::*;
 
     fn scenario(name: &'static str, kernels: &'static [Series], setting: Setting) -> Scenario {
-        Scenario { name, kernels, on_demand: &[], setting, limit: Scenario::SHORT, expect: |_| Ok(()) }
+        Scenario { name, kernels, setting, limit: Scenario::SHORT, expect: |_| Ok(()) }
     }
 
     #[test]
@@ -210,7 +206,7 @@ mod tests {
             scenario("c", &[Series::V7], alone),
             scenario("d", &[Series::V7], alone),
         ];
-        let boots = plan(&scenarios, &Series::ALL, true);
+        let boots = plan(&scenarios, &Series::ALL);
         assert_eq!(boots.len(), 5);
         assert_eq!((boots[0].series, boots[0].scenarios.len()), (Series::V7, 2));
     }
@@ -224,27 +220,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_demand_runs_by_name_alone() {
-        let on_demand = Scenario { on_demand: &[Series::V7], ..scenario("a", &Series::ALL, Setting::PLAIN) };
-        let series = |by_name| -> Vec<Series> {
-            plan(&[on_demand], &Series::ALL, by_name).iter().map(|boot| boot.series).collect()
-        };
-        assert_eq!(series(false), [Series::V6_1, Series::V6_12]);
-        assert_eq!(series(true), Series::ALL);
-    }
-
-    #[test]
     fn a_scenario_that_was_cut_off_fails_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let scenarios = [scenario("a", &[Series::V7], Setting::PLAIN)];
-        let options = Options {
-            iommu_watch: dir.path(),
-            artefacts: dir.path(),
-            kernels: &Series::ALL,
-            by_name: true,
-            guests: 1,
-        };
-        let verdict = plan(&scenarios, &Series::ALL, true)[0].judge(
+        let options =
+            Options { iommu_watch: dir.path(), artefacts: dir.path(), kernels: &Series::ALL, guests: 1 };
+        let verdict = plan(&scenarios, &Series::ALL)[0].judge(
             &scenarios[0],
             "\n@@ begin a\nhalf",
             Some("the guest died"),

@@ -31,8 +31,6 @@ pub struct Scenario {
     /// Its script is `tests/guest/scenarios/NAME.sh`.
     pub name: &'static str,
     pub kernels: &'static [Series],
-    /// Those of them on which it runs only when it is asked for by name.
-    pub on_demand: &'static [Series],
     /// Scenarios with equal settings share a guest, one after the other.
     pub setting: Setting,
     /// How long its script may take.
@@ -62,11 +60,6 @@ impl Scenario {
     pub const SHORT: Duration = Duration::from_secs(60);
     /// For what does things again and again.
     pub const LONG: Duration = Duration::from_secs(300);
-
-    /// It takes too long there for every run, or is not known to be steady yet.
-    const fn on_demand(self, kernels: &'static [Series]) -> Self {
-        Self { on_demand: kernels, ..self }
-    }
 }
 
 impl Setting {
@@ -156,11 +149,11 @@ pub const ALL: &[Scenario] = &[
     row("seed", &Series::ALL, SEED, Scenario::LONG, rid_switch::seed),
     row("shared-table", &WITH_PASIDS, INTEL, Scenario::LONG, shared_table::watched),
     row("tables", &WITH_PASIDS, INTEL, Scenario::LONG, audit::tables),
-    row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group).on_demand(&WITH_PASIDS),
-    row("leaky", &WITH_PASIDS, ALONE, Scenario::LONG, audit::leaky).on_demand(&WITH_PASIDS),
-    row("one-shot", &WITH_PASIDS, INTEL_ALONE, Scenario::LONG, one_shot::one_shot).on_demand(&WITH_PASIDS),
-    row("workloads", &WITH_PASIDS, WORKLOADS, Scenario::LONG, workloads::harmless).on_demand(&WITH_PASIDS),
-    row("plants", &WITH_PASIDS, PLANTS, Scenario::LONG, plants::proven).on_demand(&WITH_PASIDS),
+    row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group),
+    row("leaky", &WITH_PASIDS, ALONE, Scenario::LONG, audit::leaky),
+    row("one-shot", &WITH_PASIDS, INTEL_ALONE, Scenario::LONG, one_shot::one_shot),
+    row("workloads", &WITH_PASIDS, WORKLOADS, Scenario::LONG, workloads::harmless),
+    row("plants", &WITH_PASIDS, PLANTS, Scenario::LONG, plants::proven),
     row("pasid-tables", &WITH_PASIDS, INTEL, Scenario::LONG, pasid_tables::read),
 ];
 
@@ -171,7 +164,7 @@ const fn row(
     limit: Duration,
     expect: fn(&Report) -> Result<(), String>,
 ) -> Scenario {
-    Scenario { name, kernels, on_demand: &[], setting, limit, expect }
+    Scenario { name, kernels, setting, limit, expect }
 }
 
 /// What came of one scenario on one kernel.

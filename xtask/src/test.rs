@@ -254,7 +254,6 @@ fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
         iommu_watch: &iommu_watch,
         artefacts: &artefacts,
         kernels: arguments.kernels(),
-        by_name: !arguments.scenario.is_empty(),
         guests: GUESTS,
     };
     let (verdicts, mut proofs) = matrix::run(&scenarios, &options, &tell);

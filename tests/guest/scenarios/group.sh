@@ -50,10 +50,10 @@ as tenant c attach-pasid both $one 8
 fault skip ''
 audited
 
-# A device that joins later doesn't get the group's PASIDs.
+# A device that goes takes the PASID with it, and one that joins later doesn't get the group's PASIDs.
 phase joined
 as tenant c attach-pasid both $one 5
-remove $two
+as remover remove $two
 rescan
 audited
 phase left

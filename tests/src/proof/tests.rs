@@ -11,14 +11,8 @@ const ARMED: &str = "iommu_watch_check_state{check=\"a\",state=\"armed\"} 1\n";
 
 fn take(proofs: &mut Proofs, series: Series, test_modules: &'static [&'static str], text: &str) {
     let setting = Setting { test_modules, ..Setting::PLAIN };
-    let scenario = Scenario {
-        name: "s",
-        kernels: &Series::ALL,
-        on_demand: &[],
-        setting,
-        limit: Scenario::SHORT,
-        expect: |_| Ok(()),
-    };
+    let scenario =
+        Scenario { name: "s", kernels: &Series::ALL, setting, limit: Scenario::SHORT, expect: |_| Ok(()) };
     proofs.take(&scenario, &Report { series, exit: 0, text: text.into() });
 }
 

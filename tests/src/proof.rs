@@ -1,9 +1,10 @@
 //! What a run of the scenarios proves of the checks: each by kernel and by source, caught and silent.
 //!
-//! It is read from what the guests said, once the scenario's own expectations hold: a check is *caught* in a
-//! scenario that raised it, and its *twin is silent* if the same scenario has a phase in which the check was
-//! armed, calls were seen and nothing was raised. The page that comes of it is docs/proof.md; no cell of it is
-//! empty: what a run can't show has its reason in [`reasons`], or in what `doctor` says on that kernel.
+//! It is read from what the guests said, once the scenario's own expectations hold (they name the exact violations, so
+//! that two runs show the same): a check is *caught* in a scenario that raised it, and its *twin is silent* if the same
+//! scenario has a phase in which the check was armed, calls were seen and nothing was raised. The page that comes of it
+//! is docs/proof.md; no cell of it is empty: what a run can't show has its reason in [`reasons`], or in what `doctor`
+//! says on that kernel. Nothing of a run that may be another in the next gets there: no release, no time, no count.
 
 mod page;
 mod reasons;
@@ -42,7 +43,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// What one scenario on one kernel showed.
+/// What one scenario on one kernel showed of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// The scenario, or the recording.
@@ -50,9 +51,17 @@ pub struct Proof {
     pub series: Series,
     pub source: Source,
     /// The checks that were raised, as they should.
-    pub caught: BTreeSet<String>,
-    /// The checks that were armed while nothing was wrong, and raised nothing.
+    pub caught: BTreeMap<String, How>,
+    /// The checks that were armed while nothing was wrong, and raised nothing. Of a recording it isn't known.
     pub silent: BTreeSet<String>,
+}
+
+/// How a check was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum How {
+    /// Within the violation that it follows from.
+    Implied,
+    ByItself,
 }
 
 /// How far a kernel lets a check work: `doctor`'s word for it, and why.
@@ -78,15 +87,13 @@ impl Proofs {
         for line in report.of_kind("doctor") {
             self.armament.insert(report.series, armament(&line));
         }
-        let source = match scenario.setting.test_modules.contains(&"softiommu") {
-            true => Source::Software,
-            false => Source::Driver,
-        };
-        self.proofs.push(Proof::of(scenario.name, report.series, source, &transcript));
+        for source in [Source::Driver, Source::Software] {
+            self.proofs.push(Proof::of(scenario.name, report.series, source, &transcript));
+        }
     }
 
-    /// Takes in the verdict of a recording, as JSON lines. What is in it was raised in the run that it is of,
-    /// so it has no twin of its own: the golden files hold that nothing else comes out.
+    /// Takes in the verdict of a recording, as JSON lines. What is in it was raised in the run that it is of, so that a
+    /// twin would show nothing new: the golden files hold that nothing else comes out.
     pub fn replayed(&mut self, name: &str, lines: &str) {
         let lines: Vec<Value> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let kernel = lines.iter().find_map(|line| line["kernel"].as_str()).unwrap_or_default();
@@ -94,9 +101,11 @@ impl Proofs {
         else {
             return;
         };
-        let caught = checks(lines.iter().filter(|line| line["kind"] == "violation"));
-        let silent = caught.clone();
-        self.proofs.push(Proof { by: name.into(), series, source: Source::Recording, caught, silent });
+        let synthetic = lines.iter().any(|line| line["synthetic"] == true);
+        let by = if synthetic { format!("{name}, synthetic") } else { name.into() };
+        let mut caught = BTreeMap::new();
+        lines.iter().filter(|line| line["kind"] == "violation").for_each(|line| take(line, &mut caught));
+        self.proofs.push(Proof { by, series, source: Source::Recording, caught, silent: BTreeSet::new() });
     }
 
     /// The page, or what is missing in it.
@@ -104,29 +113,79 @@ impl Proofs {
         page::write(self)
     }
 
-    /// The scenarios that caught a check there, with whether a twin was silent in each.
-    fn of(&self, check: &str, series: Series, source: Source) -> impl Iterator<Item = (&str, bool)> {
+    /// What caught a check there.
+    fn of(&self, check: &str, series: Series, source: Source) -> impl Iterator<Item = Catch<'_>> {
         let here = self.proofs.iter().filter(move |proof| proof.series == series && proof.source == source);
-        here.filter(|proof| proof.caught.contains(check))
-            .map(|proof| (proof.by.as_str(), proof.silent.contains(check)))
+        here.filter_map(|proof| {
+            let how = *proof.caught.get(check)?;
+            Some(Catch { by: &proof.by, how, silent: proof.silent.contains(check) })
+        })
     }
+}
+
+/// A check, caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Catch<'a> {
+    by: &'a str,
+    how: How,
+    /// A twin was silent.
+    silent: bool,
 }
 
 impl Proof {
     fn of(by: &str, series: Series, source: Source, transcript: &Transcript) -> Self {
-        let phases: Vec<&Phase> = transcript.names().filter_map(|name| transcript.phase(name).ok()).collect();
-        let caught = phases.iter().flat_map(|phase| checks(phase.violations())).collect();
-        let clean = phases.iter().filter(|phase| phase.violations().next().is_none());
-        let silent = clean
-            .filter(|phase| transcript.saw_calls(phase))
-            .flat_map(|phase| phase.armed().map(str::to_owned).collect::<Vec<_>>())
-            .collect();
-        Self { by: by.into(), series, source, caught, silent }
+        let mut proof =
+            Self { by: by.into(), series, source, caught: BTreeMap::new(), silent: BTreeSet::new() };
+        for phase in transcript.names().filter_map(|name| transcript.phase(name).ok()) {
+            let violations = || phase.violations().chain(looked(phase));
+            violations().filter(|line| is_of(line, source)).for_each(|line| take(line, &mut proof.caught));
+            // It is about the devices that it names; where it names none it may be about any.
+            let ours = phase.devices.is_empty() || phase.devices.iter().any(|name| source.has(name));
+            if !ours || violations().next().is_some() {
+                continue;
+            }
+            if transcript.saw_calls(phase) {
+                proof.silent.extend(phase.armed().map(str::to_owned));
+            }
+            let judged = phase.of_kind("check").flat_map(|look| strings(&look["judged"]));
+            proof.silent.extend(judged.map(str::to_owned));
+        }
+        proof
     }
 }
 
-fn checks<'a>(violations: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
-    violations.filter_map(|line| line["check"].as_str()).map(str::to_owned).collect()
+impl Source {
+    /// Whether a device of this name is behind it.
+    fn has(self, device: &str) -> bool {
+        device.starts_with("softdev.") == (self == Source::Software)
+    }
+}
+
+/// What a one-shot found.
+fn looked(phase: &Phase) -> impl Iterator<Item = &Value> {
+    phase.of_kind("check").flat_map(|look| look["violations"].as_array().into_iter().flatten())
+}
+
+/// A violation is of the source whose devices it names. One that names none is of the hardware's queue.
+fn is_of(violation: &Value, source: Source) -> bool {
+    match strings(&violation["devices"]).next() {
+        Some(device) => source.has(device),
+        None => source == Source::Driver,
+    }
+}
+
+/// What a violation shows of checks: of its own, and of those that follow.
+fn take(violation: &Value, caught: &mut BTreeMap<String, How>) {
+    let own = violation["check"].as_str().map(|check| (check, How::ByItself));
+    let implied = strings(&violation["implied"]).map(|check| (check, How::Implied));
+    for (check, how) in own.into_iter().chain(implied) {
+        let known = caught.entry(check.to_owned()).or_insert(how);
+        *known = how.max(*known);
+    }
+}
+
+fn strings(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 fn armament(doctor: &Value) -> Vec<Armament> {

@@ -12,6 +12,7 @@ mod life;
 mod lifetimes;
 mod loss;
 mod one_shot;
+mod ownership;
 mod pasid_tables;
 mod plants;
 mod record;
@@ -137,6 +138,7 @@ pub const ALL: &[Scenario] = &[
     row("left-behind", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, left_behind::on_softiommu),
     row("left-behind-kprobe", &WITH_PASIDS, ALONE, Scenario::LONG, left_behind::by_kprobe),
     row("imbalance", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, imbalance::on_softiommu),
+    row("ownership", &Series::ALL, LIFETIMES, Scenario::LONG, ownership::on_softiommu),
     row("lifetimes", &Series::ALL, LIFETIMES, Scenario::LONG, lifetimes::on_softiommu),
     row("lifetimes-intel", &Series::ALL, INTEL_ALONE, Scenario::LONG, lifetimes::on_intel),
     row("overrun", &WITH_PASIDS, SOFTIOMMU, Scenario::LONG, loss::overrun),
@@ -148,7 +150,9 @@ pub const ALL: &[Scenario] = &[
     row("rid-switch", &WITH_PASIDS, INTEL, Scenario::LONG, rid_switch::on_intel),
     row("seed", &Series::ALL, SEED, Scenario::LONG, rid_switch::seed),
     row("shared-table", &WITH_PASIDS, INTEL, Scenario::LONG, shared_table::watched),
+    row("tables-early", &[Series::V6_1], INTEL, Scenario::LONG, shared_table::early),
     row("tables", &WITH_PASIDS, INTEL, Scenario::LONG, audit::tables),
+    row("ownership-intel", &Series::ALL, INTEL, Scenario::LONG, ownership::on_intel),
     row("group", &WITH_PASIDS, PAIR, Scenario::LONG, audit::group),
     row("leaky", &WITH_PASIDS, ALONE, Scenario::LONG, audit::leaky),
     row("one-shot", &WITH_PASIDS, INTEL_ALONE, Scenario::LONG, one_shot::one_shot),

@@ -9,54 +9,61 @@ struct Reason {
     checks: &'static [&'static str],
     /// None: any.
     kernels: &'static [Series],
-    source: Source,
+    /// None: any.
+    source: Option<Source>,
     why: &'static str,
 }
 
-const SVA_OFF: &str = "not possible here: this kernel refuses every bind on x86, as its stable series does, so no process has a PASID";
-
-const NOTHING_ATTACHES: &str =
-    "not possible here: this kernel's core has no call that attaches a PASID, and it refuses every SVA bind";
+const SVA: &[&str] = &["pasid-leaked", "sva-bond-imbalance", "sva-outlives-mm"];
 
 /// The first that fits.
 const REASONS: &[Reason] = &[
     Reason {
+        checks: SVA,
+        kernels: &[Series::V6_12],
+        source: None,
+        why: "not possible here: this kernel refuses every bind on x86, as its stable series does, so no process has a \
+              PASID",
+    },
+    Reason {
+        checks: &["released-with-pasids"],
+        kernels: &[Series::V6_1],
+        source: Some(Source::Software),
+        why: "not possible here: this kernel's core has no call that attaches a PASID, and its groups have no array of \
+              them",
+    },
+    Reason {
         checks: &["pasid-table-shared", "pasid-table-mismatch", "group-divergence", "failed-attach-residue"],
         kernels: &[],
-        source: Source::Software,
-        why: "not possible here: it is seen in hardware tables, by the vendors' functions, and the software IOMMU has \
-              neither",
+        source: Some(Source::Software),
+        why: "not possible here: it is read from hardware tables, by the vendors' layouts, and the software IOMMU has \
+              none of them",
     },
     Reason {
-        checks: &["pasid-leaked", "sva-bond-imbalance", "sva-outlives-mm"],
-        kernels: &[Series::V6_12],
-        source: Source::Driver,
-        why: SVA_OFF,
+        checks: &[
+            "pasid-lost-on-detach",
+            "driver-detach-failed",
+            "teardown-flush-incomplete",
+            "invalidation-failed",
+            "pasid-reused-without-flush",
+        ],
+        kernels: &[],
+        source: Some(Source::Software),
+        why: "not possible here: it is seen in functions and command queues of the vendors' drivers, and the software \
+              IOMMU has a driver of its own",
     },
     Reason {
-        checks: &["pasid-leaked", "sva-bond-imbalance", "sva-outlives-mm"],
-        kernels: &[Series::V6_12],
-        source: Source::Software,
-        why: SVA_OFF,
+        checks: &["capability-off-under-pasids"],
+        kernels: &[],
+        source: Some(Source::Software),
+        why: "not possible here: the devices behind the software IOMMU are not on PCI and have no capabilities",
     },
-    Reason {
-        checks: &["released-with-pasids"],
-        kernels: &[Series::V6_1],
-        source: Source::Driver,
-        why: NOTHING_ATTACHES,
-    },
-    Reason {
-        checks: &["released-with-pasids"],
-        kernels: &[Series::V6_1],
-        source: Source::Software,
-        why: NOTHING_ATTACHES,
-    },
-    Reason { checks: &[], kernels: &[], source: Source::Recording, why: "not recorded: caught live" },
+    Reason { checks: &[], kernels: &[], source: Some(Source::Recording), why: "no recording of it is kept" },
 ];
 
 pub(super) fn find(check: &str, series: Series, source: Source) -> Option<&'static str> {
     let fits = |reason: &&Reason| {
-        reason.source == source
+        reason.source.is_none_or(|of| of == source)
             && (reason.checks.is_empty() || reason.checks.contains(&check))
             && (reason.kernels.is_empty() || reason.kernels.contains(&series))
     };

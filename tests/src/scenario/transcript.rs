@@ -3,7 +3,7 @@
 //! Lines that begin with `@` are told by the script, those that begin with `{` are the product's JSON, those
 //! that begin with `iommu_watch_` its metrics at the end of the phase. All else is for the reader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -20,6 +20,8 @@ pub struct Phase {
     pub name: String,
     /// `@ group DEVICE NUMBER`, of this phase or an earlier one.
     groups: BTreeMap<String, u64>,
+    /// The devices of which that was told in this phase itself.
+    pub devices: BTreeSet<String>,
     /// `@ warned FUNCTION`: where the kernel warned.
     pub warned: Vec<String>,
     /// `@ counted FUNCTION NUMBER`: calls, by the kernel's own count.
@@ -89,10 +91,13 @@ impl Transcript {
         phase.metric(&series) - before.map_or(0.0, |before| before.metric(&series))
     }
 
-    /// Whether the product saw any call in this phase.
+    /// Whether the product saw any call in this phase, its own reads of the kernel apart.
     pub fn saw_calls(&self, phase: &Phase) -> bool {
         let before = self.phases.iter().take_while(|other| other.name != phase.name).last();
-        let mut events = phase.metrics.iter().filter(|(series, _)| series.starts_with("events_total{"));
+        let call = |series: &str| {
+            series.starts_with("events_total{") && !series.starts_with("events_total{event=\"snapshot_")
+        };
+        let mut events = phase.metrics.iter().filter(|(series, _)| call(series));
         events.any(|(series, &now)| now > before.map_or(0.0, |before| before.metric(series)))
     }
 
@@ -114,6 +119,7 @@ impl Phase {
         match *words {
             ["group", device, number] => {
                 self.groups.insert(device.into(), number.parse().unwrap_or(u64::MAX));
+                self.devices.insert(device.into());
             }
             ["warned", function] => self.warned.push(function.into()),
             ["counted", function, number] => {

@@ -30,14 +30,25 @@ pub fn settle(proofs: &mut Proofs, iommu_watch: &Path, write: bool) -> Result<Op
         fs::write(&kept, page).with_context(|| kept.display().to_string())?;
         return Ok(Some(true));
     }
-    if fs::read_to_string(&kept).is_ok_and(|there| there == page) {
+    let there = fs::read_to_string(&kept).with_context(|| kept.display().to_string())?;
+    if there == page {
         return Ok(Some(true));
     }
     let shown = paths::artefacts().join("proof.md");
-    fs::write(&shown, page).with_context(|| shown.display().to_string())?;
+    fs::write(&shown, &page).with_context(|| shown.display().to_string())?;
+    difference(&there, &page).iter().for_each(|line| println!("           {line}"));
     println!("      FAIL proof: docs/proof.md is not what this run showed: see {}", shown.display());
     println!("           look at the difference, then copy it, or run `cargo xtask test vm --write-proof`");
     Ok(Some(false))
+}
+
+/// The lines of only one of the two pages.
+fn difference(there: &str, page: &str) -> Vec<String> {
+    let only = |mark: char, these: &str, those: &str| -> Vec<String> {
+        let others: Vec<&str> = those.lines().collect();
+        these.lines().filter(|line| !others.contains(line)).map(|line| format!("{mark} {line}")).collect()
+    };
+    [only('-', there, page), only('+', page, there)].concat()
 }
 
 /// The recordings that are kept with the tests.
@@ -65,4 +76,15 @@ fn replay(iommu_watch: &Path, recording: &Path) -> Result<String> {
         bail!("{} does not replay: {}", recording.display(), said.trim());
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_one_page_only_is_shown() {
+        assert_eq!(difference("a\nb\nc\n", "a\nd\nc\n"), ["- b", "+ d"]);
+        assert!(difference("a\n", "a\n").is_empty());
+    }
 }

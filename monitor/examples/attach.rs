@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use monitor::kernel::probes::{self, Means, Plan};
+use monitor::kernel::sysfs::Sysfs;
 use monitor_ebpf::wire::Hook;
 
 static WANTED: OnceLock<Vec<String>> = OnceLock::new();
@@ -16,7 +17,13 @@ fn wanted(hook: Hook) -> bool {
 
 fn main() -> ExitCode {
     let _ = WANTED.set(std::env::args().skip(1).collect());
-    let plan = Plan { wanted, means: Means::Best, submission_returns: true, log_level: aya_log::Level::Warn };
+    let plan = Plan {
+        wanted,
+        means: Means::Best,
+        drivers: Sysfs::default().drivers(),
+        submission_returns: true,
+        log_level: aya_log::Level::Warn,
+    };
     let probes = match probes::attach(&plan) {
         Ok(probes) => probes,
         Err(error) => {

@@ -33,6 +33,10 @@ pub enum HookState {
     },
     /// The running kernel has no such function or tracepoint.
     Absent,
+    /// It is in an IOMMU driver, and this host has none of its hardware: nothing is attached, and nothing missed.
+    Idle {
+        driver: &'static str,
+    },
     /// It is there and could not be attached: why, in words for a person.
     Failed {
         reason: String,

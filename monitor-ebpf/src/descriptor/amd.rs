@@ -2,6 +2,7 @@
 
 use super::{Entry, Scope, cache, pack};
 
+const COMPLETION_WAIT: u64 = 1;
 const INVALIDATE_DEVICE_ENTRY: u64 = 2;
 const INVALIDATE_PAGES: u64 = 3;
 const INVALIDATE_IOTLB_PAGES: u64 = 4;
@@ -20,10 +21,25 @@ const SCOPES: u64 = {
 const SIZE: u64 = 1;
 const GUEST: u64 = 4;
 
-/// What a command is counted as, by its first 64 bits: an index below 8.
+/// Where a command's first 64 bits have its opcode (`CMD_SET_TYPE`).
+pub const OPCODE_AT: u32 = 60;
+
+/// What a command is counted by: its opcode, below 16.
+#[inline(always)]
+pub fn index(low: u64) -> u64 {
+    low >> OPCODE_AT
+}
+
+/// What a command drops, as the number of a [`Scope`].
 #[inline(always)]
 pub fn scope(low: u64) -> u64 {
-    SCOPES >> ((low >> 60) << 2) & 7
+    SCOPES >> (index(low) << 2) & 7
+}
+
+/// The command by which the driver learns that those before it are done (`build_completion_wait`).
+#[inline(always)]
+pub fn is_wait(low: u64) -> bool {
+    index(low) == COMPLETION_WAIT
 }
 
 /// The caches that a command drops an entry from as a whole. There is no PASID cache: entries of the guest CR3 table
@@ -32,7 +48,7 @@ pub fn scope(low: u64) -> u64 {
 pub fn drops(low: u64, high: u64, entry: &Entry) -> u32 {
     let whole = high & SIZE != 0 && is_whole(high);
     let guest = high & GUEST != 0;
-    match low >> 60 {
+    match index(low) {
         INVALIDATE_ALL => cache::IOTLB,
         INVALIDATE_PAGES => {
             let domain = (low >> 32) as u32 & 0xffff == entry.tag;

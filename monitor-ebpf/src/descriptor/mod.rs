@@ -8,6 +8,8 @@ pub mod smmuv3;
 pub mod vtd;
 pub mod window;
 
+use crate::wire::TableKind;
+
 /// What a descriptor is counted as. The numbers are indexes of counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -100,6 +102,80 @@ pub mod condition {
     pub const CONTESTED: u32 = 1 << 7;
     /// The returns of the submissions were seen.
     pub const COMPLETIONS: u32 = 1 << 8;
+    /// The queue is waited for by a step of its own, and that is seen: what is not waited for is not done.
+    pub const WAITS: u32 = 1 << 9;
+}
+
+/// What a descriptor is counted by: an index below 16.
+#[inline(always)]
+pub fn index(queue: TableKind, low: u64) -> u64 {
+    match queue {
+        TableKind::Vtd => vtd::index(low),
+        TableKind::Amd => amd::index(low),
+        TableKind::SmmuV3 => smmuv3::scope(low),
+    }
+}
+
+/// The number of the [`Scope`] that an index stands for.
+pub fn counted(queue: TableKind, index: u64) -> u64 {
+    match queue {
+        TableKind::Vtd => vtd::scope(index),
+        TableKind::Amd => amd::scope(index << amd::OPCODE_AT),
+        TableKind::SmmuV3 => index,
+    }
+}
+
+/// What a descriptor drops, as the number of a [`Scope`].
+#[inline(always)]
+pub fn scope(queue: TableKind, low: u64) -> u64 {
+    match queue {
+        TableKind::Vtd => vtd::scope(low),
+        TableKind::Amd => amd::scope(low),
+        TableKind::SmmuV3 => smmuv3::scope(low),
+    }
+}
+
+/// The caches that a descriptor drops an entry from as a whole.
+#[inline(always)]
+pub fn drops(queue: TableKind, low: u64, high: u64, entry: &Entry) -> u32 {
+    match queue {
+        TableKind::Vtd => vtd::drops(low, high, entry),
+        TableKind::Amd => amd::drops(low, high, entry),
+        TableKind::SmmuV3 => smmuv3::drops(low, high, entry),
+    }
+}
+
+/// The cache from which a device would fetch a translation again that it was made to drop too early.
+#[inline(always)]
+pub fn behind_device(queue: TableKind) -> u32 {
+    match queue {
+        TableKind::Vtd | TableKind::Amd => cache::IOTLB,
+        TableKind::SmmuV3 => cache::PASID,
+    }
+}
+
+/// The caches that the teardown of an entry must have flushed before it returns; `None`: not known, or not to be
+/// judged.
+#[inline(always)]
+pub fn required(queue: TableKind, conditions: &Conditions) -> Option<u32> {
+    match queue {
+        TableKind::Vtd => vtd::required(conditions),
+        TableKind::Amd => required_of_present(conditions, cache::IOTLB),
+        TableKind::SmmuV3 => required_of_present(conditions, cache::PASID),
+    }
+}
+
+/// Of a present entry `always`, and the device's cache where it has one.
+#[inline(always)]
+fn required_of_present(conditions: &Conditions, always: u32) -> Option<u32> {
+    if conditions.is_not(condition::PRESENT) {
+        return Some(0);
+    }
+    if !conditions.is(condition::PRESENT) || conditions.is(condition::CONTESTED) {
+        return None;
+    }
+    let device = conditions.is(condition::ATS) && conditions.is_not(condition::GONE);
+    Some(always | if device { cache::DEVICE_TLB } else { 0 })
 }
 
 /// The conditions of a teardown: which hold, and which are known.
@@ -126,5 +202,42 @@ impl Conditions {
     #[inline(always)]
     pub fn is_not(&self, bit: u32) -> bool {
         self.known & !self.set & bit != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUES: [TableKind; 3] = [TableKind::Vtd, TableKind::Amd, TableKind::SmmuV3];
+
+    #[test]
+    fn what_is_counted_stands_for_its_scope() {
+        for queue in QUEUES {
+            for high in 0..16u64 {
+                for low in 0..256 {
+                    let word = high << 60 | 0x0123_4567_89ab_cd00 | low;
+                    let index = index(queue, word);
+                    assert!(index < 16, "{queue:?}: {word:#x}");
+                    assert_eq!(counted(queue, index), scope(queue, word), "{queue:?}: {word:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_vendor_requires_its_own_caches_of_a_present_entry() {
+        let (present, ats) = (condition::PRESENT, condition::PRESENT | condition::ATS);
+        let known = ats | condition::GONE | condition::CONTESTED;
+        let of = |queue, set| required(queue, &Conditions { set, known });
+        for (queue, always) in [(TableKind::Amd, cache::IOTLB), (TableKind::SmmuV3, cache::PASID)] {
+            assert_eq!(of(queue, present), Some(always));
+            assert_eq!(of(queue, ats), Some(always | cache::DEVICE_TLB));
+            assert_eq!(of(queue, ats | condition::GONE), Some(always));
+            assert_eq!(of(queue, 0), Some(0), "it was not present");
+            assert_eq!(of(queue, ats | condition::CONTESTED), None);
+            let blind = Conditions { set: ats, known: known & !condition::PRESENT };
+            assert_eq!(required(queue, &blind), None, "nobody knows whether it was");
+        }
     }
 }

@@ -1,45 +1,76 @@
 //! What a window keeps: each descriptor held against the entry, each return, and what is owed in the end.
 
-use crate::wire::{Flush, Frame};
+use crate::wire::{Flush, Frame, TableKind};
 
-use super::{Conditions, Entry, cache, condition, vtd};
+use super::{Conditions, Entry, cache, condition};
 
 #[inline(always)]
 pub fn entry(flush: &Flush) -> Entry {
     Entry { kind: flush.kind, tag: flush.tag, pasid: flush.pasid, source: flush.source }
 }
 
-/// A descriptor of VT-d's is submitted.
+/// A descriptor is submitted to a queue.
 #[inline(always)]
-pub fn submitted(frame: &mut Frame, qw0: u64, qw1: u64) {
+pub fn submitted(frame: &mut Frame, queue: TableKind, low: u64, high: u64) {
     frame.flush.descriptors = frame.flush.descriptors.wrapping_add(1);
-    let mut drops = vtd::drops(qw0, qw1, &entry(&frame.flush));
+    let mut drops = super::drops(queue, low, high, &entry(&frame.flush));
     // A device that is flushed before the IOMMU fetches the old translation again.
-    if drops == cache::DEVICE_TLB && frame.flush.submitted & cache::IOTLB == 0 {
+    if drops == cache::DEVICE_TLB && frame.flush.submitted & super::behind_device(queue) == 0 {
         drops = cache::DEVICE_TLB_EARLY;
     }
     frame.flush.submitted |= drops;
     frame.pending |= drops;
+    frame.pending_scopes |= 1 << super::scope(queue, low);
 }
 
-/// A submission returned: what it submitted is done, or has failed. `scopes`: what a failed one asked for.
+/// The driver asks to be told when all that was submitted so far is done: AMD's COMPLETION_WAIT, SMMUv3's CMD_SYNC. A
+/// submission of VT-d's has its own.
+#[inline(always)]
+pub fn waited(frame: &mut Frame) {
+    frame.waited |= frame.pending;
+}
+
+/// Of what is submitted and not done: what is being waited for.
+#[inline(always)]
+fn awaited(frame: &Frame) -> u32 {
+    if frame.flush.known & condition::WAITS != 0 { frame.pending & frame.waited } else { frame.pending }
+}
+
+/// A submission returned: what it waited for is done, or has failed. `scopes`: what a failed one asked for, 0 where that
+/// isn't known.
 #[inline(always)]
 pub fn returned(frame: &mut Frame, ret: i32, scopes: u32) {
     frame.flush.set |= condition::COMPLETIONS;
     frame.flush.known |= condition::COMPLETIONS;
     if ret == 0 {
-        frame.flush.completed |= frame.pending;
-    } else if frame.flush.failed == 0 {
-        (frame.flush.failed, frame.flush.failed_scopes) = (ret, scopes);
+        let done = awaited(frame);
+        frame.flush.completed |= done;
+        frame.pending &= !done;
+        frame.waited = 0;
+    } else {
+        if frame.flush.failed == 0 {
+            let scopes = if scopes != 0 { scopes } else { frame.pending_scopes };
+            (frame.flush.failed, frame.flush.failed_scopes) = (ret, scopes);
+        }
+        (frame.pending, frame.waited) = (0, 0);
     }
-    frame.pending = 0;
+    frame.pending_scopes = 0;
 }
 
 /// What a window has kept, at its end. A submission whose return was not seen counts as done: what fails is told by its
-/// return, and a program can be left out at a return where the same one runs already on that CPU.
+/// return, and a program can be left out at a return where the same one runs already on that CPU. One that nobody waits
+/// for does not.
 #[inline(always)]
 pub fn closed(frame: &Frame) -> Flush {
-    Flush { completed: frame.flush.completed | frame.pending, ..frame.flush }
+    Flush { completed: frame.flush.completed | awaited(frame), ..frame.flush }
+}
+
+/// Of the caches that descriptors covered: those that are sure to be flushed. Where neither returns nor waits are seen,
+/// what was submitted counts.
+#[inline(always)]
+pub fn done(flush: &Flush) -> u32 {
+    let seen = flush.known & (condition::COMPLETIONS | condition::WAITS) != 0;
+    if seen { flush.completed } else { flush.submitted }
 }
 
 /// The device of a window was found absent.
@@ -61,10 +92,10 @@ pub fn settle(flush: &mut Flush, now: &Conditions, contested: bool, now_ns: u64)
         flush.set |= condition::CONTESTED;
     }
     flush.known |= condition::CONTESTED;
-    let returns = flush.known & condition::COMPLETIONS != 0;
-    let done = if returns { flush.completed } else { flush.submitted };
-    let required = vtd::required(&Conditions { set: flush.set, known: flush.known }).unwrap_or(0);
-    flush.owed = required & !done;
+    let conditions = Conditions { set: flush.set, known: flush.known };
+    let queue = TableKind::from_number(flush.vendor);
+    let required = queue.and_then(|queue| super::required(queue, &conditions)).unwrap_or(0);
+    flush.owed = required & !done(flush);
     flush.owed_since_ns = if flush.owed != 0 { now_ns } else { 0 };
 }
 
@@ -77,7 +108,9 @@ mod tests {
     fn window() -> Frame {
         let live = condition::PRESENT | condition::TRANSLATES | condition::QUEUED | condition::ATS;
         let known = live | condition::GONE | condition::CACHING_MODE;
-        let flush = Flush { kind: 1, tag: 0x12, pasid: 5, source: 0x100, set: live, known, ..Flush::NONE };
+        let vendor = TableKind::Vtd as u32;
+        let flush =
+            Flush { vendor, kind: 1, tag: 0x12, pasid: 5, source: 0x100, set: live, known, ..Flush::NONE };
         Frame { flush, ..Windows::NONE.frames[0] }
     }
 
@@ -90,7 +123,7 @@ mod tests {
     fn torn_down(steps: &[([u64; 2], Option<i32>)]) -> Frame {
         let mut frame = window();
         for &([qw0, qw1], ret) in steps {
-            submitted(&mut frame, qw0, qw1);
+            submitted(&mut frame, TableKind::Vtd, qw0, qw1);
             if let Some(ret) = ret {
                 returned(&mut frame, ret, 1);
             }

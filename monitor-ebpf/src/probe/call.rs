@@ -97,6 +97,12 @@ pub fn descriptor(context: *mut c_void, access: Access, hook: Hook) -> u64 {
     read::member(argument(context, access, at.descriptor), 0)
 }
 
+/// Where the context descriptor lies that a call writes; 0 where a function takes none.
+#[inline(always)]
+pub fn entry(context: *mut c_void, access: Access, hook: Hook) -> u64 {
+    argument(context, access, positions(hook).entry)
+}
+
 /// What a call is about, from its arguments.
 #[inline(always)]
 pub fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {

@@ -12,13 +12,15 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use monitor_ebpf::{
-    descriptor::vtd,
-    wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS, SAMPLED},
+    descriptor::{amd, smmuv3, vtd},
+    wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS, SAMPLED, TableKind},
 };
 
 use super::{
     call::{self, Access, program},
-    loss, window,
+    loss,
+    read::member,
+    window,
 };
 
 /// What is counted, and the switch. Userspace reads it as the map `.bss`.
@@ -74,7 +76,7 @@ fn rarely(context: *mut c_void, count: u64) {
     if window::any() {
         // SAFETY: the program's own context.
         let (qw0, qw1) = unsafe { (word(context, 1), word(context, 2)) };
-        window::submitted(qw0, qw1);
+        window::submitted(TableKind::Vtd, qw0, qw1);
     }
     if count & (SAMPLED - 1) == 0 {
         start_clock();
@@ -133,9 +135,9 @@ fn stop_clock(cpu: usize, began_ns: u64) {
     }
 }
 
-/// `qi_submit_sync(iommu, desc, count, options)` returns.
+/// A submission, or the waiting for it, returns: the clock is stopped, what it asked for is done or has failed.
 #[inline(always)]
-fn vtd_submitted(context: *mut c_void, access: Access) {
+fn returned(context: *mut c_void, access: Access, hook: Hook) {
     let cpu = cpu();
     // SAFETY: a global of our own.
     let (began_ns, watched) = unsafe { (feed!(cpus[cpu].began_ns).read(), feed!(watched).read_volatile()) };
@@ -144,18 +146,155 @@ fn vtd_submitted(context: *mut c_void, access: Access) {
     }
     let ret = call::result(context, access) as i32;
     if ret != 0 {
-        // SAFETY: this CPU's slot.
-        unsafe {
-            let failed = feed!(cpus[cpu].failed);
-            failed.write(failed.read().wrapping_add(1));
-        }
-        window::failed(context, access, Hook::VtdSubmit, ret);
+        failed(context, access, hook, ret);
     } else if watched != 0 {
         window::completed();
     }
 }
 
+#[inline(always)]
+fn failed(context: *mut c_void, access: Access, hook: Hook, ret: i32) {
+    // SAFETY: this CPU's slot.
+    unsafe {
+        let failed = feed!(cpus[cpu()].failed);
+        failed.write(failed.read().wrapping_add(1));
+    }
+    window::failed(context, access, hook, ret);
+}
+
+/// Counts a descriptor on this CPU by an index; says how many that makes.
+#[inline(always)]
+fn count(cpu: usize, index: u64) -> u64 {
+    // SAFETY: this CPU's slot. Where an interrupt comes in between, one count may be lost.
+    unsafe {
+        let slot = feed!(cpus[cpu].descriptors[index as usize & (FEED_TYPES - 1)]);
+        let count = slot.read().wrapping_add(1);
+        slot.write(count);
+        count
+    }
+}
+
+/// Something is about to be waited for that is timed now and then. A clock that runs already is of one whose end was
+/// not seen.
+#[inline(always)]
+fn clock(cpu: usize, count: u64) {
+    if count & (SAMPLED - 1) == 0 {
+        return start_clock();
+    }
+    // SAFETY: this CPU's slot, as above.
+    unsafe {
+        let began = feed!(cpus[cpu].began_ns);
+        if began.read() != 0 {
+            began.write(0);
+        }
+    }
+}
+
+/// `__iommu_queue_command_sync(iommu, cmd, sync)` has put a command into AMD's buffer, under `iommu->lock`; its return
+/// is not known to a kprobe, which runs before.
+#[inline(always)]
+fn amd_queued(context: *mut c_void, access: Access, ret: i32) {
+    let command = call::argument(context, access, call::positions(Hook::AmdQueue).commands);
+    let low = member::<u64>(command, 0);
+    if ret != 0 {
+        return failed(context, access, Hook::AmdQueue, ret);
+    }
+    let cpu = cpu();
+    let count = count(cpu, amd::index(low));
+    if amd::is_wait(low) {
+        clock(cpu, count);
+    }
+    if window::any() {
+        amd_in_window(low, member(command, 8));
+    }
+}
+
+#[inline(never)]
+fn amd_in_window(low: u64, high: u64) {
+    if amd::is_wait(low) {
+        window::waited();
+    } else {
+        window::submitted(TableKind::Amd, low, high);
+    }
+}
+
+/// `iommu_completion_wait(iommu)` returns: everything that was queued before is done, or the wait timed out. It may have
+/// waited for what another CPU had asked for.
+#[inline(always)]
+fn amd_waited(context: *mut c_void, access: Access) {
+    // SAFETY: a global of our own. It is written once, so that the CPUs don't fight for it.
+    unsafe {
+        let waits = feed!(waits);
+        if waits.read_volatile() == 0 {
+            waits.write_volatile(1);
+        }
+    }
+    if window::any() {
+        window::waited();
+    }
+    returned(context, access, Hook::AmdWait);
+}
+
+const _: () = assert!(call::is_name_of(Hook::AmdQueue, "amd_queue_command"));
+const _: () = assert!(call::is_name_of(Hook::AmdWait, "amd_completion_wait"));
+program!("fexit", "amd_queue_command", context =>
+    amd_queued(context, Access::Trampoline, call::result(context, Access::Trampoline) as i32));
+program!("kprobe", "amd_queue_command", context => amd_queued(context, Access::Registers, 0));
+program!("kretprobe", "amd_completion_wait", context => amd_waited(context, Access::Registers));
+
+/// Commands of one call that are looked at: `CMDQ_BATCH_ENTRIES`, the queue's own limit.
+const BATCH: u32 = 64;
+/// `struct arm_smmu_cmd`, up to 7.1 `u64[2]`.
+const COMMAND: u64 = 16;
+/// Where calls are counted, among the counters of scopes.
+const CALLS_AT: u64 = FEED_TYPES as u64 - 1;
+
+struct Batch {
+    at: u64,
+    count: u32,
+    cpu: u32,
+}
+
+/// `arm_smmu_cmdq_issue_cmdlist(smmu, cmdq, cmds, n, sync)` is entered.
+#[inline(always)]
+fn smmu_issuing(context: *mut c_void, access: Access) {
+    let at = call::positions(Hook::SmmuQueue);
+    let cpu = cpu();
+    let commands = call::argument(context, access, at.commands);
+    let mut batch =
+        Batch { at: commands, count: call::argument(context, access, at.count) as u32, cpu: cpu as u32 };
+    // SAFETY: `issue` matches the callback's prototype and `batch` outlives the call.
+    unsafe {
+        generated::bpf_loop(BATCH, issue as *const () as *mut c_void, (&raw mut batch).cast(), 0);
+    }
+    clock(cpu, count(cpu, CALLS_AT));
+    if window::any() && call::argument(context, access, at.sync) as u8 != 0 {
+        window::waited();
+    }
+}
+
+unsafe extern "C" fn issue(iteration: u32, context: *mut c_void) -> i64 {
+    // SAFETY: bpf_loop passes the `Batch` that `smmu_issuing` gave it.
+    let batch = unsafe { &mut *context.cast::<Batch>() };
+    if iteration >= batch.count {
+        return 1;
+    }
+    let low = member::<u64>(batch.at, 0);
+    count(batch.cpu as usize & (FEED_CPUS - 1), smmuv3::scope(low));
+    if window::any() {
+        window::submitted(TableKind::SmmuV3, low, member(batch.at, 8));
+    }
+    batch.at = batch.at.wrapping_add(COMMAND);
+    0
+}
+
+const _: () = assert!(call::is_name_of(Hook::SmmuQueue, "smmu_issue_cmdlist"));
+program!("fentry", "smmu_issue_cmdlist", context => smmu_issuing(context, Access::Trampoline));
+program!("fexit", "smmu_issue_cmdlist", context => returned(context, Access::Trampoline, Hook::SmmuQueue));
+program!("kprobe", "smmu_issue_cmdlist", context => smmu_issuing(context, Access::Registers));
+program!("kretprobe", "smmu_issue_cmdlist", context => returned(context, Access::Registers, Hook::SmmuQueue));
+
 const _: () = assert!(call::is_name_of(Hook::VtdQueue, "vtd_qi_submit"));
 const _: () = assert!(call::is_name_of(Hook::VtdSubmit, "vtd_qi_submit_sync"));
-program!("fexit", "vtd_qi_submit_sync", context => vtd_submitted(context, Access::Trampoline));
-program!("kretprobe", "vtd_qi_submit_sync", context => vtd_submitted(context, Access::Registers));
+program!("fexit", "vtd_qi_submit_sync", context => returned(context, Access::Trampoline, Hook::VtdSubmit));
+program!("kretprobe", "vtd_qi_submit_sync", context => returned(context, Access::Registers, Hook::VtdSubmit));

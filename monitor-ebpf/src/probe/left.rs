@@ -49,3 +49,17 @@ program!("fentry", "vtd_table_left", context =>
     freed(context, Access::Trampoline, Hook::VtdTableLeft, Vendor::Vtd));
 program!("kprobe", "vtd_table_left", context =>
     freed(context, Access::Registers, Hook::VtdTableLeft, Vendor::Vtd));
+
+const _: () = assert!(call::is_name_of(Hook::AmdTableLeft, "amd_table_left"));
+program!("fentry", "amd_table_left", context =>
+    freed(context, Access::Trampoline, Hook::AmdTableLeft, Vendor::Amd));
+program!("kprobe", "amd_table_left", context =>
+    freed(context, Access::Registers, Hook::AmdTableLeft, Vendor::Amd));
+
+// SMMUv3's driver frees it in `arm_smmu_release_device`, a name that SMMUv2's has, too; the core's caller has one of its
+// own, and there the table is still whole.
+const _: () = assert!(call::is_name_of(Hook::SmmuTableLeft, "smmu_table_left"));
+program!("fentry", "smmu_table_left", context =>
+    freed(context, Access::Trampoline, Hook::SmmuTableLeft, Vendor::PerhapsSmmu));
+program!("kprobe", "smmu_table_left", context =>
+    freed(context, Access::Registers, Hook::SmmuTableLeft, Vendor::PerhapsSmmu));

@@ -21,4 +21,5 @@ mod reset;
 mod smmu;
 mod snapshot;
 mod tables;
+mod teardown;
 mod vtd;

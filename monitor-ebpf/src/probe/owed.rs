@@ -5,8 +5,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::{helpers::generated, macros::map, maps::HashMap};
 use monitor_ebpf::{
-    descriptor::{vtd, window::entry},
-    wire::{Flush, Place, Teardown},
+    descriptor::{self, window::entry},
+    wire::{Flush, Place, TableKind, Teardown},
 };
 
 use super::{invalidation::feed, loss, window};
@@ -90,14 +90,14 @@ pub fn take(place: &Place, into: &mut Flush) -> bool {
 pub fn forget(device: u64) {
     // SAFETY: a global of our own.
     if unsafe { feed!(owed).read_volatile() } != 0 {
-        let mut visit = Visit { qw0: 0, qw1: 0, device, now: 0 };
+        let mut visit = Visit { low: 0, high: 0, device, now: 0 };
         each(forget_one, &mut visit);
     }
 }
 
 struct Visit {
-    qw0: u64,
-    qw1: u64,
+    low: u64,
+    high: u64,
     device: u64,
     now: u64,
 }
@@ -120,10 +120,10 @@ fn each(callback: Callback, visit: &mut Visit) {
 
 /// A descriptor is submitted while entries are owed a flush.
 #[inline(never)]
-pub fn submitted(qw0: u64, qw1: u64) {
+pub fn submitted(low: u64, high: u64) {
     // SAFETY: takes nothing.
     let now = unsafe { generated::bpf_ktime_get_ns() };
-    let mut visit = Visit { qw0, qw1, device: 0, now };
+    let mut visit = Visit { low, high, device: 0, now };
     each(flush_one, &mut visit);
 }
 
@@ -137,7 +137,10 @@ unsafe extern "C" fn flush_one(
 ) -> i64 {
     // SAFETY: as above.
     let (place, owed, visit) = unsafe { (*key, &mut *value, &*visit) };
-    owed.owed &= !vtd::drops(visit.qw0, visit.qw1, &entry(owed));
+    // A host has one vendor's queues.
+    if let Some(queue) = TableKind::from_number(owed.vendor) {
+        owed.owed &= !descriptor::drops(queue, visit.low, visit.high, &entry(owed));
+    }
     let stale = visit.now.wrapping_sub(owed.owed_since_ns) > WATCHED_NS;
     if (owed.owed == 0 || stale) && OWED.remove(place).is_ok() {
         count(-1);

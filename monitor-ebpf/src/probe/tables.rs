@@ -134,8 +134,7 @@ fn amd(scratch: &mut Scratch, device: u64) -> u32 {
     if root == 0 || counted & tagged == 0 || page_offset == 0 {
         return bits;
     }
-    let Some(shape) = table::amd::shape(levels, id, page_offset, variable(read::load(&SYMBOLS.sme_me_mask)))
-    else {
+    let Some(shape) = table::amd::shape(levels, id, page_offset, encrypted()) else {
         return bits;
     };
     walk(scratch, TableKind::Amd, per_domain, &shape, root);
@@ -266,6 +265,12 @@ pub fn private(key: u64) -> u64 {
 #[inline(always)]
 pub fn page_offset() -> u64 {
     variable(read::load(&SYMBOLS.page_offset_base))
+}
+
+/// The mark of encrypted memory in a physical address.
+#[inline(always)]
+pub fn encrypted() -> u64 {
+    variable(read::load(&SYMBOLS.sme_me_mask))
 }
 
 /// The value of a variable of the kernel; 0 where it isn't known.

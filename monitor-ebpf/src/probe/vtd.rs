@@ -3,11 +3,10 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use monitor_ebpf::{
-    descriptor::{self, Conditions, condition},
+    descriptor::{Conditions, condition},
     table,
-    wire::{Bit, Flush, Hook, Phase, Place, TableKind},
+    wire::{Flush, Hook, Phase, TableKind},
 };
 
 use super::{
@@ -15,7 +14,7 @@ use super::{
     emit::{self, Reads},
     owed,
     read::{self, Kernel, layout, member},
-    tables, window,
+    tables, teardown, window,
 };
 
 call!(exit VtdTableAlloc, "vtd_table_alloc", Reads::VTD_TABLE);
@@ -25,26 +24,11 @@ call!(exit VtdDetach, "vtd_detach_pasid", Reads::PLAIN);
 const TRANSLATION_ENABLE: u32 = 1 << 31;
 /// `cap_caching_mode`
 const CACHING_MODE: u64 = 1 << 7;
-/// `pci_channel_io_perm_failure`: what `pci_dev_is_disconnected` looks for.
-const DISCONNECTED: u32 = 3;
 
 /// What of a teardown's conditions may change while it runs.
 #[inline(always)]
 fn device_state(device: u64, into: &mut Conditions) {
-    let info = tables::private(device);
-    let (ats, known_ats) = flag(info, layout!(flush.vtd_info_ats));
-    let pci_device = layout!(flush.pci_device);
-    // `error_state` stands before `dev` in `struct pci_dev`.
-    let pdev = device.wrapping_sub(u64::from(pci_device));
-    let (state, known_state) = read::read::<u32>(pdev, layout!(flush.pci_error));
-    into.set = ats * condition::ATS | u32::from(state == DISCONNECTED) * condition::GONE;
-    into.known = known_ats * condition::ATS | known_state * condition::GONE;
-}
-
-#[inline(always)]
-fn flag(base: u64, at: Bit) -> (u32, u32) {
-    let (byte, readable) = read::read::<u8>(base, at.offset);
-    (u32::from(byte) >> (at.shift & 7) & 1, readable)
+    teardown::device_state(device, tables::private(device), layout!(flush.vtd_info_ats), into);
 }
 
 /// The entry as it is, and what decides which flushes it needs.
@@ -69,7 +53,6 @@ fn conditions(device: u64, pasid: u32, out: &mut Flush) {
     let devfn = u32::from(member::<u8>(info, layout!(flush.vtd_info_devfn)));
     out.source = bus << 8 | devfn;
     out.vendor = TableKind::Vtd as u32;
-    out.pasid = pasid;
     let table = member(info, layout!(vtd_info_table));
     let directory = member(table, layout!(vtd_table_directory));
     let max = member(table, layout!(vtd_table_max));
@@ -90,57 +73,19 @@ fn conditions(device: u64, pasid: u32, out: &mut Flush) {
 fn tear_down(context: *mut c_void, access: Access) {
     let subject = call::subject(context, access, Hook::VtdTearDown);
     emit::emit(context, Hook::VtdTearDown, Phase::Begin, &subject, 0, Reads::VTD_TABLE);
-    call::remember(Hook::VtdTearDown, &subject);
-    let place = Place { device: subject.device, pasid: u64::from(subject.pasid) };
-    let contested = owed::begins(&place, bpf_get_current_pid_tgid() as u32);
-    let mut flush = Flush { iommu: call::iommu(context, access, Hook::VtdTearDown), ..Flush::NONE };
-    // After it is known who else is at it: what is read now is not older than that.
-    conditions(subject.device, subject.pasid, &mut flush);
-    flush.set |= u32::from(contested) * condition::CONTESTED;
-    window::open(Hook::VtdTearDown, &subject, &flush);
+    let iommu = call::iommu(context, access, Hook::VtdTearDown);
+    teardown::begins(Hook::VtdTearDown, &subject, iommu, |flush| {
+        conditions(subject.device, subject.pasid, flush);
+    });
 }
 
 /// A teardown returns.
 #[inline(always)]
 fn torn_down(context: *mut c_void, access: Access) {
-    let Some(subject) = call::recall(Hook::VtdTearDown) else { return };
-    let mut flush = Flush::NONE;
-    let kept = window::close(Hook::VtdTearDown, |frame| {
-        if frame.device == subject.device {
-            flush = descriptor::window::closed(frame);
-        }
-    });
-    let place = Place { device: subject.device, pasid: u64::from(subject.pasid) };
-    let contested = owed::ends(&place, bpf_get_current_pid_tgid() as u32);
-    if !kept || flush.vendor == 0 {
-        return emit::emit(context, Hook::VtdTearDown, Phase::End, &subject, 0, Reads::VTD_TABLE);
-    }
-    settle(subject.device, contested, &mut flush);
-    if flush.owed != 0 {
-        owed::add(&place, &flush);
-    }
-    emit::flushing(
-        context,
-        Hook::VtdTearDown,
-        Phase::End,
-        &subject,
-        call::result(context, access),
-        Reads::VTD_TABLE,
-        &flush,
-    );
+    teardown::ends(context, access, Hook::VtdTearDown, Reads::VTD_TABLE, device_state);
 }
 
-/// What a teardown is owed, now that it is over.
-#[inline(never)]
-fn settle(device: u64, contested: bool, flush: &mut Flush) {
-    let mut now = Conditions { set: 0, known: 0 };
-    device_state(device, &mut now);
-    // SAFETY: takes nothing.
-    let now_ns = unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_ns() };
-    descriptor::window::settle(flush, &now, contested, now_ns);
-}
-
-/// An entry was set up. If its predecessor is owed a flush, that is told.
+/// An entry was set up.
 #[inline(always)]
 fn set_up(context: *mut c_void, access: Access, hook: Hook) {
     let subject = match access {
@@ -150,14 +95,7 @@ fn set_up(context: *mut c_void, access: Access, hook: Hook) {
             None => return,
         },
     };
-    let ret = call::result(context, access);
-    let place = Place { device: subject.device, pasid: u64::from(subject.pasid) };
-    let mut flush = Flush::NONE;
-    if ret as i32 == 0 && owed::take(&place, &mut flush) {
-        emit::flushing(context, hook, Phase::End, &subject, ret, Reads::VTD_TABLE, &flush);
-    } else {
-        emit::emit(context, hook, Phase::End, &subject, ret, Reads::VTD_TABLE);
-    }
+    teardown::set_up(context, hook, &subject, call::result(context, access), Reads::VTD_TABLE);
 }
 
 /// A device's table is about to be freed, with its device.

@@ -11,10 +11,10 @@ use aya_ebpf::{
     maps::HashMap,
 };
 use monitor_ebpf::{
-    descriptor::{vtd, window},
+    descriptor::{self, window},
     wire::{
-        FAILURE_SENT_EVERY_NS, Flush, Frame, Hook, LossKind, NO_ARGUMENT, Phase, Subject, WINDOW_DEPTH,
-        Windows, known,
+        FAILURE_SENT_EVERY_NS, Flush, Frame, Hook, LossKind, NO_ARGUMENT, Phase, Subject, TableKind,
+        WINDOW_DEPTH, Windows, known,
     },
 };
 
@@ -83,7 +83,7 @@ pub fn open(hook: Hook, subject: &Subject, flush: &Flush) {
     }
     let frame = &mut windows.frames[depth % WINDOW_DEPTH];
     (frame.device, frame.group, frame.hook) = (subject.device, subject.group, hook as u32);
-    frame.pending = 0;
+    (frame.pending, frame.pending_scopes, frame.waited) = (0, 0, 0);
     frame.flush = *flush;
     frame.flush.outer = depth as u32;
 }
@@ -149,17 +149,35 @@ pub fn gone(device: u64) {
     }
 }
 
-/// A descriptor of VT-d's is submitted, and a window is open somewhere, or an entry is owed a flush.
-#[inline(never)]
-pub fn submitted(qw0: u64, qw1: u64) {
+/// A descriptor is submitted, and a window is open somewhere, or an entry is owed a flush.
+#[inline(always)]
+pub fn submitted(queue: TableKind, low: u64, high: u64) {
     // SAFETY: a global of our own.
     if unsafe { feed!(owed).read_volatile() } != 0 {
-        owed::submitted(qw0, qw1);
+        owed::submitted(low, high);
     }
     let Some(frame) = innermost() else { return };
     // SAFETY: as `innermost` says.
     let frame = unsafe { &mut *frame };
-    window::submitted(frame, qw0, qw1);
+    window::submitted(frame, queue, low, high);
+}
+
+/// This task asks to be told when what it submitted is done.
+#[inline(never)]
+pub fn waited() {
+    let Some(frame) = innermost() else { return };
+    // SAFETY: as `innermost` says.
+    window::waited(unsafe { &mut *frame });
+}
+
+/// What this task's innermost window keeps, if it is one of this kind on this entry.
+#[inline(always)]
+pub fn of_entry(hook: Hook, device: u64, pasid: u32) -> Option<*mut Flush> {
+    let frame = innermost()?;
+    // SAFETY: as `innermost` says.
+    let frame = unsafe { &mut *frame };
+    let same = frame.hook == hook as u32 && frame.device == device && frame.flush.pasid == pasid;
+    same.then_some(&raw mut frame.flush)
 }
 
 /// A submission of this task returned 0: what it submitted is done.
@@ -180,6 +198,8 @@ pub fn failed(context: *mut c_void, access: Access, hook: Hook, ret: i32) {
     if let Some(frame) = innermost() {
         // SAFETY: as `innermost` says.
         let frame = unsafe { &mut *frame };
+        // A return by itself doesn't tell; the window has kept what is not done.
+        let scopes = if scopes != 0 { scopes } else { frame.pending_scopes };
         window::returned(frame, ret, scopes);
         flush = Flush { failed: ret, failed_scopes: scopes, ..frame.flush };
         subject = Subject { device: frame.device, group: frame.group, pasid: flush.pasid, ..subject };
@@ -213,8 +233,17 @@ fn scopes(context: *mut c_void, access: Access, hook: Hook) -> u32 {
         return 0;
     }
     let commands = call::argument(context, access, at.commands);
-    let count = call::argument(context, access, at.count) as u32;
-    let mut visit = Visit { at: commands, count, scopes: 0 };
+    let (queue, stride) = match hook {
+        // `struct qi_desc` is what the hardware reads: four words.
+        Hook::VtdSubmit => (TableKind::Vtd, 32),
+        Hook::AmdQueue => (TableKind::Amd, 16),
+        _ => (TableKind::SmmuV3, 16),
+    };
+    let count = match hook {
+        Hook::AmdQueue => 1,
+        _ => call::argument(context, access, at.count) as u32,
+    };
+    let mut visit = Visit { at: commands, stride, count, queue, scopes: 0 };
     // SAFETY: `look` matches the callback's prototype and `visit` outlives the call.
     unsafe {
         generated::bpf_loop(LOOKED_AT, look as *const () as *mut c_void, (&raw mut visit).cast(), 0);
@@ -224,7 +253,9 @@ fn scopes(context: *mut c_void, access: Access, hook: Hook) -> u32 {
 
 struct Visit {
     at: u64,
+    stride: u64,
     count: u32,
+    queue: TableKind,
     scopes: u32,
 }
 
@@ -234,9 +265,8 @@ unsafe extern "C" fn look(iteration: u32, context: *mut c_void) -> i64 {
     if iteration >= visit.count {
         return 1;
     }
-    visit.scopes |= 1 << vtd::scope(read::member(visit.at, 0));
-    // `struct qi_desc` is what the hardware reads: four words.
-    visit.at = visit.at.wrapping_add(32);
+    visit.scopes |= 1 << descriptor::scope(visit.queue, read::member(visit.at, 0));
+    visit.at = visit.at.wrapping_add(visit.stride);
     0
 }
 

@@ -1,7 +1,7 @@
 //! AMD's guest CR3 table: one to three levels of 512 entries (AMD IOMMU specification 2.2.6.3;
 //! `__get_gcr3_pte`, drivers/iommu/amd/iommu.c).
 
-use super::{Level, PASID_BITS, Shape};
+use super::{Level, Memory, PASID_BITS, Shape};
 
 /// log2 of the entries of a table.
 const BITS: u32 = 9;
@@ -30,6 +30,44 @@ pub fn shape(glx: u32, domain_id: u16, page_offset: u64, sme_mask: u64) -> Optio
         tag: u32::from(domain_id),
         ..Shape::NONE
     })
+}
+
+/// The entry of a PASID in a table of `glx` + 1 levels; 0 where nothing leads there. `None`: it could not be read, or a
+/// table can't have so many levels.
+#[inline(always)]
+pub fn lookup(
+    memory: &impl Memory,
+    root: u64,
+    glx: u32,
+    page_offset: u64,
+    sme_mask: u64,
+    pasid: u32,
+) -> Option<u64> {
+    if glx > 2 || root == 0 || pasid >> PASID_BITS != 0 {
+        return None;
+    }
+    let slot = |level: u32| u64::from(pasid >> (BITS * level) & ((1 << BITS) - 1)) * 8;
+    let mut table = root;
+    for level in [2, 1] {
+        if level <= glx {
+            let entry = memory.word(table.wrapping_add(slot(level)))?;
+            if entry & VALID == 0 {
+                return Some(0);
+            }
+            table = (entry & PAGE & !sme_mask).wrapping_add(page_offset);
+        }
+    }
+    // A table of fewer levels has no room for what its root doesn't reach.
+    if pasid >> (BITS * (glx + 1)) != 0 {
+        return None;
+    }
+    memory.word(table.wrapping_add(slot(0)))
+}
+
+/// Whether an entry is present.
+#[inline(always)]
+pub fn is_present(entry: u64) -> bool {
+    entry & VALID != 0
 }
 
 #[cfg(test)]
@@ -85,6 +123,23 @@ mod tests {
         let mut ram = table(1, &[3, 4]);
         ram.put(ROOT + 3 * 8, 0x7_7770_0000);
         assert_eq!(pasids(&ram, 0), [4]);
+    }
+
+    #[test]
+    fn one_entry_is_found_in_tables_of_every_depth() {
+        for (glx, there, missing) in [(0, 511, 510), (1, 0x3_ffff, 0x3_fffe), (2, 0xf_ffff, 0x4_0000)] {
+            let ram = table(glx + 1, &[5, there]);
+            let found = |pasid| lookup(&ram, ROOT, glx, PAGE_OFFSET, ENCRYPTED, pasid);
+            assert_eq!([5, there].map(|pasid| found(pasid).is_some_and(is_present)), [true; 2], "{glx}");
+            assert_eq!([6, missing].map(|pasid| found(pasid).is_some_and(is_present)), [false; 2], "{glx}");
+            assert_eq!(found(6), Some(0), "{glx}");
+        }
+        let ram = table(1, &[5]);
+        assert_eq!(lookup(&ram, ROOT, 0, PAGE_OFFSET, 0, 512 + 5), None, "it is beyond the table");
+        assert_eq!(lookup(&ram, ROOT, 3, PAGE_OFFSET, 0, 5), None, "no table is so deep");
+        assert_eq!(lookup(&ram, 0, 0, PAGE_OFFSET, 0, 5), None, "there is no table");
+        // By a wrong mark the second level is looked for where nothing is.
+        assert_eq!(lookup(&table(2, &[5]), ROOT, 1, PAGE_OFFSET, 0, 5), None);
     }
 
     #[test]

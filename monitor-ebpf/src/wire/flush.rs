@@ -91,7 +91,9 @@ pub struct Feed {
     pub owed: u64,
     /// When a failure outside every window was last sent, ns.
     pub failure_sent_ns: u64,
-    pub reserved: [u64; 5],
+    /// 1: returns from waiting for the queue are seen, where that is a function of its own (AMD).
+    pub waits: u64,
+    pub reserved: [u64; 4],
     /// The histogram of what the timed submissions took.
     pub latency: [u64; LATENCY_BUCKETS],
     pub cpus: [CpuFeed; FEED_CPUS],
@@ -102,7 +104,8 @@ impl Feed {
         watched: 0,
         owed: 0,
         failure_sent_ns: 0,
-        reserved: [0; 5],
+        waits: 0,
+        reserved: [0; 4],
         latency: [0; LATENCY_BUCKETS],
         cpus: [CpuFeed {
             descriptors: [0; FEED_TYPES],
@@ -139,7 +142,10 @@ pub struct Frame {
     pub hook: u32,
     /// Bits of [`cache`](crate::descriptor::cache): submitted, and not returned yet.
     pub pending: u32,
-    pub reserved: [u32; 2],
+    /// Bits of [`Scope`](crate::descriptor::Scope), by number: what they asked for, whatever they covered.
+    pub pending_scopes: u32,
+    /// Of `pending`: what the driver asked to be told the end of.
+    pub waited: u32,
 }
 
 /// The windows of one task.
@@ -154,8 +160,15 @@ pub struct Windows {
 impl Windows {
     pub const NONE: Windows = Windows {
         depth: 0,
-        frames: [Frame { device: 0, group: 0, flush: Flush::NONE, hook: 0, pending: 0, reserved: [0; 2] };
-            WINDOW_DEPTH],
+        frames: [Frame {
+            device: 0,
+            group: 0,
+            flush: Flush::NONE,
+            hook: 0,
+            pending: 0,
+            pending_scopes: 0,
+            waited: 0,
+        }; WINDOW_DEPTH],
     };
 }
 

@@ -165,6 +165,26 @@ hooks! {
     /// A device is looked for: `pci_device_is_present`. A window keeps that it is not there; nothing is sent.
     DevicePresent = 38 => "device_present",
 
+    /// A command goes to AMD's command buffer: `__iommu_queue_command_sync`. Counted; a window keeps what it needs; only
+    /// failures are sent.
+    AmdQueue = 39 => "amd_queue_command",
+    /// AMD's driver waited for all commands: `iommu_completion_wait`. Only failures are sent.
+    AmdWait = 40 => "amd_completion_wait",
+    /// AMD writes a PASID's entry: `amd_iommu_set_gcr3`.
+    AmdSet = 41 => "amd_set_gcr3",
+    /// AMD takes a device's guest CR3 table away, and PASIDs are in it still: `free_gcr3_table`.
+    AmdTableLeft = 42 => "amd_table_left",
+    /// Commands go to SMMUv3's command queue: `arm_smmu_cmdq_issue_cmdlist`. Counted; a window keeps what it needs; only
+    /// failures are sent.
+    SmmuQueue = 43 => "smmu_issue_cmdlist",
+    /// SMMUv3 takes a PASID off a device, from the clearing of its descriptor to the flush of the device:
+    /// `arm_smmu_blocking_set_dev_pasid`, up to 6.13 `arm_smmu_remove_dev_pasid`.
+    SmmuRemove = 44 => "smmu_remove_pasid",
+    /// SMMUv3 writes a context descriptor that is valid: `arm_smmu_write_cd_entry`.
+    SmmuSet = 45 => "smmu_write_cd",
+    /// SMMUv3's device is let go, and PASIDs are in its table still: `iommu_deinit_device`, in which the driver frees it.
+    SmmuTableLeft = 46 => "smmu_table_left",
+
     /// VT-d takes a device's PASID table away, and PASIDs are in it still: `intel_pasid_free_table`.
     VtdTableLeft = 75 => "vtd_table_left",
 }

@@ -6,9 +6,6 @@ use zerocopy::{Immutable, IntoBytes};
 /// A member that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
-/// An argument that the running kernel's function does not take.
-pub const NO_ARGUMENT: u8 = u8::MAX;
-
 /// A flag: one bit of a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
@@ -146,6 +143,16 @@ pub struct FlushLayout {
     pub pci_device: u32,
     /// `struct pci_dev`: `error_state`.
     pub pci_error: u32,
+    /// `struct iommu_dev_data` (AMD): `devid`, the requester id.
+    pub amd_devid: u32,
+    /// `struct iommu_dev_data` (AMD): `ats_enabled`, up to 6.6 `ats.enabled`.
+    pub amd_ats: Bit,
+    /// `struct arm_smmu_master`: `streams`, the array of its StreamIDs.
+    pub smmu_streams: u32,
+    /// `struct arm_smmu_stream`: `id`.
+    pub smmu_stream_id: u32,
+    /// `struct arm_smmu_master`: `ats_enabled`.
+    pub smmu_ats: Bit,
 }
 
 /// AMD's guest CR3 table: of the device from 6.9 on, of its domain before.
@@ -206,6 +213,11 @@ impl FlushLayout {
         vtd_iommu_qi: ABSENT,
         pci_device: ABSENT,
         pci_error: ABSENT,
+        amd_devid: ABSENT,
+        amd_ats: Bit::ABSENT,
+        smmu_streams: ABSENT,
+        smmu_stream_id: ABSENT,
+        smmu_ats: Bit::ABSENT,
     };
 }
 
@@ -316,59 +328,6 @@ impl Layout {
         amd: AmdLayout::UNKNOWN,
         smmu: SmmuLayout::UNKNOWN,
         flush: FlushLayout::UNKNOWN,
-    };
-}
-
-/// Where a hooked function takes what it is about: the position of each argument in its list, found
-/// by name in the function's BTF prototype; [`NO_ARGUMENT`] where it takes none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
-#[repr(C)]
-pub struct Arguments {
-    pub group: u8,
-    pub device: u8,
-    pub domain: u8,
-    pub old: u8,
-    pub pasid: u8,
-    pub owner: u8,
-    /// `struct iommu_sva *` for the SVA calls.
-    pub handle: u8,
-    pub mm: u8,
-    /// The IOMMU instance: `struct intel_iommu *`.
-    pub iommu: u8,
-    /// The commands or descriptors of a submission, and how many there are.
-    pub commands: u8,
-    /// `struct pci_dev *`
-    pub pci: u8,
-    pub count: u8,
-    /// `struct arm_smmu_cd *`: what a context descriptor is to become.
-    pub descriptor: u8,
-    pub reserved: [u8; 3],
-    /// Where the device is, from what the argument `device` points to: a driver has structures of its own around it.
-    pub device_at: i32,
-    /// 1 if a pointer to the device lies there, 0 if the device itself does.
-    pub device_pointed: u32,
-}
-
-impl Arguments {
-    /// A function of which nothing is read.
-    pub const NONE: Arguments = Arguments {
-        group: NO_ARGUMENT,
-        device: NO_ARGUMENT,
-        domain: NO_ARGUMENT,
-        old: NO_ARGUMENT,
-        pasid: NO_ARGUMENT,
-        owner: NO_ARGUMENT,
-        handle: NO_ARGUMENT,
-        mm: NO_ARGUMENT,
-        iommu: NO_ARGUMENT,
-        commands: NO_ARGUMENT,
-        pci: NO_ARGUMENT,
-        count: NO_ARGUMENT,
-        descriptor: NO_ARGUMENT,
-        reserved: [0; 3],
-        device_at: 0,
-        device_pointed: 0,
     };
 }
 

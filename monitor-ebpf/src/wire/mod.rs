@@ -4,6 +4,7 @@
 //! Plain data only: `#[repr(C)]`, no padding (padding would leak kernel memory), no pointer that
 //! is dereferenced. It knows neither aya nor the userspace.
 
+mod arguments;
 mod call;
 mod flush;
 mod hook;
@@ -12,16 +13,14 @@ mod loss;
 mod record;
 mod snapshot;
 
+pub use arguments::{Arguments, NO_ARGUMENT};
 pub use call::{Call, Subject};
 pub use flush::{
     CpuFeed, FAILURE_SENT_EVERY_NS, FEED_CPUS, FEED_TYPES, Feed, Flush, Flushing, Frame, LATENCY_BUCKETS,
     Place, SAMPLED, Teardown, WINDOW_DEPTH, Windows,
 };
 pub use hook::Hook;
-pub use layout::{
-    ABSENT, AmdLayout, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT, Process, SmmuLayout, Symbols,
-    Variable,
-};
+pub use layout::{ABSENT, AmdLayout, Bit, FlushLayout, Layout, Process, SmmuLayout, Symbols, Variable};
 pub use loss::{LOSS_GROUPS, LossKind, Losses, count};
 pub use record::{
     ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,

@@ -1,9 +1,82 @@
 //! What the checks of flushes have in common.
 
+use monitor_ebpf::wire::Hook;
+
+use crate::coverage::{Coverage, HookState};
 use crate::event::{Cache, Flush, TableKind};
+use crate::inventory::Inventory;
 use crate::model::{Attachment, Flushed, Group, GroupRef};
 
+use super::spec::{CheckState, Needs};
 use super::violation::{Read, Subject, Value};
+
+/// What a check needs of one IOMMU driver.
+pub(super) struct OfDriver {
+    pub driver: &'static str,
+    /// The hook whose reads of the driver's tables it relies on, if it does.
+    pub entries: Option<Hook>,
+    pub needs: Needs,
+}
+
+impl OfDriver {
+    fn state(&self, coverage: &Coverage) -> CheckState {
+        match self.entries.and_then(|hook| coverage.unread(hook)) {
+            Some(reason) => CheckState::Unavailable {
+                reason: format!("the entries of the {} driver's tables can't be read: {reason}", self.driver),
+            },
+            None => self.needs.state(coverage),
+        }
+    }
+
+    /// A kernel without the driver has none of its functions.
+    fn is_there(&self, coverage: &Coverage) -> bool {
+        let there = |hook| !matches!(coverage.get(hook), HookState::Absent | HookState::Idle { .. });
+        self.needs.required.iter().any(|&hook| there(hook))
+    }
+}
+
+/// How far the flushes of this host's IOMMU can be judged. Where it isn't known which drivers it has, one that can be
+/// judged is enough, and what could not be of another one that the kernel has is said.
+pub(super) fn state(coverage: &Coverage, inventory: Option<&Inventory>, drivers: &[OfDriver]) -> CheckState {
+    let Some(inventory) = inventory else { return of_any(coverage, drivers) };
+    if inventory.groups.is_empty() {
+        let reason = "no device of this host is behind an IOMMU".into();
+        return CheckState::NotApplicable { reason };
+    }
+    let ours = drivers.iter().filter(|driver| inventory.has_iommu_driver(driver.driver));
+    let states: Vec<CheckState> = ours.map(|driver| driver.state(coverage)).collect();
+    let fails = |state: &&CheckState| **state != CheckState::Armed;
+    match (states.iter().find(fails), states.first()) {
+        (Some(state), _) | (None, Some(state)) => state.clone(),
+        (None, None) => {
+            let reason = "no IOMMU driver of this host has a command queue that we know".into();
+            CheckState::NotApplicable { reason }
+        }
+    }
+}
+
+fn of_any(coverage: &Coverage, drivers: &[OfDriver]) -> CheckState {
+    let there: Vec<&OfDriver> = drivers.iter().filter(|driver| driver.is_there(coverage)).collect();
+    // Of a kernel with none of them the first says what is missing.
+    let of_use = if there.is_empty() { drivers.first().into_iter().collect() } else { there };
+    let states: Vec<(&str, CheckState)> =
+        of_use.iter().map(|driver| (driver.driver, driver.state(coverage))).collect();
+    let best = states.iter().find(|(_, state)| *state == CheckState::Armed);
+    let Some((_, best)) = best.or(states.iter().find(|(_, state)| state.judges())).or(states.first()) else {
+        return CheckState::NotApplicable { reason: "there is no driver to watch".into() };
+    };
+    let unseen = states.iter().filter(|(_, state)| best.judges() && !state.judges());
+    let unseen: Vec<String> = unseen
+        .map(|(driver, state)| {
+            format!("behind the {driver} driver it is unavailable: {}", state.reason().unwrap_or_default())
+        })
+        .collect();
+    if unseen.is_empty() {
+        return best.clone();
+    }
+    let reasons: Vec<String> = best.reason().map(str::to_owned).into_iter().chain(unseen).collect();
+    CheckState::Degraded { reason: reasons.join("; ") }
+}
 
 /// The PASID that it is about, with what is known of its attachment; entry 0 is the RID's own and no PASID.
 pub(super) fn pasids(flush: &Flush, group: Option<&Group>) -> Vec<(u32, Attachment)> {

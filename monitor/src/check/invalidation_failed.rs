@@ -1,20 +1,64 @@
 //! `invalidation-failed`: what is told to the hardware to be dropped is dropped.
 
-use monitor_ebpf::descriptor::condition;
+use monitor_ebpf::descriptor::{Scope, condition};
 use monitor_ebpf::wire::Hook;
 
 use crate::coverage::Coverage;
 use crate::errno::errno_name;
+use crate::event::TableKind;
 use crate::inventory::Inventory;
 use crate::model::{Flushed, Host, Kind, Transition};
 
-use super::flush;
+use super::flush::{self, OfDriver};
 use super::spec::{CheckState, Needs, Severity, Spec};
-use super::teardown_flush_incomplete::without_flushes;
 use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
 
 pub(super) struct InvalidationFailed;
+
+const IN_TEARDOWN: &str = "a failure while an entry is torn down is told as one of no group";
+const IN_SWITCH: &str = "a failure while a RID's domain is switched is told as one of no group";
+const NOTHING: Needs =
+    Needs { core_pasids: false, required: &[], required_if_present: &[], any_of: &[], degrades: &[] };
+
+/// What it needs of each driver: where the end of a submission is seen.
+const DRIVERS: [OfDriver; 3] = [
+    OfDriver {
+        driver: "intel",
+        entries: None,
+        needs: Needs {
+            required: &[Hook::VtdSubmit],
+            required_if_present: &[Hook::DevicePresent],
+            degrades: &[(Hook::VtdTearDown, IN_TEARDOWN), (Hook::RidAttach, IN_SWITCH)],
+            ..NOTHING
+        },
+    },
+    OfDriver {
+        driver: "amd",
+        entries: None,
+        needs: Needs {
+            required: &[Hook::AmdWait],
+            degrades: &[
+                (
+                    Hook::AmdQueue,
+                    "commands that don't get into the buffer are missed, and what a failed wait was for",
+                ),
+                (Hook::AmdClear, IN_TEARDOWN),
+                (Hook::RidAttach, IN_SWITCH),
+            ],
+            ..NOTHING
+        },
+    },
+    OfDriver {
+        driver: "arm-smmu-v3",
+        entries: None,
+        needs: Needs {
+            required: &[Hook::SmmuQueue],
+            degrades: &[(Hook::SmmuRemove, IN_TEARDOWN), (Hook::RidAttach, IN_SWITCH)],
+            ..NOTHING
+        },
+    },
+];
 
 /// What VT-d's driver returns for a device that doesn't answer (7.3, `qi_check_fault`).
 const ETIMEDOUT: i32 = -110;
@@ -24,24 +68,29 @@ static SPEC: Spec = Spec {
     section: "Invalidation",
     severities: &[Severity::Critical, Severity::Warning],
     invariant: "No invalidation inside a window (the teardown of a PASID entry, the switch of a RID's domain) fails. \
-                -ETIMEDOUT is excused only for a device-TLB invalidation whose own device is gone.",
-    why: "VT-d's drivers drop the error: the kernel goes on as if the hardware had forgotten the old translations, and it \
+                -ETIMEDOUT is excused only for a device-TLB invalidation whose own device is gone. Failed: VT-d's \
+                qi_submit_sync returned an error; AMD's command buffer stayed full, or iommu_completion_wait timed out; \
+                SMMUv3's arm_smmu_cmdq_issue_cmdlist returned an error (CMD_SYNC timed out).",
+    why: "The drivers drop the error: the kernel goes on as if the hardware had forgotten the old translations, and it \
           has not.",
     needs: Needs {
-        core_pasids: false,
-        required: &[Hook::VtdSubmit],
         required_if_present: &[Hook::DevicePresent],
-        any_of: &[],
+        any_of: &[Hook::VtdSubmit, Hook::AmdWait, Hook::SmmuQueue],
         degrades: &[
-            (Hook::VtdTearDown, "a failure while an entry is torn down is told as one of no group"),
-            (Hook::RidAttach, "a failure while a RID's domain is switched is told as one of no group"),
+            (Hook::VtdTearDown, IN_TEARDOWN),
+            (Hook::AmdClear, IN_TEARDOWN),
+            (Hook::SmmuRemove, IN_TEARDOWN),
+            (Hook::RidAttach, IN_SWITCH),
         ],
+        ..NOTHING
     },
     judges: &[Kind::SubmissionFailed],
     by_look: None,
     implies: &["teardown-flush-incomplete", "pasid-reused-without-flush"],
     traps: &[
         "-ETIMEDOUT of a device-TLB invalidation whose own device was found absent, or is marked as disconnected.",
+        "AMD's driver waits for the IOMMU and the device at once: a wait that timed out with a device-TLB invalidation \
+         before it is excused where that device is gone.",
         "-EAGAIN never leaves the driver: it submits the same descriptors again.",
         "Outside a window it is a warning: of what, is known by the descriptors alone.",
     ],
@@ -50,7 +99,8 @@ static SPEC: Spec = Spec {
         "qi_flush_*(), 5.15 to 7.3: void functions that drop what qi_submit_sync() returned",
     ],
     what_to_do: &[
-        "Look at the kernel's log: the driver writes why (DMAR, \"Invalidation Queue Error\", \"Invalidation Time-out\").",
+        "Look at the kernel's log: the driver writes why (DMAR, \"Invalidation Queue Error\", \"Invalidation Time-out\"; \
+         AMD-Vi, \"Completion-Wait loop timed out\"; arm-smmu-v3, \"CMD_SYNC timeout\").",
         "In a window: take the device out of service, its old translations may still be in use.",
         "If it comes again, the IOMMU or a device behind it is broken, or the driver submits what the hardware doesn't \
          know: report it with the descriptors from the kernel's log.",
@@ -106,12 +156,17 @@ impl Check for InvalidationFailed {
     }
 
     fn state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> CheckState {
-        without_flushes(coverage, inventory, false).unwrap_or_else(|| SPEC.needs.state(coverage))
+        flush::state(coverage, inventory, &DRIVERS)
     }
 }
 
 /// A device that is gone does not answer.
 fn excused(flushed: &Flushed<'_>) -> bool {
     let found = flushed.flush;
-    found.failed == Some(ETIMEDOUT) && found.failed_in_device() && found.conditions.is(condition::GONE)
+    let timed_out = match found.vendor {
+        // One wait is for both, and says -EIO of each.
+        Some(TableKind::Amd) => found.failed_scopes().contains(&Scope::DeviceTlb),
+        _ => found.failed == Some(ETIMEDOUT) && found.failed_in_device(),
+    };
+    timed_out && found.conditions.is(condition::GONE)
 }

@@ -6,13 +6,41 @@ use crate::coverage::Coverage;
 use crate::inventory::Inventory;
 use crate::model::{Attachment, Host, Kind, Transition};
 
-use super::flush;
+use super::flush::{self, OfDriver};
 use super::spec::{CheckState, Needs, Severity, Spec};
-use super::teardown_flush_incomplete::without_flushes;
+use super::teardown_flush_incomplete as teardown;
 use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
 
 pub(super) struct PasidReusedWithoutFlush;
+
+/// What it needs beside what a teardown's check needs: where an entry is set up.
+const DRIVERS: [OfDriver; 3] = [
+    OfDriver {
+        driver: "intel",
+        entries: Some(Hook::SnapshotIntel),
+        needs: Needs {
+            required_if_present: &[
+                Hook::VtdSetupFirst,
+                Hook::VtdSetupSecond,
+                Hook::VtdSetupPassThrough,
+                Hook::VtdSetupNested,
+                Hook::DevicePresent,
+            ],
+            ..teardown::VTD
+        },
+    },
+    OfDriver {
+        driver: "amd",
+        entries: Some(Hook::SnapshotAmd),
+        needs: Needs { required_if_present: &[Hook::AmdSet], ..teardown::AMD },
+    },
+    OfDriver {
+        driver: "arm-smmu-v3",
+        entries: None,
+        needs: Needs { required_if_present: &[Hook::SmmuSet], ..teardown::SMMU },
+    },
+];
 
 static SPEC: Spec = Spec {
     name: "pasid-reused-without-flush",
@@ -28,9 +56,10 @@ static SPEC: Spec = Spec {
             Hook::VtdSetupSecond,
             Hook::VtdSetupPassThrough,
             Hook::VtdSetupNested,
-            Hook::DevicePresent,
+            Hook::AmdSet,
+            Hook::SmmuSet,
         ],
-        ..super::teardown_flush_incomplete::NEEDS
+        ..teardown::NEEDS
     },
     judges: &[Kind::SetUpOwed],
     by_look: None,
@@ -38,7 +67,8 @@ static SPEC: Spec = Spec {
     traps: &[
         "A replace in place flushes after the entry has changed.",
         "From 6.19 a replace is a teardown and a set-up: the teardown flushes.",
-        "Setting an entry up needs no invalidation, unless the IOMMU is in caching mode.",
+        "Setting an entry up needs no invalidation, unless the IOMMU is in caching mode. AMD's driver and SMMUv3's flush \
+         then, too: what an entry is owed is looked for when it has been set up, so that this makes up for it.",
         "Any later invalidation that covers the entry makes up for it, whoever submits it: it is looked for for five \
          minutes.",
         "A device that goes takes with it what was owed to its entries.",
@@ -60,7 +90,9 @@ impl Check for PasidReusedWithoutFlush {
         let Transition::SetUpOwed { group: reference, flushed } = transition else { return };
         let found = flushed.flush;
         let (owed, event) = (found.owed(), flushed.event);
-        let Some(since) = found.owed_since_ns.filter(|_| !owed.is_empty() && event.ret == Some(0)) else {
+        let Some(since) =
+            found.owed_since_ns.filter(|_| !owed.is_empty() && event.ret.is_none_or(|ret| ret == 0))
+        else {
             return;
         };
         let ago = event.mono_ns.saturating_sub(since) / 1_000_000;
@@ -102,6 +134,6 @@ impl Check for PasidReusedWithoutFlush {
     }
 
     fn state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> CheckState {
-        without_flushes(coverage, inventory, true).unwrap_or_else(|| SPEC.needs.state(coverage))
+        flush::state(coverage, inventory, &DRIVERS)
     }
 }

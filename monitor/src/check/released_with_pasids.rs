@@ -16,17 +16,20 @@ static SPEC: Spec = Spec {
     name: "released-with-pasids",
     section: "Tables",
     severities: &[Severity::Critical],
-    invariant: "No PASID ≥ 1 present at intel_pasid_free_table, and no index ≥ 1 in the array at iommu_group_release, \
-                which never looks.",
+    invariant: "No PASID ≥ 1 present at intel_pasid_free_table (VT-d), at free_gcr3_table (AMD, from 6.9, outside a switch \
+                of the RID's domain) or at iommu_deinit_device (SMMUv3, from 6.7), and no index ≥ 1 in the array at \
+                iommu_group_release, which never looks.",
     why: "The table goes while a translation is in it, and whoever attached it believes that it stands: his detach comes \
           after the device, and works on memory that is freed. The kernel says nothing of it.",
     needs: Needs {
         core_pasids: false,
         required: &[],
         required_if_present: &[],
-        any_of: &[Hook::VtdTableLeft, Hook::GroupRelease],
+        any_of: &[Hook::VtdTableLeft, Hook::AmdTableLeft, Hook::SmmuTableLeft, Hook::GroupRelease],
         degrades: &[
             (Hook::VtdTableLeft, "what VT-d's driver frees with a device is not seen"),
+            (Hook::AmdTableLeft, "what AMD's driver frees with a device is not seen"),
+            (Hook::SmmuTableLeft, "what SMMUv3's driver frees with a device is not seen"),
             (Hook::GroupRelease, "what is freed with a group is not seen"),
         ],
     },
@@ -37,6 +40,9 @@ static SPEC: Spec = Spec {
         "PASID 0 is the RID's own: entry 0 of the table, and its handle at index 0 of the array.",
         "Who left the PASIDs when he let go of the group, or lets the hardware have what the core doesn't know, is told \
          already: removing the device is what mends that, and is told with it.",
+        "AMD's driver frees the table whenever the RID's domain is switched (6.9 to 7.3): what was in it then is told by \
+         pasid-lost-on-detach.",
+        "Up to 6.8 AMD's table was the domain's, and SMMUv3's up to 6.6: those go with their domain.",
         "A member that leaves a group whose others have a PASID takes the entry with it: the core doesn't take it off.",
     ],
     seen_in: &["CVE-2024-27079", "CVE-2026-23063", "CVE-2021-46918"],

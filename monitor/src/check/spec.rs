@@ -198,6 +198,9 @@ fn explain(coverage: &Coverage, hook: Hook) -> String {
     match coverage.get(hook) {
         HookState::Attached { .. } => format!("hook {} is attached", hook.name()),
         HookState::Absent => format!("this kernel has nothing for hook {}", hook.name()),
+        HookState::Idle { driver } => {
+            format!("no device of this host is behind an IOMMU of the {driver} driver")
+        }
         HookState::Failed { reason } => format!("hook {}: {reason}", hook.name()),
     }
 }

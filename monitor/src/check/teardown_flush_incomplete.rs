@@ -7,22 +7,56 @@ use crate::coverage::Coverage;
 use crate::inventory::Inventory;
 use crate::model::{Host, Kind, Transition};
 
-use super::flush;
+use super::flush::{self, OfDriver};
 use super::spec::{CheckState, Needs, Severity, Spec};
 use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
 use super::{Case, Check};
 
 pub(super) struct TeardownFlushIncomplete;
 
-pub(super) const NEEDS: Needs = Needs {
-    core_pasids: false,
+const NOTHING: Needs =
+    Needs { core_pasids: false, required: &[], required_if_present: &[], any_of: &[], degrades: &[] };
+
+/// What it needs of VT-d's driver, of AMD's and of SMMUv3's.
+pub(super) const VTD: Needs = Needs {
     required: &[Hook::VtdTearDown, Hook::VtdQueue],
     required_if_present: &[Hook::DevicePresent],
-    any_of: &[],
     degrades: &[(
         Hook::VtdSubmit,
         "a flush that was submitted and failed counts as done, because the returns of submissions are not seen",
     )],
+    ..NOTHING
+};
+pub(super) const AMD: Needs = Needs {
+    required: &[Hook::AmdClear, Hook::AmdQueue],
+    degrades: &[(
+        Hook::AmdWait,
+        "a flush that failed, or that nobody waited for, counts as done, because the returns of waiting are not seen",
+    )],
+    ..NOTHING
+};
+pub(super) const SMMU: Needs =
+    Needs { required: &[Hook::SmmuRemove, Hook::SmmuClear, Hook::SmmuQueue], ..NOTHING };
+
+const DRIVERS: [OfDriver; 3] = [
+    OfDriver { driver: "intel", entries: Some(Hook::SnapshotIntel), needs: VTD },
+    OfDriver { driver: "amd", entries: Some(Hook::SnapshotAmd), needs: AMD },
+    OfDriver { driver: "arm-smmu-v3", entries: None, needs: SMMU },
+];
+
+/// The same for its page: that of one driver is enough.
+pub(super) const NEEDS: Needs = Needs {
+    required_if_present: VTD.required_if_present,
+    any_of: &[Hook::VtdTearDown, Hook::AmdClear, Hook::SmmuRemove],
+    degrades: &[
+        (Hook::VtdQueue, "behind VT-d it is unavailable"),
+        VTD.degrades[0],
+        (Hook::AmdQueue, "behind AMD's IOMMU it is unavailable"),
+        AMD.degrades[0],
+        (Hook::SmmuQueue, "behind SMMUv3 it is unavailable"),
+        (Hook::SmmuClear, "behind SMMUv3 it is unavailable"),
+    ],
+    ..NOTHING
 };
 
 static SPEC: Spec = Spec {
@@ -31,7 +65,9 @@ static SPEC: Spec = Spec {
     severities: &[Severity::Critical],
     invariant: "Before the teardown of a present PASID entry returns, the driver told the hardware to drop it and waited: \
                 on VT-d the PASID cache, the IOTLB covering the entry's domain id and PASID, then the device TLB if ATS is \
-                on. Not judged with translation off, without queued invalidation, or for a device that is gone.",
+                on; on AMD (no PASID cache) the IOTLB of the PASID, then the device TLB if ATS is on; on SMMUv3 the context \
+                descriptor (CFGI_CD), then the device TLB if ATS is on. On VT-d not judged with translation off or \
+                without queued invalidation; the device TLB nowhere for a device that is gone.",
     why: "Until it is dropped the device goes on translating by the entry that the kernel takes for gone: it reads and \
           writes memory that was freed and belongs to somebody else by now.",
     needs: NEEDS,
@@ -45,6 +81,12 @@ static SPEC: Spec = Spec {
         "Caching mode: up to 6.1 the device's invalidation is left out.",
         "A flush by domain, or a global one, covers the entry as well as one by PASID.",
         "VT-d's drain of the page-request queue flushes the PASID under the RID's domain id: that is another's.",
+        "SMMUv3 tags translations with an ASID and flushes those when that is used again (up to 7.0), or when its last user \
+         goes: the teardown of a PASID needs no TLBI. Of a device with several StreamIDs the first stands for all.",
+        "AMD: another CPU may have asked the IOMMU already to tell the end of what this one queued; then the driver waits \
+         for that and queues no COMPLETION_WAIT of its own.",
+        "A process that exits: AMD's driver clears the entry then and flushes it; SMMUv3's disables the descriptor, which \
+         stays valid until the PASID is detached.",
         "Lazy DMA mode defers flushes of unmaps, never those of a teardown.",
         "An invalidation that an interrupt submits meanwhile has dropped what it covers all the same.",
     ],
@@ -57,7 +99,8 @@ static SPEC: Spec = Spec {
     what_to_do: &[
         "Take the device out of service before its memory is used again: unbind its driver, or remove it (echo 1 to \
          `remove` in sysfs).",
-        "Look at the kernel's log for errors of the invalidation queue (DMAR, \"Invalidation Queue Error\").",
+        "Look at the kernel's log for errors of the invalidation queue (DMAR, \"Invalidation Queue Error\"; AMD-Vi, \
+         \"Completion-Wait loop timed out\"; arm-smmu-v3, \"CMD_SYNC timeout\").",
         "If nothing failed there, the driver forgot a flush: keep the violation's JSON and report it to the IOMMU \
          driver's maintainers.",
     ],
@@ -88,6 +131,10 @@ impl Check for TeardownFlushIncomplete {
             flush::names("caches flushed", &done),
             Read { what: "descriptors submitted meanwhile", value: Value::Count(found.descriptors) },
         ];
+        let not_awaited = found.not_awaited();
+        if !not_awaited.is_empty() {
+            read.push(flush::names("submitted and not waited for", &not_awaited));
+        }
         if let Some(errno) = found.failed {
             read.push(Read {
                 what: "errno of a failed submission",
@@ -123,35 +170,6 @@ impl Check for TeardownFlushIncomplete {
     }
 
     fn state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> CheckState {
-        without_flushes(coverage, inventory, true).unwrap_or_else(|| SPEC.needs.state(coverage))
+        flush::state(coverage, inventory, &DRIVERS)
     }
-}
-
-/// Why the flushes of this host's IOMMU can't be judged; `None`: they can, or that is not known yet. `entries`: it takes
-/// the entries of the hardware's tables.
-pub(super) fn without_flushes(
-    coverage: &Coverage,
-    inventory: Option<&Inventory>,
-    entries: bool,
-) -> Option<CheckState> {
-    let inventory = inventory?;
-    if inventory.groups.is_empty() {
-        let reason = "no device of this host is behind an IOMMU".into();
-        return Some(CheckState::NotApplicable { reason });
-    }
-    if inventory.has_iommu_driver("intel") {
-        let reason = coverage.unread(Hook::SnapshotIntel).filter(|_| entries)?;
-        let reason = format!("the entries of the intel driver's tables can't be read: {reason}");
-        return Some(CheckState::Unavailable { reason });
-    }
-    let unwatched = ["amd", "arm-smmu-v3"].into_iter().find(|driver| inventory.has_iommu_driver(driver));
-    Some(match unwatched {
-        Some(driver) => CheckState::Unavailable {
-            reason: format!("the invalidations of the {driver} driver are not watched yet"),
-        },
-        None => {
-            let reason = "no IOMMU driver of this host has a command queue that we know".into();
-            CheckState::NotApplicable { reason }
-        }
-    })
 }

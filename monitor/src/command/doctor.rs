@@ -13,7 +13,7 @@ use crate::{
     inventory::Inventory,
     kernel::{
         attach::Cost,
-        catalogue::{CATALOGUE, Row, Target},
+        catalogue::{CATALOGUE, Driver, Drivers, Row, Target},
         host::{self, Identity, Lockdown},
         layout::{State, Table},
         missed::{Missed, Misses},
@@ -51,6 +51,9 @@ pub struct Arguments {
     /// With --btf: that kernel's symbols (its /proc/kallsyms)
     #[arg(long, value_name = "FILE", requires = "btf")]
     kallsyms: Option<PathBuf>,
+    /// Attach the hooks of IOMMU drivers too that have no hardware here
+    #[arg(long, conflicts_with = "btf")]
+    every_driver: bool,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
@@ -58,7 +61,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         return offline::run(global, btf, arguments.kallsyms.as_deref());
     }
     // The probes are let go at once: this only asks.
-    let attached = probes::attach(&global.plan(|_| true)).map(|probes| Attached {
+    let mut plan = global.plan(|_| true);
+    if arguments.every_driver {
+        plan.drivers = Drivers::EVERY;
+    }
+    let attached = probes::attach(&plan).map(|probes| Attached {
         coverage: probes.coverage.clone(),
         timing: probes.timing,
         missed: Misses::new(&probes).read(&probes),
@@ -119,7 +126,7 @@ impl Findings {
         let _ = writeln!(text, "hooks       {attached} of {there} attached in {timing}");
         let _ = writeln!(text, "missed runs {}\n", missed_text(missed));
         for (row, state) in CATALOGUE.iter().map(|row| (row, coverage.get(row.hook))) {
-            if *state == HookState::Absent && global.verbose == 0 {
+            if matches!(state, HookState::Absent | HookState::Idle { .. }) && global.verbose == 0 {
                 continue;
             }
             let _ = writeln!(text, "  {:<28}{}", row.hook.name(), hook_text(row, state));
@@ -129,6 +136,13 @@ impl Findings {
         if !absent.is_empty() && global.verbose == 0 {
             let names: Vec<_> = absent.iter().map(|row| row.hook.name()).collect();
             let _ = writeln!(text, "  not in this kernel: {}", names.join(", "));
+        }
+        for driver in Driver::ALL.map(Driver::name) {
+            let idle = |row: &&Row| *coverage.get(row.hook) == HookState::Idle { driver };
+            let idle: Vec<_> = CATALOGUE.iter().filter(idle).map(|row| row.hook.name()).collect();
+            if !idle.is_empty() && global.verbose == 0 {
+                let _ = writeln!(text, "  no {driver} IOMMU on this host: {}", idle.join(", "));
+            }
         }
         text += &tables_text(tables);
         let _ = writeln!(text, "\nchecks");
@@ -176,6 +190,10 @@ impl Findings {
                     }
                     HookState::Absent => {
                         json!({"hook": hook.name(), "backend": "none", "reason": "not in this kernel"})
+                    }
+                    HookState::Idle { driver } => {
+                        let reason = format!("no {driver} IOMMU on this host");
+                        json!({"hook": hook.name(), "backend": "none", "reason": reason})
                     }
                     HookState::Failed { reason } => {
                         json!({"hook": hook.name(), "backend": "none", "reason": reason})
@@ -239,9 +257,10 @@ fn tables_json(tables: &[Table]) -> Value {
     tables.iter().map(row).collect()
 }
 
-/// The hooks that are attached, and those that this kernel has.
+/// The hooks that are attached, and those that this kernel has and this host has hardware for.
 pub fn count(coverage: &Coverage) -> (usize, usize) {
-    let there = CATALOGUE.iter().filter(|row| *coverage.get(row.hook) != HookState::Absent);
+    let of_use = |state: &HookState| !matches!(state, HookState::Absent | HookState::Idle { .. });
+    let there = CATALOGUE.iter().filter(|row| of_use(coverage.get(row.hook)));
     let attached = CATALOGUE.iter().filter(|row| coverage.attached(row.hook));
     (attached.count(), there.count())
 }
@@ -260,9 +279,10 @@ fn hook_text(row: &Row, state: &HookState) -> String {
     match state {
         HookState::Attached { backend } => backend.name().to_owned(),
         HookState::Failed { reason } => reason.clone(),
+        HookState::Idle { driver } => format!("no {driver} IOMMU on this host"),
         HookState::Absent => {
             let what = match row.target {
-                Target::Call { symbols, .. } => symbols.join(" or "),
+                Target::Call { symbols, .. } | Target::Reduced { symbols, .. } => symbols.join(" or "),
                 Target::Tracepoint { name } => format!("tracepoint {name}"),
             };
             let since = if row.since.is_empty() { String::new() } else { format!(" ({})", row.since) };

@@ -21,6 +21,7 @@ use crate::{
         attach::Cost,
         host,
         probes::{Means, Plan},
+        sysfs::Sysfs,
     },
     live::Upkeep,
     watcher::{Filter, Options},
@@ -136,7 +137,8 @@ impl Global {
             _ => aya_log::Level::Debug,
         };
         let means = if self.no_trampolines { Means::NoTrampolines } else { Means::Best };
-        Plan { wanted, means, submission_returns: !self.no_submission_returns, log_level }
+        let drivers = Sysfs::default().drivers();
+        Plan { wanted, means, drivers, submission_returns: !self.no_submission_returns, log_level }
     }
 
     /// With -v, which programs made attaching long.

@@ -62,6 +62,10 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::AmdDetach
         | Hook::SmmuDetach
         | Hook::AmdClear
+        | Hook::AmdQueue
+        | Hook::AmdWait
+        | Hook::AmdSet
+        | Hook::SmmuQueue
         | Hook::PasidOn
         | Hook::AtsOn => Returns::Errno,
         Hook::SvaBind => Returns::Pointer,
@@ -99,7 +103,12 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::PasidOff
         | Hook::AtsOff
         | Hook::AmdTableFree
-        | Hook::SmmuClear => Returns::Nothing,
+        | Hook::AmdTableLeft
+        | Hook::SmmuClear
+        // Up to 6.13 it returned nothing.
+        | Hook::SmmuRemove
+        | Hook::SmmuSet
+        | Hook::SmmuTableLeft => Returns::Nothing,
     }
 }
 

@@ -90,19 +90,17 @@ impl Flush {
     }
 
     fn required_bits(&self) -> Option<u32> {
-        match self.vendor? {
-            TableKind::Vtd => descriptor::vtd::required(&self.conditions),
-            TableKind::Amd | TableKind::SmmuV3 => None,
-        }
+        descriptor::required(self.vendor?.into(), &self.conditions)
     }
 
     /// Of those, the ones that were not flushed before the teardown returned. Where the returns of submissions were
     /// not seen, what was submitted counts as done.
     pub fn missing(&self) -> Vec<Cache> {
-        let done = if self.sees_completions() { self.completed } else { self.submitted };
+        let done = self.done();
         let missing = self.required_bits().unwrap_or(0) & !done;
-        // Without the IOTLB's flush the device's came too early: that is no fault of its own.
-        let follows = missing & cache::IOTLB != 0 && done & cache::DEVICE_TLB_EARLY != 0;
+        // Without the flush of what is behind it the device's came too early: that is no fault of its own.
+        let behind = self.vendor.map_or(0, |vendor| descriptor::behind_device(vendor.into()));
+        let follows = missing & behind != 0 && done & cache::DEVICE_TLB_EARLY != 0;
         Cache::of(missing & !if follows { cache::DEVICE_TLB } else { 0 })
     }
 
@@ -127,8 +125,25 @@ impl Flush {
         self.failed_scopes == 1 << Scope::DeviceTlb as u32
     }
 
-    fn sees_completions(&self) -> bool {
-        self.conditions.is(condition::COMPLETIONS)
+    /// What was submitted, did not fail and was not waited for: nobody knows when it is done.
+    pub fn not_awaited(&self) -> Vec<Cache> {
+        let waits = self.conditions.is(condition::WAITS) && self.failed.is_none();
+        Cache::of(if waits { self.submitted & !self.completed } else { 0 })
+    }
+
+    fn done(&self) -> u32 {
+        let seen = self.conditions.is(condition::COMPLETIONS) || self.conditions.is(condition::WAITS);
+        if seen { self.completed } else { self.submitted }
+    }
+}
+
+impl From<TableKind> for wire::TableKind {
+    fn from(kind: TableKind) -> wire::TableKind {
+        match kind {
+            TableKind::Vtd => wire::TableKind::Vtd,
+            TableKind::Amd => wire::TableKind::Amd,
+            TableKind::SmmuV3 => wire::TableKind::SmmuV3,
+        }
     }
 }
 

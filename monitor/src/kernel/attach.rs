@@ -18,7 +18,7 @@ use monitor_ebpf::wire::{Hook, is_snapshot};
 
 use super::{
     btf::{self, Btf},
-    catalogue::{CATALOGUE, Ends, Given, Row, Target},
+    catalogue::{CATALOGUE, Driver, Ends, Given, Row, Target},
     probes::{Means, Plan},
 };
 use crate::coverage::{Backend, HookState};
@@ -59,7 +59,16 @@ pub fn resolve(types: &Btf, row: &Row) -> Option<(&'static str, Vec<btf::Paramet
         Target::Call { symbols, .. } => {
             symbols.iter().find_map(|&symbol| Some((symbol, types.parameters(symbol)?)))
         }
-        Target::Tracepoint { .. } => None,
+        Target::Reduced { .. } | Target::Tracepoint { .. } => None,
+    }
+}
+
+/// Whether a kernel with these types has what a row listens to, as far as they tell.
+pub fn is_there(types: &Btf, row: &Row) -> bool {
+    match row.target {
+        Target::Call { .. } => resolve(types, row).is_some(),
+        Target::Reduced { beside, .. } => types.parameters(beside).is_some(),
+        Target::Tracepoint { name } => types.tracepoint(name),
     }
 }
 
@@ -80,9 +89,14 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf, plan: &P
     let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
     let mut outcome = Outcome::default();
     let mut found = Vec::new();
+    let idle = |row: &Row| row.driver.filter(|&driver| !plan.drivers.has(driver)).map(Driver::name);
     for row in CATALOGUE.iter().filter(|row| (plan.wanted)(row.hook)) {
+        if let Some(driver) = idle(row).filter(|_| is_there(types, row)) {
+            outcome.states.push((row.hook, HookState::Idle { driver }));
+            continue;
+        }
         match Found::new(row, &mut programs, types, plan.means) {
-            Some(_) if row.hook == Hook::VtdSubmit && !plan.submission_returns => {
+            Some(_) if matches!(row.hook, Hook::VtdSubmit | Hook::AmdWait) && !plan.submission_returns => {
                 let reason = "left out, by --no-submission-returns".into();
                 outcome.states.push((row.hook, HookState::Failed { reason }));
             }
@@ -160,6 +174,8 @@ fn ladder(target: Target) -> [Rung; 2] {
         Target::Call { ends: Ends::Exit, .. } => call(&["fexit"], &["kretprobe", "kprobe"]),
         Target::Call { ends: Ends::Return, .. } => call(&["fexit"], &["kretprobe"]),
         Target::Call { ends: Ends::Both, .. } => call(&["fexit", "fentry"], &["kretprobe", "kprobe"]),
+        // There is no program for the first.
+        Target::Reduced { .. } => call(&["fexit"], &["kretprobe"]),
         Target::Tracepoint { .. } => {
             [rung(Backend::Tracepoint, &["tp"]), rung(Backend::Tracepoint, &["raw"])]
         }
@@ -171,6 +187,8 @@ struct Found<'a> {
     hook: Hook,
     /// The function or tracepoint.
     target: &'static str,
+    /// Further names that it may have, which the kernel alone knows.
+    or: &'static [&'static str],
     /// What is left to try of the ladder, with the programs of each rung.
     rungs: Vec<(Rung, Vec<Own<'a>>)>,
     /// The first refusal tells most: it is of the means that this kernel should have.
@@ -190,9 +208,13 @@ impl<'a> Found<'a> {
         types: &Btf,
         means: Means,
     ) -> Option<Found<'a>> {
-        let target = match row.target {
-            Target::Call { .. } => resolve(types, row)?.0,
-            Target::Tracepoint { name } => types.tracepoint(name).then_some(name)?,
+        let (target, or) = match row.target {
+            Target::Call { .. } => (resolve(types, row)?.0, &[][..]),
+            Target::Reduced { symbols, .. } => {
+                let (&first, others) = symbols.split_first().filter(|_| is_there(types, row))?;
+                (first, others)
+            }
+            Target::Tracepoint { name } => (types.tracepoint(name).then_some(name)?, &[][..]),
         };
         let ladder = ladder(row.target);
         let rungs = if means == Means::Best { &ladder[..] } else { &ladder[1..] };
@@ -210,7 +232,7 @@ impl<'a> Found<'a> {
             let programs: Option<Vec<_>> = rung.suffixes.iter().map(&mut take).collect();
             Some((rung, programs?))
         });
-        Some(Found { hook: row.hook, target, rungs: rungs.collect(), refusal: None })
+        Some(Found { hook: row.hook, target, or, rungs: rungs.collect(), refusal: None })
     }
 
     fn loaded(mut self, btf: &LoaderBtf) -> Found<'a> {
@@ -231,7 +253,7 @@ impl<'a> Found<'a> {
     /// Attaches what was loaded; a rung that doesn't hold is left for those below it.
     fn attach(mut self, btf: &LoaderBtf) -> (Hook, HookState, Vec<Cost>) {
         while let Some((rung, programs)) = self.rungs.first_mut() {
-            let attached = programs.iter_mut().try_for_each(|own| own.attach(self.target));
+            let attached = attach_by(programs, self.target, self.or);
             let rung = *rung;
             let Err(error) = attached else {
                 let (_, programs) = self.rungs.swap_remove(0);
@@ -250,6 +272,13 @@ impl<'a> Found<'a> {
         self.refusal = self.refusal.take().or_else(|| Some(text()));
         self.rungs.remove(0);
     }
+}
+
+/// Attaches programs to a function by its names, in turn.
+fn attach_by(programs: &mut [Own<'_>], name: &str, or: &[&str]) -> Result<(), ProgramError> {
+    let mut attach = |name: &str| programs.iter_mut().try_for_each(|own| own.attach(name));
+    let first = attach(name);
+    if first.is_err() && or.iter().any(|name| attach(name).is_ok()) { Ok(()) } else { first }
 }
 
 impl Own<'_> {

@@ -1,8 +1,8 @@
 //! Reading what the programs on the command queues have counted.
 
 use aya::maps::{Array, MapData};
-use monitor_ebpf::descriptor::{Scope, vtd};
-use monitor_ebpf::wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS};
+use monitor_ebpf::descriptor::{self, Scope};
+use monitor_ebpf::wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS, TableKind};
 
 use super::{probes::Probes, ring::Error};
 use crate::invalidations::Invalidations;
@@ -12,32 +12,37 @@ const MAP: &str = ".bss";
 
 pub struct Counts {
     map: Array<MapData, [u64; Feed::WORDS]>,
-    driver: Option<&'static str>,
+    queue: Option<(TableKind, &'static str)>,
     cpus: usize,
 }
 
-/// Whose queue a hook is on.
-const DRIVERS: [(Hook, &str); 1] = [(Hook::VtdQueue, "intel")];
+/// Whose queue a hook is on. A host has one vendor's.
+const QUEUES: [(Hook, TableKind, &str); 3] = [
+    (Hook::VtdQueue, TableKind::Vtd, "intel"),
+    (Hook::AmdQueue, TableKind::Amd, "amd"),
+    (Hook::SmmuQueue, TableKind::SmmuV3, "arm-smmu-v3"),
+];
 
 impl Counts {
     pub fn new(probes: &mut Probes) -> Result<Counts, Error> {
         let map = probes.ebpf.take_map(MAP).ok_or(Error::Missing(MAP))?;
         let map = Array::try_from(map).map_err(|error| Error::Map(MAP, error))?;
-        let attached = DRIVERS.iter().find(|(hook, _)| probes.coverage.attached(*hook));
+        let attached = QUEUES.iter().find(|(hook, ..)| probes.coverage.attached(*hook));
         let cpus = aya::util::nr_cpus().map_or(FEED_CPUS, |cpus| cpus.min(FEED_CPUS));
-        Ok(Counts { map, driver: attached.map(|(_, driver)| *driver), cpus })
+        Ok(Counts { map, queue: attached.map(|&(_, queue, driver)| (queue, driver)), cpus })
     }
 
     /// Reads the counters. One system call; a counter that is being added to may be read before or after.
     pub fn read(&self) -> Result<Invalidations, Error> {
         let words = self.map.get(&0, 0).map_err(|error| Error::Map(MAP, error))?;
-        let mut counted = Invalidations::of_driver(self.driver);
+        let mut counted = Invalidations::of_driver(self.queue.map(|(_, driver)| driver));
         let mut latency = [0; LATENCY_BUCKETS];
         latency.copy_from_slice(&words[Feed::LATENCY_AT..Feed::CPUS_AT]);
         counted.set_latency(latency);
         for cpu in words[Feed::CPUS_AT..].chunks_exact(Feed::CPU_WORDS).take(self.cpus) {
             for (kind, &count) in cpu.iter().take(FEED_TYPES).enumerate() {
-                let scope = vtd::scope(kind as u64);
+                let Some((queue, _)) = self.queue else { break };
+                let scope = descriptor::counted(queue, kind as u64);
                 if let Some(scope) = Scope::ALL.into_iter().find(|known| *known as u64 == scope) {
                     counted.add(scope, count);
                 }

@@ -79,6 +79,11 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
             vtd_iommu_qi: offset("intel_iommu", "qi")?,
             pci_device: offset("pci_dev", "dev")?,
             pci_error: offset("pci_dev", "error_state")?,
+            amd_devid: offset("iommu_dev_data", "devid")?,
+            amd_ats: vendors::amd_ats(btf)?,
+            smmu_streams: offset("arm_smmu_master", "streams")?,
+            smmu_stream_id: offset("arm_smmu_stream", "id")?,
+            smmu_ats: bit(btf, "arm_smmu_master", "ats_enabled")?,
         },
     })
 }
@@ -130,11 +135,13 @@ pub fn arguments(btf: &Btf, parameters: &[Parameter]) -> Result<Arguments, Error
             (Some("iommu_sva"), _) => &mut found.handle,
             (Some("mm_struct"), _) => &mut found.mm,
             (Some("intel_iommu"), _) => &mut found.iommu,
-            (Some("qi_desc"), _) => &mut found.commands,
+            // `u64 *cmds`, from 7.2 on `struct arm_smmu_cmd *cmds`
+            (Some("qi_desc" | "iommu_cmd" | "arm_smmu_cmd"), _) | (None, "cmds") => &mut found.commands,
             (Some("pci_dev"), _) => &mut found.pci,
-            (None, "count") => &mut found.count,
-            // The last of them: `arm_smmu_write_cd_entry(…, struct arm_smmu_cd *cdptr, const struct arm_smmu_cd
-            // *target)`
+            (None, "count" | "n") => &mut found.count,
+            (None, "sync") => &mut found.sync,
+            // `arm_smmu_write_cd_entry(…, struct arm_smmu_cd *cdptr, const struct arm_smmu_cd *target)`
+            (Some("arm_smmu_cd"), _) if found.entry == NO_ARGUMENT => &mut found.entry,
             (Some("arm_smmu_cd"), _) => &mut found.descriptor,
             (None, "pasid" | "ssid") => &mut found.pasid,
             (None, "owner") => &mut found.owner,

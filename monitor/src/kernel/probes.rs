@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 use super::{
     attach::{self, Cost, attach_all, resolve},
     btf::{self, Btf},
-    catalogue::CATALOGUE,
+    catalogue::{CATALOGUE, Drivers},
     host::{self, Denied},
     kallsyms::{self, Kallsyms},
     layout,
@@ -106,6 +106,8 @@ pub fn kernel_types() -> Result<Btf, Error> {
 pub struct Plan {
     pub wanted: fn(Hook) -> bool,
     pub means: Means,
+    /// The IOMMU drivers whose hooks are of use here.
+    pub drivers: Drivers,
     /// Attach to the returns of submissions to a command queue, too.
     pub submission_returns: bool,
     /// Of the programs' own diagnostics.
@@ -208,6 +210,7 @@ mod tests {
         let plan = Plan {
             wanted: |_| true,
             means: Means::Best,
+            drivers: Drivers::EVERY,
             submission_returns: true,
             log_level: aya_log::Level::Warn,
         };

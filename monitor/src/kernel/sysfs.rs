@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::catalogue::Drivers;
 use crate::inventory::{DeviceEntry, GroupEntry, Inventory};
 
 /// sysfs under a root of its own, so that tests can lay out one.
@@ -59,6 +60,13 @@ impl Sysfs {
         Ok(Inventory { groups })
     }
 
+    /// The drivers that have an IOMMU here, of those whose hooks are told apart. Where that can't be read, all may have.
+    pub fn drivers(&self) -> Drivers {
+        let Ok(instances) = entries(&self.root.join("class/iommu")) else { return Drivers::EVERY };
+        let running: Vec<String> = instances.iter().filter_map(|path| name(path).map(driver_of)).collect();
+        Drivers::of(|driver| running.iter().any(|running| running == driver.name()))
+    }
+
     /// The IOMMU instance behind each device, by the device's name.
     fn instances(&self) -> HashMap<String, String> {
         let mut by_device = HashMap::new();
@@ -107,6 +115,7 @@ fn link(path: &Path) -> Option<String> {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use super::super::catalogue::Driver;
     use super::*;
 
     #[test]
@@ -136,6 +145,29 @@ mod tests {
             }],
         };
         assert_eq!(inventory?.groups, [expected]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_driver_is_in_use_where_it_has_an_instance() -> io::Result<()> {
+        let root = std::env::temp_dir().join(format!("iommu-watch-drivers-{}", std::process::id()));
+        for instance in ["ivhd0", "ivhd1", "smmu.0x1", "softiommu0"] {
+            fs::create_dir_all(root.join("class/iommu").join(instance))?;
+        }
+        let drivers = Sysfs::at(&root).drivers();
+        fs::remove_dir_all(&root)?;
+        assert_eq!(Driver::ALL.map(|driver| drivers.has(driver)), [false, true, false]);
+        Ok(())
+    }
+
+    #[test]
+    fn where_the_instances_can_not_be_read_every_driver_may_be_in_use() -> io::Result<()> {
+        let root = std::env::temp_dir().join(format!("iommu-watch-no-drivers-{}", std::process::id()));
+        fs::create_dir_all(root.join("class"))?;
+        fs::write(root.join("class/iommu"), "no folder")?;
+        let drivers = Sysfs::at(&root).drivers();
+        fs::remove_dir_all(&root)?;
+        assert_eq!(drivers, Drivers::EVERY);
         Ok(())
     }
 

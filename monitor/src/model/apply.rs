@@ -59,7 +59,8 @@ impl Host {
             }
             Role::Joining | Role::Leaving(_) | Role::Lifetime => self.note(key, event),
         }
-        if event.hook == Hook::VtdTableLeft
+        if matches!(event.hook, Hook::VtdTableLeft | Hook::AmdTableLeft | Hook::SmmuTableLeft)
+            && !self.switches_rid(key, event)
             && let Some(group) = self.group_by_key(key)
         {
             transitions.push(Transition::TableLeft { group: group.reference(), event });

@@ -26,8 +26,12 @@ impl Host {
         let group = known.map(Group::reference);
         let flushed = Flushed { event, flush, by, called: called.is_some(), domain };
         match (event.hook, group) {
-            (Hook::VtdSubmit, group) => transitions.push(Transition::SubmissionFailed { group, flushed }),
-            (Hook::VtdTearDown, Some(group)) => transitions.push(Transition::TornDown { group, flushed }),
+            (Hook::VtdSubmit | Hook::AmdQueue | Hook::AmdWait | Hook::SmmuQueue, group) => {
+                transitions.push(Transition::SubmissionFailed { group, flushed });
+            }
+            (Hook::VtdTearDown | Hook::AmdClear | Hook::SmmuRemove, Some(group)) => {
+                transitions.push(Transition::TornDown { group, flushed });
+            }
             (_, Some(group)) => transitions.push(Transition::SetUpOwed { group, flushed }),
             (_, None) => {}
         }

@@ -98,7 +98,12 @@ impl Host {
                 self.cleared(key, device, event);
             }
             (
-                Hook::VtdSetupFirst | Hook::VtdSetupSecond | Hook::VtdSetupPassThrough | Hook::VtdSetupNested,
+                Hook::VtdSetupFirst
+                | Hook::VtdSetupSecond
+                | Hook::VtdSetupPassThrough
+                | Hook::VtdSetupNested
+                | Hook::AmdSet
+                | Hook::SmmuSet,
                 Phase::End,
             ) if succeeded => {
                 if let (Some(group), Some(pasid)) = (self.group_mut(key), event.pasid) {
@@ -121,6 +126,15 @@ impl Host {
             }
             _ => {}
         }
+    }
+
+    /// This task switches the device's RID: what happens to its table meanwhile is told with that.
+    pub(super) fn switches_rid(&self, group: Key, event: &Event) -> bool {
+        let Some(device) = event.device.map(|seen| seen.key) else { return false };
+        let call = self.group_by_key(group).and_then(|group| group.in_flight.of(event.task.tid).last());
+        call.is_some_and(|call| {
+            call.hook == Hook::RidAttach && call.begin.device.is_some_and(|seen| seen.key == device)
+        })
     }
 
     /// What this task's switch of the device's RID took so far; `None`: it is in none.

@@ -107,7 +107,15 @@ impl Touches {
             | Hook::SmmuDetach
             | Hook::AmdClear
             | Hook::AmdTableFree
-            | Hook::SmmuClear => nothing,
+            | Hook::AmdTableLeft
+            | Hook::AmdQueue
+            | Hook::AmdWait
+            | Hook::AmdSet
+            | Hook::SmmuClear
+            | Hook::SmmuQueue
+            | Hook::SmmuRemove
+            | Hook::SmmuSet
+            | Hook::SmmuTableLeft => nothing,
         }
     }
 }

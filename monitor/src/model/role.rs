@@ -52,7 +52,15 @@ impl Role {
             | Hook::SmmuDetach
             | Hook::AmdClear
             | Hook::AmdTableFree
+            | Hook::AmdTableLeft
+            | Hook::AmdQueue
+            | Hook::AmdWait
+            | Hook::AmdSet
             | Hook::SmmuClear
+            | Hook::SmmuQueue
+            | Hook::SmmuRemove
+            | Hook::SmmuSet
+            | Hook::SmmuTableLeft
             | Hook::PasidOn
             | Hook::PasidOff
             | Hook::AtsOn
@@ -90,9 +98,13 @@ pub(super) fn lets_rids_go(event: &Event) -> bool {
 pub(super) fn shows_table(event: &Event) -> bool {
     match event.hook {
         Hook::VtdTableAlloc => event.ret == Some(0),
-        Hook::VtdTearDown | Hook::VtdTableFree | Hook::VtdTableLeft | Hook::VtdSubmit | Hook::SvaUnbind => {
-            false
-        }
+        Hook::VtdTearDown
+        | Hook::VtdTableFree
+        | Hook::VtdTableLeft
+        | Hook::AmdTableLeft
+        | Hook::SmmuTableLeft
+        | Hook::VtdSubmit
+        | Hook::SvaUnbind => false,
         _ => true,
     }
 }

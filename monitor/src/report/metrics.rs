@@ -275,7 +275,9 @@ fn hook_attached(scrape: &Scrape<'_>) -> Vec<Sample> {
     let hooks = scrape.watcher.options().coverage.iter();
     let samples = hooks.map(|(hook, state)| match state {
         HookState::Attached { backend } => sample([hook.name(), backend.name()], 1.0),
-        HookState::Absent | HookState::Failed { .. } => sample([hook.name(), "none"], 0.0),
+        HookState::Absent | HookState::Idle { .. } | HookState::Failed { .. } => {
+            sample([hook.name(), "none"], 0.0)
+        }
     });
     samples.collect()
 }

@@ -98,7 +98,8 @@ impl Hooks {
             name: hook.name().into(),
             state: match state {
                 HookState::Attached { backend } => State::Attached(backend.name().into()),
-                HookState::Absent => State::Absent,
+                // There is nothing to see of either.
+                HookState::Absent | HookState::Idle { .. } => State::Absent,
                 HookState::Failed { reason } => State::Failed(reason.clone()),
             },
         };

@@ -325,12 +325,14 @@ fn what_was_lost_meanwhile_may_explain_it() {
 fn without_the_returns_of_submissions_failures_are_not_seen_and_the_rest_is() {
     use monitor::check::CheckState;
     use monitor::coverage::HookState;
+    use monitor::input::Input;
     use monitor::watcher::{Options, Watcher};
     use monitor_ebpf::wire::Hook;
 
     let mut coverage = crate::rig::coverage(Era::Tagged);
     coverage.set(Hook::VtdSubmit, HookState::Failed { reason: "left out".into() });
-    let watcher = Watcher::new(Options { coverage, ..crate::rig::options(Era::Tagged) });
+    let mut watcher = Watcher::new(Options { coverage, ..crate::rig::options(Era::Tagged) });
+    watcher.take(Input::Inventory(crate::tables::inventory("intel")), 0);
     let state = |name: &str| {
         let found = watcher.checks().find(|(spec, _)| spec.name == name);
         found.map(|(_, state)| state.clone()).expect("listed")

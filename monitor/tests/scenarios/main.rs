@@ -4,6 +4,7 @@ mod armed;
 mod bonds;
 mod bounds;
 mod certain;
+mod command_queues;
 mod conflict;
 mod flush;
 mod golden;

@@ -1,5 +1,7 @@
 //! `released-with-pasids`: what goes with a device, and with a group; and what must not raise it.
 
+use monitor_ebpf::wire::Hook;
+
 use crate::kernel::{Call, Era};
 use crate::rig::{D1, NIC, NVME, OWNER, Raised, Rig, driver, raised, vfio};
 
@@ -38,6 +40,18 @@ fn a_device_that_goes_with_its_pasids_is_caught_once() {
         let told = rig.watcher.violations().next().expect("it is open");
         assert_eq!(told.devices, [LONE]);
         assert!(told.evidence.iter().any(|step| step.event.pasid == Some(6)), "what led there is told");
+    }
+}
+
+#[test]
+fn what_amds_driver_and_smmuv3s_free_with_a_device_is_caught_alike() {
+    for hook in [Hook::AmdTableLeft, Hook::SmmuTableLeft] {
+        let mut rig = rig(Era::Tagged);
+        rig.kernel.table_hook = hook;
+        rig.calls(&driver(), [attach(LONE, 5), attach(LONE, 6)]);
+        unplug(&mut rig, LONE);
+        rig.expect(&[gone(8, &[5, 6])]);
+        assert!(rig.watcher.counters().events(hook) > 0);
     }
 }
 

@@ -126,14 +126,25 @@ fn needs(spec: &Spec) -> String {
     for (hook, missed) in needs.degrades.iter().filter(|(hook, _)| !needs.any_of.contains(hook)) {
         row(*hook, &format!("degraded: {missed}"));
     }
+    let in_driver = |hook| CATALOGUE.iter().any(|row| row.hook == hook && row.driver.is_some());
+    if needs.hooks().any(in_driver) {
+        text.push('\n');
+        text.push_str(&wrap(HARDWARE, "", ""));
+    }
     text
 }
+
+/// What was tried on what.
+const HARDWARE: &str = "Hooks in an IOMMU driver are attached where the host has that driver's hardware. What VT-d's \
+    driver does is caught live, on the real driver in a guest. AMD's hooks run on the real driver in a guest, whose \
+    emulated IOMMU has no PASIDs; what its driver and SMMUv3's do with PASIDs is proved by sequences written from their \
+    sources, and by the layouts of twenty kernels, on no hardware.";
 
 /// What the kernel calls a hook, and which releases have it.
 fn places(hook: Hook) -> String {
     let Some(row) = CATALOGUE.iter().find(|row| row.hook == hook) else { return "-".into() };
     let names = match row.target {
-        Target::Call { symbols, .. } => {
+        Target::Call { symbols, .. } | Target::Reduced { symbols, .. } => {
             symbols.iter().map(|symbol| format!("`{symbol}`")).collect::<Vec<_>>().join(" or ")
         }
         Target::Tracepoint { name } => format!("tracepoint `iommu:{name}`"),

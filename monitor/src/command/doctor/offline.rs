@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::{
     coverage::{Backend, Coverage, HookState},
     kernel::{
-        attach::resolve,
+        attach::{is_there, resolve},
         btf::Btf,
         catalogue::{CATALOGUE, Row, Target},
         kallsyms::{self, Kallsyms},
         layout::{
             self, Table,
-            members::{CORE, Place, VENDORS},
+            members::{CORE, FLUSHES, Place, VENDORS},
         },
     },
 };
@@ -86,7 +86,7 @@ fn bytes(path: &Path) -> Result<Vec<u8>> {
 
 fn symbols_of_calls() -> Vec<&'static str> {
     let symbols = CATALOGUE.iter().filter_map(|row| match row.target {
-        Target::Call { symbols, .. } => Some(symbols),
+        Target::Call { symbols, .. } | Target::Reduced { symbols, .. } => Some(symbols),
         Target::Tracepoint { .. } => None,
     });
     symbols.flatten().copied().collect()
@@ -99,6 +99,13 @@ fn hook_state(types: &Btf, row: &Row, listed: Option<&HashSet<&str>>) -> HookSta
             HookState::Attached { backend: Backend::Tracepoint }
         }
         Target::Tracepoint { .. } => HookState::Absent,
+        Target::Reduced { .. } if !is_there(types, row) => HookState::Absent,
+        Target::Reduced { symbols, .. } => match listed {
+            Some(listed) if !symbols.iter().any(|symbol| listed.contains(symbol)) => {
+                HookState::Failed { reason: format!("no symbol {}: it is inlined", symbols.join(" or ")) }
+            }
+            _ => HookState::Attached { backend: Backend::Kprobe },
+        },
         Target::Call { .. } => match resolve(types, row) {
             None => HookState::Absent,
             Some((symbol, _)) if listed.is_some_and(|listed| !listed.contains(symbol)) => HookState::Failed {
@@ -113,7 +120,7 @@ fn hook_state(types: &Btf, row: &Row, listed: Option<&HashSet<&str>>) -> HookSta
 /// what of the vendors' is absent is told by their tables.
 fn members(layout: &Layout) -> (Vec<(&'static str, Place)>, Vec<&'static str>) {
     let place = |(name, at): &(&'static str, fn(&Layout) -> Place)| (*name, at(layout));
-    let all = CORE.iter().chain(VENDORS).map(place);
+    let all = CORE.iter().chain(VENDORS).chain(FLUSHES).map(place);
     let found = all.filter(|(_, place)| *place != Place::Absent).collect();
     let missing = CORE.iter().map(place).filter(|(_, place)| *place == Place::Absent);
     (found, missing.map(|(name, _)| name).collect())
@@ -128,7 +135,10 @@ impl Forecast {
         for row in CATALOGUE {
             let told = match (self.coverage.get(row.hook), row.target) {
                 (HookState::Attached { .. }, Target::Tracepoint { name }) => format!("tracepoint {name}"),
-                (HookState::Attached { .. }, Target::Call { symbols, .. }) => symbols.join(" or "),
+                (
+                    HookState::Attached { .. },
+                    Target::Call { symbols, .. } | Target::Reduced { symbols, .. },
+                ) => symbols.join(" or "),
                 (state, _) => hook_text(row, state),
             };
             let _ = writeln!(text, "  {:<28}{told}", row.hook.name());
@@ -153,7 +163,7 @@ impl Forecast {
     fn json(&self) -> Value {
         let hooks = self.coverage.iter().map(|(hook, state)| match state {
             HookState::Attached { .. } => json!({"hook": hook.name(), "there": true}),
-            HookState::Absent => {
+            HookState::Absent | HookState::Idle { .. } => {
                 json!({"hook": hook.name(), "there": false, "reason": "not in this kernel"})
             }
             HookState::Failed { reason } => json!({"hook": hook.name(), "there": false, "reason": reason}),

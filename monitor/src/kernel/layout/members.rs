@@ -98,4 +98,9 @@ pub const FLUSHES: &[Member] = &[
     ("intel_iommu.qi", |l| offset(l.flush.vtd_iommu_qi)),
     ("pci_dev.dev", |l| offset(l.flush.pci_device)),
     ("pci_dev.error_state", |l| offset(l.flush.pci_error)),
+    ("iommu_dev_data.devid", |l| offset(l.flush.amd_devid)),
+    ("iommu_dev_data.ats_enabled", |l| bit(l.flush.amd_ats)),
+    ("arm_smmu_master.streams", |l| offset(l.flush.smmu_streams)),
+    ("arm_smmu_stream.id", |l| offset(l.flush.smmu_stream_id)),
+    ("arm_smmu_master.ats_enabled", |l| bit(l.flush.smmu_ats)),
 ];

@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::kernel::{
-    attach::resolve,
+    attach::{is_there, resolve},
     catalogue::{CATALOGUE, Target},
 };
 
@@ -72,10 +72,20 @@ const ASKED: &[(&str, &[&str])] = &[
     ("pasid_table", &["table", "max_pasid"]),
     (
         "iommu_dev_data",
-        &["dev", "domain", "gcr3_info", "gcr3_info.gcr3_tbl", "gcr3_info.glx", "gcr3_info.domid"],
+        &[
+            "dev",
+            "domain",
+            "gcr3_info",
+            "gcr3_info.gcr3_tbl",
+            "gcr3_info.glx",
+            "gcr3_info.domid",
+            "devid",
+            "ats_enabled",
+            "ats.enabled",
+        ],
     ),
     ("protection_domain", &["gcr3_tbl", "glx", "id"]),
-    ("arm_smmu_master", &["dev", "smmu", "domain", "cd_table"]),
+    ("arm_smmu_master", &["dev", "smmu", "domain", "cd_table", "streams", "ats_enabled"]),
     ("arm_smmu_device", &["iommu", "strtab_cfg"]),
     ("arm_smmu_domain", &["stage", "s1_cfg.cdcfg", "s1_cfg.s1fmt"]),
     (
@@ -92,6 +102,7 @@ const ASKED: &[(&str, &[&str])] = &[
         ],
     ),
     ("arm_smmu_l1_ctx_desc", &["l2ptr"]),
+    ("arm_smmu_stream", &["id"]),
 ];
 
 fn folder() -> PathBuf {
@@ -119,7 +130,7 @@ fn functions(kernel: &str) -> BTreeSet<String> {
 fn calls() -> impl Iterator<Item = &'static &'static str> {
     CATALOGUE.iter().flat_map(|row| match row.target {
         Target::Call { symbols, .. } => symbols.iter(),
-        Target::Tracepoint { .. } => [].iter(),
+        Target::Reduced { .. } | Target::Tracepoint { .. } => [].iter(),
     })
 }
 
@@ -257,14 +268,71 @@ fn what_decides_over_flushes_is_known_where_the_driver_is() {
         let (types, x86) = (kernel(name), name.starts_with("amd64"));
         let layout = layout(&types).expect("no two structs are taken for one");
         let known = FLUSHES.iter().filter(|(_, at)| at(&layout) != Place::Absent).count();
-        // Without VT-d there is the PCI core's part.
-        assert_eq!(known, if x86 { FLUSHES.len() } else { 2 }, "{name}");
+        // VT-d's six and AMD's two, or SMMUv3's three; and the PCI core's two.
+        assert_eq!(known, if x86 { 10 } else { 5 }, "{name}");
         let submit = CATALOGUE.iter().find(|row| row.hook == Hook::VtdSubmit).expect("a row");
         let found = resolve(&types, submit)
             .map(|(_, parameters)| arguments(&types, &parameters).expect("no two structs are taken for one"));
         // `qi_submit_sync(struct intel_iommu *iommu, struct qi_desc *desc, unsigned int count, …)`
         let places = found.map(|found| (found.iommu, found.commands, found.count));
         assert_eq!(places, x86.then_some((0, 1, 2)), "{name}");
+    }
+}
+
+/// What a kernel has for a hook, and where its function takes what.
+fn found(types: &Btf, hook: Hook) -> Option<(&'static str, Arguments)> {
+    let row = CATALOGUE.iter().find(|row| row.hook == hook).expect("in the catalogue");
+    let (symbol, parameters) = resolve(types, row)?;
+    Some((symbol, arguments(types, &parameters).expect("no two structs are taken for one")))
+}
+
+/// By the sources of 6.1, 6.12 and 7.3 and by another tool's dump of the prototypes.
+#[test]
+fn amds_commands_and_entries_are_found_on_every_kernel_that_has_them() {
+    for name in KERNELS {
+        let (types, x86, old) = (kernel(name), name.starts_with("amd64"), name.ends_with("-6.1"));
+        let queue = found(&types, Hook::AmdQueue).map(|(_, at)| (at.commands, at.sync));
+        assert_eq!(queue, x86.then_some((1, 2)), "{name}");
+        for hook in [Hook::AmdClear, Hook::AmdSet] {
+            let entry = found(&types, hook).map(|(_, at)| (at.device, at.device_pointed, at.pasid));
+            // The device's own table came with 6.9.
+            assert_eq!(entry, (x86 && !old).then_some((0, 1, 1)), "{name}");
+        }
+        let left = found(&types, Hook::AmdTableLeft).map(|(_, at)| (at.device, at.device_pointed));
+        assert_eq!(left, (x86 && !old).then_some((0, 1)), "{name}");
+        let wait = CATALOGUE.iter().find(|row| row.hook == Hook::AmdWait).expect("in the catalogue");
+        assert_eq!(is_there(&types, wait), x86, "{name}");
+        assert!(resolve(&types, wait).is_none(), "{name}: its prototype is not that of what is called");
+    }
+}
+
+#[test]
+fn smmuv3s_commands_and_descriptors_are_found_on_every_kernel_that_has_them() {
+    for name in KERNELS {
+        let types = kernel(name);
+        let (arm, release) =
+            name.split_once('-').map(|(arch, release)| (arch == "arm64", release)).expect("a name");
+        let queue =
+            found(&types, Hook::SmmuQueue).map(|(symbol, at)| (symbol, at.commands, at.count, at.sync));
+        let expected = match release {
+            "6.1" => ("arm_smmu_cmdq_issue_cmdlist", 1, 2, 3),
+            "7.3" => ("__arm_smmu_cmdq_issue_cmdlist", 2, 3, 4),
+            _ => ("arm_smmu_cmdq_issue_cmdlist", 2, 3, 4),
+        };
+        assert_eq!(queue, arm.then_some(expected), "{name}");
+        let remove = found(&types, Hook::SmmuRemove).map(|(symbol, at)| (symbol, at.device, at.pasid));
+        let expected = match release {
+            "6.12" => ("arm_smmu_remove_dev_pasid", 0, 1),
+            _ => ("arm_smmu_blocking_set_dev_pasid", 1, 2),
+        };
+        assert_eq!(remove, (arm && release != "6.1").then_some(expected), "{name}");
+        for hook in [Hook::SmmuClear, Hook::SmmuSet] {
+            let entry =
+                found(&types, hook).map(|(_, at)| (at.device_pointed, at.pasid, at.entry, at.descriptor));
+            assert_eq!(entry, (arm && release != "6.1").then_some((1, 1, 2, 3)), "{name}");
+        }
+        let left = found(&types, Hook::SmmuTableLeft).map(|(symbol, at)| (symbol, at.device));
+        assert_eq!(left, (arm && release != "6.1").then_some(("iommu_deinit_device", 0)), "{name}");
     }
 }
 
@@ -290,7 +358,7 @@ fn cut_the_kernels() {
         .iter()
         .filter_map(|row| match row.target {
             Target::Tracepoint { name } => Some(name),
-            Target::Call { .. } => None,
+            Target::Call { .. } | Target::Reduced { .. } => None,
         })
         .collect();
     for name in KERNELS {

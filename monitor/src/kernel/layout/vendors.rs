@@ -1,11 +1,11 @@
 //! Where the drivers of three vendors keep a device's PASID table, by what their structures have, and whether
 //! it can be read on a kernel.
 
-use monitor_ebpf::wire::{ABSENT, AmdLayout, Hook, Layout, SmmuLayout, Symbols, Variable};
+use monitor_ebpf::wire::{ABSENT, AmdLayout, Bit, Hook, Layout, SmmuLayout, Symbols, Variable};
 
 use super::{
     super::btf::{Btf, Error, Parameter},
-    offset,
+    bit, offset,
 };
 
 /// AMD: `iommu_dev_data.gcr3_info` came with 6.9 ("iommu/amd: Introduce get_gcr3_info()"), before it the table
@@ -27,6 +27,13 @@ pub fn amd(btf: &Btf) -> Result<AmdLayout, Error> {
             id: device("gcr3_info.domid")?,
         },
     })
+}
+
+/// Whether AMD's device has ATS on: a flag of its own, up to 6.6 in a structure ("iommu/amd: Introduce iommu_dev_data
+/// flags to track device capabilities").
+pub fn amd_ats(btf: &Btf) -> Result<Bit, Error> {
+    let own = bit(btf, "iommu_dev_data", "ats_enabled")?;
+    if own == Bit::ABSENT { bit(btf, "iommu_dev_data", "ats.enabled") } else { Ok(own) }
 }
 
 /// SMMUv3: `arm_smmu_master.cd_table` came with 6.7 ("iommu/arm-smmu-v3: Move CD table to

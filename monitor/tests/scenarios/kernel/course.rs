@@ -136,6 +136,10 @@ impl Kernel {
                 };
             }
             Step::Lose { index, table } => {
+                if table && self.driver_reports {
+                    // `detach_device` frees it, whoever switches.
+                    self.table_left(Hook::AmdTableLeft, running.group, index, &running.task);
+                }
                 let present = std::mem::take(&mut self.group_mut(running.group).devices[index].present);
                 running.lost.extend(present.keys().filter(|&&pasid| pasid != 0));
                 if table {

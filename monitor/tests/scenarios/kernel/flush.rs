@@ -99,7 +99,7 @@ impl Vtd {
         let mut frame = Frame { flush, ..Windows::NONE.frames[0] };
         for &([qw0, qw1], ret) in &teardown.submissions {
             self.flushes(qw0, qw1);
-            window::submitted(&mut frame, qw0, qw1);
+            window::submitted(&mut frame, wire::TableKind::Vtd, qw0, qw1);
             let scopes = 1 << vtd::scope(qw0);
             window::returned(&mut frame, ret, scopes);
             if ret != 0 {
@@ -148,7 +148,7 @@ impl Vtd {
     }
 }
 
-fn report(
+pub(super) fn report(
     kernel: &mut Kernel,
     task: &Task,
     name: &'static str,

@@ -103,19 +103,26 @@ impl Kernel {
         let id = self.group_of(name);
         let kworker = task(2, "kworker/u8:0");
         let index = self.groups[&id].devices.iter().position(|device| device.name == name).expect("a member");
+        self.table_left(self.table_hook, id, index, &kworker);
         let device = self.group_mut(id).devices.remove(index);
-        if device.table != 0 && !device.present.is_empty() {
-            let mut event = self.event(Hook::VtdTableLeft, Phase::Point, id, &kworker);
-            event.device = Some(seen(&device));
-            event.table = table_of(&device);
-            self.push(event);
-        }
         for hook in [Hook::DeviceRemove, Hook::AtsOff, Hook::PasidOff, Hook::VtdTableFree] {
             let mut event = self.event(hook, Phase::Point, id, &kworker);
             event.device = Some(Device { table: Some(Key::new(device.table)), ..seen(&device) });
             self.push(event);
         }
         id
+    }
+
+    /// A driver is about to free a device's table: a hook of its own says what is left in it.
+    pub(super) fn table_left(&mut self, hook: Hook, id: u32, index: usize, task: &Task) {
+        let device = &self.groups[&id].devices[index];
+        if device.table == 0 || device.present.is_empty() {
+            return;
+        }
+        let (seen, table) = (seen(device), table_of(device));
+        let mut event = self.event(hook, Phase::Point, id, task);
+        (event.device, event.table) = (Some(seen), table);
+        self.push(event);
     }
 
     /// The last reference to a group without devices is gone.

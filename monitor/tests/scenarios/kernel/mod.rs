@@ -7,6 +7,7 @@
 //! can be done step by step, too: [`Kernel::advance`].
 
 mod call;
+pub mod commands;
 mod course;
 mod faults;
 pub mod flush;
@@ -178,6 +179,8 @@ pub struct Kernel {
     pub history: Vec<Fact>,
     /// The driver's own hooks report what it does to its tables.
     pub driver_reports: bool,
+    /// The hook on what a driver frees with a device.
+    pub table_hook: Hook,
     pub looks: Vec<Sight>,
     /// Records of calls are reserved only, and filled by [`Kernel::fill`].
     pub lazy: bool,
@@ -231,6 +234,7 @@ impl Kernel {
             history: Vec::new(),
             looks: Vec::new(),
             driver_reports: false,
+            table_hook: Hook::VtdTableLeft,
             lazy: false,
             loss: None,
             uncounted: BTreeSet::new(),

@@ -335,7 +335,7 @@ pub(super) fn phases(hook: Hook) -> Vec<Phase> {
     let row = CATALOGUE.iter().find(|row| row.hook == hook).expect("in the catalogue");
     match row.target {
         Target::Call { ends: Ends::Both, .. } => vec![Phase::Begin, Phase::End],
-        Target::Call { ends: Ends::Exit | Ends::Return, .. } => vec![Phase::End],
+        Target::Call { ends: Ends::Exit | Ends::Return, .. } | Target::Reduced { .. } => vec![Phase::End],
         Target::Call { ends: Ends::Entry, .. } | Target::Tracepoint { .. } => vec![Phase::Point],
     }
 }

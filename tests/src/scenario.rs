@@ -127,7 +127,7 @@ const LOCKED_DOWN: Setting = Setting { append: "lockdown=confidentiality", ..Set
 
 #[rustfmt::skip]
 pub const ALL: &[Scenario] = &[
-    row("doctor", &Series::ALL, Setting::PLAIN, Scenario::SHORT, life::doctor),
+    row("doctor", &Series::ALL, Setting::PLAIN, Scenario::LONG, life::doctor),
     row("commands", &Series::ALL, Setting::PLAIN, Scenario::LONG, life::commands),
     row("refusals", &Series::ALL, Setting::PLAIN, Scenario::LONG, refusals::refused),
     row("vfio", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::vfio),

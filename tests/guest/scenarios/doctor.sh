@@ -2,6 +2,8 @@
 . /guest/lib.sh
 phase doctor
 told iommu-watch doctor --format json
+phase every-driver
+told iommu-watch doctor --every-driver --format json
 phase checks
 told iommu-watch checks
 phase explained

@@ -13,7 +13,7 @@ pub fn doctor(report: &Report) -> Result<(), String> {
     report.exits_with(&[0])?;
     let transcript = Transcript::read(&report.text);
     let code = if report.series == Series::V6_1 { 1 } else { 0 };
-    for (phase, code) in [("doctor", code), ("checks", 0), ("explained", 0)] {
+    for (phase, code) in [("doctor", code), ("every-driver", code), ("checks", 0), ("explained", 0)] {
         ends_with(transcript.phase(phase)?, &[code])?;
     }
     let json = transcript.phase("doctor")?.of_kind("doctor").next().ok_or("there is no JSON")?;
@@ -31,13 +31,13 @@ pub fn doctor(report: &Report) -> Result<(), String> {
             return Err(format!("doctor says {state}"));
         }
     }
-    let hooks = json["hooks"].as_array().ok_or("there are no hooks")?;
-    let lost: Vec<_> = hooks
-        .iter()
-        .filter(|hook| hook["backend"] == "none" && hook["reason"] != "not in this kernel")
-        .collect();
-    if !lost.is_empty() {
-        return Err(format!("hooks that could not be attached: {lost:?}"));
+    none_lost(json, Some("no amd IOMMU on this host"))?;
+    // AMD's driver is in every one of these kernels: with its hooks asked for, they are loaded and attached.
+    let every = transcript.phase("every-driver")?.of_kind("doctor").next().ok_or("there is no JSON")?;
+    none_lost(every, None)?;
+    if !hooks(every)?.iter().any(|hook| hook["hook"] == "amd_completion_wait" && hook["backend"] == "kprobe")
+    {
+        return Err("the returns of AMD's waiting are not seen".into());
     }
     // These kernels have the highest rung of the ladder for every hook: a lower one would hide what is refused there.
     let programs = json["programs"].as_array().ok_or("there are no programs")?;
@@ -48,6 +48,26 @@ pub fn doctor(report: &Report) -> Result<(), String> {
         .filter(|name| !["_fentry", "_fexit", "_tp"].iter().any(|suffix| name.ends_with(suffix)))
         .collect();
     if lower.is_empty() { Ok(()) } else { Err(format!("programs of a lower rung: {lower:?}")) }
+}
+
+fn hooks(doctor: &Value) -> Result<&Vec<Value>, String> {
+    doctor["hooks"].as_array().ok_or("there are no hooks".into())
+}
+
+/// Every hook is attached that this kernel has; `idle`: but those of a driver that has no hardware here.
+fn none_lost(doctor: &Value, idle: Option<&str>) -> Result<(), String> {
+    let right = |hook: &Value| hook["reason"] == "not in this kernel" || hook["reason"].as_str() == idle;
+    let lost: Vec<_> =
+        hooks(doctor)?.iter().filter(|hook| hook["backend"] == "none" && !right(hook)).collect();
+    if !lost.is_empty() {
+        return Err(format!("hooks that could not be attached: {lost:?}"));
+    }
+    let left_out =
+        hooks(doctor)?.iter().any(|hook| hook["backend"] == "none" && hook["reason"].as_str() == idle);
+    if idle.is_some() && !left_out {
+        return Err("no hook was left out that has nothing to see here".into());
+    }
+    Ok(())
 }
 
 /// Nothing is wrong, and every command says so.
@@ -178,22 +198,26 @@ pub fn ends_with(phase: &Phase, codes: &[i32]) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// `doctor` of a kernel that keeps account of PASIDs, with one check and one hook.
-    fn judged(state: &str, backend: &str, program: &str) -> Result<(), String> {
+    /// `doctor` of a kernel that keeps account of PASIDs, with one check and one hook; and with every driver's.
+    fn judged(state: &str, backend: &str, program: &str, of_every: &str) -> Result<(), String> {
         let text = format!(
             "@ phase doctor\n{{\"kind\":\"doctor\",\"checks\":[{{\"check\":\"ownership-stuck\",\"state\":\"{state}\"}}],\
-             \"hooks\":[{{\"hook\":\"x\",\"backend\":\"{backend}\",\"reason\":\"refused\"}}],\
+             \"hooks\":[{{\"hook\":\"x\",\"backend\":\"{backend}\",\"reason\":\"refused\"}},\
+             {{\"hook\":\"y\",\"backend\":\"none\",\"reason\":\"no amd IOMMU on this host\"}}],\
              \"programs\":[{{\"program\":\"{program}\"}}]}}\n@ exit 0\n\
-             @ phase checks\n@ exit 0\n@ phase explained\n@ exit 0\n"
+             @ phase every-driver\n{{\"kind\":\"doctor\",\"hooks\":[\
+             {{\"hook\":\"amd_completion_wait\",\"backend\":\"{of_every}\",\"reason\":\"no amd IOMMU on this host\"}}]}}\n\
+             @ exit 0\n@ phase checks\n@ exit 0\n@ phase explained\n@ exit 0\n"
         );
         doctor(&Report { series: Series::V7, exit: 0, text })
     }
 
     #[test]
     fn doctor_arms_the_checks_and_misses_no_hook() {
-        judged("armed", "fentry", "x_fexit").unwrap();
-        judged("degraded", "fentry", "x_fexit").unwrap_err();
-        judged("armed", "none", "x_fexit").unwrap_err();
-        judged("armed", "fentry", "x_raw").unwrap_err();
+        judged("armed", "fentry", "x_fexit", "kprobe").unwrap();
+        judged("degraded", "fentry", "x_fexit", "kprobe").unwrap_err();
+        judged("armed", "none", "x_fexit", "kprobe").unwrap_err();
+        judged("armed", "fentry", "x_raw", "kprobe").unwrap_err();
+        judged("armed", "fentry", "x_fexit", "none").unwrap_err();
     }
 }

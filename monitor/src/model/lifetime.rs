@@ -233,13 +233,14 @@ impl Host {
         }
     }
 
-    /// The groups that have this PASID attached to a process. A detach of it that has not returned has not returned:
-    /// its record would stand before this one.
+    /// The groups that have this PASID attached to a process, less what a call under way may be changing.
     fn bound_to(&self, pasid: u32, event: &Event, sure: bool) -> Vec<Held> {
         let groups = self.lifetimes.bound.groups(pasid).into_iter().filter_map(|id| self.group_by_id(id));
         let groups = groups.filter(|group| self.takes_pasids(group));
         let held = groups.filter_map(|group| match group.presence(pasid) {
-            Presence::Attached(attachment) if is_bound(&attachment) && is_known(group, event) => {
+            Presence::Attached(attachment)
+                if is_bound(&attachment) && is_known(group, event) && !group.in_flight.touches(pasid) =>
+            {
                 Some(Held { group: group.reference(), rids: None, pasids: vec![(pasid, attachment)] })
             }
             _ => None,

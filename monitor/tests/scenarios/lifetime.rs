@@ -292,6 +292,24 @@ fn a_detach_under_way_when_the_domain_goes_is_silent() {
     rig.expect_silence();
 }
 
+/// Somebody else frees what the last unbind is about to: by then that has detached, and its record is yet to come.
+#[test]
+fn an_unbind_that_has_detached_already_when_its_domain_goes_is_silent() {
+    let mut rig = Rig::new(Era::Tagged);
+    rig.calls(&driver(), [bind(NVME, 9)]);
+    let mut running = rig.kernel.begin(&driver(), unbind(NVME, 9));
+    while !rig.kernel.state(7).array.is_empty() {
+        assert!(rig.kernel.advance(&mut running));
+    }
+    rig.kernel.free_domain(&other(), crate::kernel::sva_domain(9));
+    rig.kernel.drop_mm(&other(), 9, true);
+    while !running.acted() {
+        assert!(rig.kernel.advance(&mut running));
+    }
+    rig.kernel.end(running);
+    rig.expect_silence();
+}
+
 #[test]
 fn a_switch_under_way_when_the_domain_goes_is_silent() {
     let mut rig = Rig::new(Era::Tagged);

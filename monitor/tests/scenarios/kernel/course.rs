@@ -116,6 +116,9 @@ impl Kernel {
             Step::Locked(phase) => self.locked(running, phase),
             Step::Rid { index, phase, domain, ret } => {
                 let device = self.groups[&running.group].devices[index].clone();
+                if ret == Some(0) {
+                    self.group_mut(running.group).devices[index].on = domain;
+                }
                 self.rid(&running.task, running.group, &device, phase, domain, ret);
             }
             Step::Owner { owner, count } => {

@@ -23,6 +23,8 @@ pub struct Sight {
     pub group: u32,
     pub state: State,
     pub devices: Vec<Dev>,
+    /// The domains of processes that have exited.
+    pub exited: BTreeSet<u64>,
     /// How many calls there had been.
     pub at: usize,
     pub reader: u32,

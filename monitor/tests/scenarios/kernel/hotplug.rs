@@ -4,7 +4,7 @@ use monitor::event::{Device, DeviceState, Key, TableEntry, TableKind, TableReadi
 use monitor_ebpf::wire::{Hook, Phase};
 
 use super::ring::{phases, seen};
-use super::{Dev, Kernel, Sight, domain, task};
+use super::{Dev, Kernel, Sight, domain, sva_domain, task};
 
 /// The parts of a read of `reserved_regions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +55,16 @@ impl Kernel {
                 let devices = self.groups[&id].devices.clone();
                 let at = self.history.len();
                 let (group, state_of_group) = (id, self.state(id));
-                let sight =
-                    Sight { group, state: state_of_group, devices: devices.clone(), at, reader: reader.tid };
-                self.looks.push(sight);
+                let exited =
+                    self.mms.iter().filter(|(_, mm)| mm.exited).map(|(&mm, _)| sva_domain(mm)).collect();
+                self.looks.push(Sight {
+                    group,
+                    state: state_of_group,
+                    devices: devices.clone(),
+                    exited,
+                    at,
+                    reader: reader.tid,
+                });
                 for device in devices {
                     let mut event = self.event(Hook::SnapshotIntel, Phase::Point, id, reader);
                     let root = Some(Key::new(device.table));

@@ -63,6 +63,8 @@ pub struct Dev {
     pub name: &'static str,
     pub max_pasids: u32,
     pub table: u64,
+    /// The domain that its RID was attached to last; 0: its group's from the start.
+    pub on: u64,
     /// What is present in its hardware PASID table.
     pub present: BTreeMap<u32, u64>,
     /// Resets that are prepared and not done: it is on the blocking domain.
@@ -282,6 +284,7 @@ impl Kernel {
             name,
             max_pasids: 1 << 20,
             table,
+            on: 0,
             present: BTreeMap::new(),
             resets: 0,
             bound: true,

@@ -7,6 +7,7 @@
 
 mod batch;
 mod ends;
+mod going;
 mod lossy;
 mod moves;
 mod plant;

@@ -21,6 +21,7 @@
 
 use crate::kernel::{Call, Faults};
 
+use super::going::Going;
 use super::world::Member;
 
 /// One step of a program.
@@ -69,6 +70,11 @@ pub enum Move {
         groups: Vec<u32>,
         alone: bool,
         guests: bool,
+    },
+    /// A task lets something go that attachments stand on.
+    Goes {
+        task: usize,
+        what: Going,
     },
     /// Nothing happens for longer than any call takes.
     Sleep,

@@ -179,7 +179,10 @@ fn is_vacated(run: &Run, group: u32) -> bool {
     let holds = |worker: &Worker| worker.debts.iter().any(|debt| debt.group == group && debt.is_hold());
     let is_in = |worker: &Worker| match &worker.running {
         Some(running) => running.group() == group,
-        None => worker.last == Some(group) && run.kernel.is_busy(worker.task.tid),
+        None => {
+            worker.last.as_ref().is_some_and(|(last, _)| *last == group)
+                && run.kernel.is_busy(worker.task.tid)
+        }
     };
     let (others, culprits) = run.workers.split_at(TASKS);
     let state = run.kernel.state(group);

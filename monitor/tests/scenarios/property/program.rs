@@ -3,6 +3,7 @@
 use crate::kernel::{Call, Faults};
 use crate::random::Random;
 
+use super::going::Going;
 use super::moves::Move;
 use super::plant::Plant;
 use super::run::Run;
@@ -125,6 +126,10 @@ fn propose(world: &World, run: &Run, random: &mut Random, more: bool) -> Move {
         (6, Some(Member { name, .. })) if more && random.one_in(4) => return Move::Unplug { device: name },
         (7, Some(device)) => return Move::Plug { group: members.id, device },
         (8, _) if random.one_in(4) => return Move::Sleep,
+        (9..=11, Some(Member { name, .. })) => {
+            let task = random.below(TASKS as u64) as usize;
+            return Move::Goes { task, what: going(run, name, random) };
+        }
         _ => {}
     }
     let task = random.below(run.workers.len() as u64) as usize;
@@ -149,6 +154,20 @@ fn propose(world: &World, run: &Run, random: &mut Random, more: bool) -> Move {
     match call(run, task, group, random).filter(|call| more && call_is_in(call, run.era())) {
         Some(call) => Move::Begin { task, call, faults: faults(run, random) },
         None => Move::Go { task },
+    }
+}
+
+/// What attachments stand on, and goes.
+fn going(run: &Run, device: &'static str, random: &mut Random) -> Going {
+    let (pasid, mm) = (1 + random.below(4) as u32, 1 + random.below(3));
+    match random.below(if run.wild { 10 } else { 8 }) {
+        0..=2 => Going::Domain(3001 + random.below(4)),
+        3 => Going::Domain(3900 + random.below(3)),
+        4 => Going::Take { device, pasid },
+        5 => Going::Back(pasid),
+        6..=7 => Going::Exit(mm),
+        8 => Going::Domain(crate::kernel::sva_domain(mm)),
+        _ => Going::Drop { mm, gives_back: random.one_in(2) },
     }
 }
 

@@ -95,7 +95,8 @@ fn holders(run: &Run, at: usize) -> BTreeSet<String> {
         if (is_bind(&fact.call) || is_claim(&fact.call)) && fact.ret == 0 {
             holders.push((&fact.call, &fact.who));
         }
-        if fact.after.count == 0 {
+        // An unuse too many may leave the owner without a count: then he refuses still.
+        if (fact.after.count, fact.after.owner) == (0, 0) {
             holders.clear();
         }
         match fact.call {

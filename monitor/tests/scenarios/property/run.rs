@@ -1,6 +1,6 @@
 //! A program under way: many tasks on a simulated kernel, with a watcher that reads the ring.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use monitor::input::{Input, Lost, Resync, Stage};
 use monitor::watcher::{Report, Watcher};
@@ -9,6 +9,7 @@ use crate::kernel::{Call, Dev, Era, Faults, Kernel, Look, Loss, Running, task};
 use crate::rig::{Raised, options};
 
 use super::batch::{Batch, ghost, is_ghost};
+use super::going::Went;
 use super::moves::Move;
 use super::verdicts;
 use super::worker::{Scene, Thing, Worker, gives_hold_back, is_reset, works_on_pasids};
@@ -39,6 +40,10 @@ pub struct Run {
     /// A culprit began a call on a group that the watcher did not know.
     pub blind: bool,
     told: (u64, u64),
+    /// PASIDs that drivers took for their own use, with the group that it was for.
+    pub taken: BTreeMap<u32, u32>,
+    /// What was true when something went.
+    pub went: Vec<Went>,
 }
 
 impl Run {
@@ -78,6 +83,8 @@ impl Run {
             ever_renewed: BTreeSet::new(),
             blind: false,
             told: (0, 0),
+            taken: BTreeMap::new(),
+            went: Vec::new(),
         };
         run.settle();
         run.kernel.lazy = true;
@@ -131,6 +138,7 @@ impl Run {
                 self.sealed = groups.first().copied().filter(|_| *alone);
                 self.planted.clone_from(groups);
             }
+            Move::Goes { task, what } => return self.goes(*task, *what),
             Move::Sleep if self.is_calm() => {
                 self.read();
                 self.kernel.sleep(600_000_000);
@@ -190,6 +198,10 @@ impl Run {
         if index < TASKS && !self.wild && !scene.allows(index, call, self.sealed) {
             return false;
         }
+        // A process that has exited calls no more.
+        if matches!(call, Call::Bind { mm, .. } if self.kernel.mms.get(mm).is_some_and(|mm| mm.exited)) {
+            return false;
+        }
         // No reset gets in the way of what is planted.
         if matches!(call, Call::ResetPrepare { .. }) && self.planted.contains(&group) {
             return false;
@@ -220,7 +232,7 @@ impl Run {
         }
         let (call, group) = (running.call.clone(), running.group());
         let ret = self.kernel.end(running);
-        self.workers[index].last = Some(group);
+        self.workers[index].last = Some((group, call.clone()));
         self.workers[index].note(group, &call, ret);
         true
     }

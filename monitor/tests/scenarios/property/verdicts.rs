@@ -10,6 +10,7 @@ use crate::reference::{Broken, DIVERGENCE, LOST, MISMATCH, Reference, Seen, fold
 use crate::rig::Raised;
 
 use super::batch::is_ghost;
+use super::going;
 use super::refusals::CONFLICT;
 use super::run::Run;
 
@@ -172,6 +173,9 @@ pub fn is_true(
     raised: &Raised,
     readers: Readers,
 ) -> Result<Option<usize>, String> {
+    if let Some(verdict) = going::is_true(run, raised) {
+        return verdict.map(|()| None);
+    }
     if raised.triggered_by.is_empty() && seen_enough(run, raised, readers) {
         return Ok(None);
     }

@@ -10,8 +10,8 @@ pub struct Worker {
     pub task: Task,
     pub running: Option<Running>,
     pub debts: Vec<Debt>,
-    /// The group of its last call.
-    pub last: Option<u32>,
+    /// Its last call, and the group.
+    pub last: Option<(u32, Call)>,
 }
 
 /// Something that a task took and has to give back.

@@ -45,7 +45,10 @@ pub fn seen(facts: &[Fact], sight: &Sight) -> Vec<Seen> {
             found.push(broken(MISMATCH, extra, false));
         }
     }
-    let known: BTreeSet<u32> = state.array.keys().copied().filter(|&pasid| pasid != 0).collect();
+    // The drivers clear the PASID of a process that exits; the core keeps it until the unbind.
+    let exited = |domain: &Option<u64>| domain.is_some_and(|domain| sight.exited.contains(&domain));
+    let core = state.array.iter().filter(|(pasid, domain)| **pasid != 0 && !exited(domain));
+    let known: BTreeSet<u32> = core.map(|(&pasid, _)| pasid).collect();
     let lacks = |device: &Dev, pasid: &u32| !device.present.contains_key(pasid);
     let missing = |pasid: &u32| !able.is_empty() && able.iter().all(|device| lacks(device, pasid));
     let nowhere: Vec<u32> = known.iter().copied().filter(|pasid| missing(pasid)).collect();

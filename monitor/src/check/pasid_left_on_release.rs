@@ -176,9 +176,7 @@ fn forsaken(look: &Look, group: &Group) -> Vec<u32> {
         return Vec::new();
     }
     let under_way = group.under_way();
-    let seen = |pasid: u32| {
-        under_way.pasid(pasid) || group.attachment(pasid).is_some_and(|known| known.attached_by.is_some())
-    };
+    let seen = |pasid: u32| under_way.pasid(pasid) || group.saw_attached(pasid);
     let pasids = look.pasids.iter().flatten().copied();
     pasids.filter(|&pasid| !seen(pasid)).collect()
 }

@@ -28,6 +28,7 @@ impl Group {
             if locked {
                 self.pasids.retain(|&pasid, _| changing.pasid(pasid) || there(pasid));
                 self.doubtful.retain(|&pasid| changing.pasid(pasid));
+                self.contested.retain(|&pasid| there(pasid));
             } else {
                 let gone = self.pasids.keys().filter(|&&pasid| !changing.pasid(pasid) && !there(pasid));
                 self.doubtful.extend(gone);
@@ -50,6 +51,7 @@ impl Group {
             Slot::Taken(entry) => drop(self.adopt_entry(&entry, &mut { room })),
             Slot::Empty => {
                 self.doubtful.remove(&pasid);
+                self.contested.remove(&pasid);
                 self.pasids.remove(&pasid);
             }
         }
@@ -57,12 +59,17 @@ impl Group {
 
     /// `false`: there was no room for it, and the group's PASIDs are not all known any more.
     fn adopt_entry(&mut self, entry: &ArrayEntry, room: &mut usize) -> bool {
-        self.doubtful.remove(&entry.pasid);
+        let in_doubt = self.doubtful.remove(&entry.pasid);
         match self.pasids.get_mut(&entry.pasid) {
             Some(known) => match (entry.domain, known.domain) {
                 (Some(read), Some(had)) if read.key == had.key => {}
                 (Some(read), None) => known.domain = Some(read),
-                (Some(read), Some(_)) => *known = Attachment { domain: Some(read), attached_by: None },
+                (Some(read), Some(_)) => {
+                    *known = Attachment { domain: Some(read), attached_by: None };
+                    if in_doubt {
+                        self.contested.insert(entry.pasid);
+                    }
+                }
                 (None, _) => {}
             },
             None if *room == 0 => {

@@ -238,6 +238,7 @@ impl Host {
                 transitions.push(Transition::Leaked { group: group.reference(), hook });
             }
             adopt(group, event, room);
+            group.read_ns = event.mono_ns;
             if let Some(array) = &event.array {
                 let exited = array.pasids().filter(|entry| entry.mm_exited);
                 for entry in exited {
@@ -352,12 +353,12 @@ fn settle_pasid(
     let succeeded = event.ret.is_none_or(|ret| ret == 0);
     if succeeded {
         group.exited.remove(&pasid);
+        group.contested.remove(&pasid);
     }
-    if disturbed {
-        group.doubtful.insert(pasid);
-    } else {
-        group.doubtful.remove(&pasid);
-    }
+    match disturbed {
+        true => group.doubtful.insert(pasid),
+        false => group.doubtful.remove(&pasid),
+    };
     let begin = operation.map_or(event, |call| &call.begin);
     if attaches && succeeded {
         if room > 0 || group.pasids.contains_key(&pasid) {

@@ -95,6 +95,8 @@ pub struct Group {
     pub(super) pasids_known: bool,
     /// PASIDs of which it is not known whether they are attached.
     pub(super) doubtful: BTreeSet<u32>,
+    /// PASIDs that one of several calls at once attached, it isn't known which.
+    pub(super) contested: BTreeSet<u32>,
     /// By `mm_struct`.
     pub(super) bonds: BTreeMap<Key, Bond>,
     /// PASIDs whose process has exited, and since when at the latest, in CLOCK_MONOTONIC ns.
@@ -106,6 +108,8 @@ pub struct Group {
     pub(super) in_flight: InFlight,
     /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
     pub(super) trusted_from: u64,
+    /// When it was last read as a whole, in CLOCK_MONOTONIC ns.
+    pub(super) read_ns: u64,
     /// Who held it and where it sat when it was last read under the mutex, unless a call that may change that was
     /// seen since.
     pub(super) proved: (Option<Ownership>, Option<Domain>),
@@ -147,12 +151,14 @@ impl Group {
             pasids: HashMap::default(),
             pasids_known: false,
             doubtful: BTreeSet::new(),
+            contested: BTreeSet::new(),
             bonds: BTreeMap::new(),
             exited: BTreeMap::new(),
             takers: Takers::default(),
             torn: BTreeSet::new(),
             in_flight: InFlight::default(),
             trusted_from: 0,
+            read_ns: 0,
             proved: (None, None),
             seen_free: false,
             unseen: false,
@@ -178,6 +184,12 @@ impl Group {
             None if self.pasids_known => Presence::Absent,
             None => Presence::Unknown,
         }
+    }
+
+    /// A call was seen that attached this PASID, or may have.
+    pub fn saw_attached(&self, pasid: u32) -> bool {
+        self.contested.contains(&pasid)
+            || self.attachment(pasid).is_some_and(|known| known.attached_by.is_some())
     }
 
     /// What is known of an attached PASID, a doubtful one included.
@@ -229,6 +241,12 @@ impl Group {
         self.in_flight.all()
     }
 
+    /// What is known of it is so at this time: since it was read, no call can have changed it unseen. What a loss left
+    /// unseen has returned by [`Group::trusted_from`], and a reading from before may be older than what it did.
+    pub(super) fn is_known(&self, mono_ns: u64) -> bool {
+        self.synced && self.trusted_from <= mono_ns && self.trusted_from <= self.read_ns
+    }
+
     /// No call is under way.
     pub fn quiescent(&self) -> bool {
         self.in_flight.is_empty()
@@ -263,6 +281,7 @@ impl Group {
         self.pasids.clear();
         self.pasids_known = false;
         self.doubtful.clear();
+        self.contested.clear();
         self.bonds.clear();
         self.exited.clear();
         self.takers.clear();

@@ -185,7 +185,7 @@ impl Host {
             return;
         }
         let Some(group) = self.group_by_key(key) else { return };
-        if trusted && group.trusted_from <= event.mono_ns {
+        if trusted && group.is_known(event.mono_ns) {
             let group = group.reference();
             transitions.push(Transition::CapabilityOff { group, device, capability, under, event });
         }
@@ -215,7 +215,8 @@ impl Host {
             Hook::PasidAttach | Hook::PasidReplace => !names_it(call),
             _ => false,
         };
-        if !detaches || call.begin.pasid != Some(pasid) || !call.synced {
+        // Another's detach that is under way may have taken it off before.
+        if !detaches || call.begin.pasid != Some(pasid) || !call.synced || call.overlap.pasid(pasid) {
             return;
         }
         let domain = event.old.or(call.begin.domain);

@@ -191,11 +191,15 @@ impl Host {
             DomainKind::Blocked | DomainKind::Identity => return,
             DomainKind::Sva => {
                 let bound = event.pasid.map(|pasid| self.bound_to(pasid, event, sure)).unwrap_or_default();
-                let on = |held: &mut Held| {
-                    held.pasids.retain(|(_, attachment)| is_on(attachment, domain));
-                    !held.pasids.is_empty()
+                // A detach that is under way may have taken it off by now.
+                let changing = |held: &Held, pasid: u32| {
+                    self.group_by_key(held.group.key).is_none_or(|group| group.in_flight.touches(pasid))
                 };
-                let held = bound.into_iter().filter_map(|mut held| on(&mut held).then_some(held)).collect();
+                let on = |held: &Held| {
+                    let mut on = held.pasids.iter().filter(|(_, attachment)| is_on(attachment, domain));
+                    on.any(|&(pasid, _)| !changing(held, pasid))
+                };
+                let held = bound.into_iter().filter(on).collect();
                 self.forget_bound(event.pasid);
                 held
             }
@@ -233,14 +237,12 @@ impl Host {
         }
     }
 
-    /// The groups that have this PASID attached to a process, less what a call under way may be changing.
+    /// The groups that have this PASID attached to a process: until its detach has returned.
     fn bound_to(&self, pasid: u32, event: &Event, sure: bool) -> Vec<Held> {
         let groups = self.lifetimes.bound.groups(pasid).into_iter().filter_map(|id| self.group_by_id(id));
         let groups = groups.filter(|group| self.takes_pasids(group));
         let held = groups.filter_map(|group| match group.presence(pasid) {
-            Presence::Attached(attachment)
-                if is_bound(&attachment) && is_known(group, event) && !group.in_flight.touches(pasid) =>
-            {
+            Presence::Attached(attachment) if is_bound(&attachment) && group.is_known(event.mono_ns) => {
                 Some(Held { group: group.reference(), rids: None, pasids: vec![(pasid, attachment)] })
             }
             _ => None,
@@ -251,7 +253,7 @@ impl Host {
     /// What of the device's group was attached under this PASID since a driver took it for the device.
     fn kept_by_taker(&self, pasid: u32, taken: Taken, event: &Event) -> Option<Held> {
         let device = self.device(taken.device).filter(|device| device.since_ns <= taken.mono_ns)?;
-        let group = self.group_by_key(device.group?).filter(|group| is_known(group, event))?;
+        let group = self.group_by_key(device.group?).filter(|group| group.is_known(event.mono_ns))?;
         // Whoever claimed the group chooses his PASIDs himself (iommufd).
         let drivers = group.ownership.is_some_and(|ownership| ownership.owner.is_none());
         let calm = !under_way(group).pasid(pasid);
@@ -270,7 +272,7 @@ impl Host {
 
     /// What of the group is attached to a domain, less what a call under way may be changing.
     fn on_domain(&self, group: &Group, domain: Domain, event: &Event) -> Option<Held> {
-        if !is_known(group, event) {
+        if !group.is_known(event.mono_ns) {
             return None;
         }
         let changing = under_way(group);
@@ -342,11 +344,6 @@ impl Host {
             _ => {}
         }
     }
-}
-
-/// The group's state is known, and no call from before can be under way.
-fn is_known(group: &Group, event: &Event) -> bool {
-    group.synced && group.trusted_from <= event.mono_ns
 }
 
 /// What any call that is under way on the group may change at any moment.

@@ -23,6 +23,8 @@ pub struct Holder {
     pub device: Option<Name>,
     pub by: Actor,
     key: Option<Key>,
+    /// The owner that it was claimed for.
+    owner: Option<Key>,
     /// When the call that took hold returned.
     taken_ns: u64,
 }
@@ -43,7 +45,8 @@ impl Takers {
                 if self.0.len() < MAX_TAKERS {
                     let device = begin.device.or(end.device).map(|device| device.name);
                     let (by, taken_ns) = (Actor::of(begin), end.mono_ns);
-                    self.0.push(Holder { claims, device, by, key, taken_ns });
+                    let owner = begin.owner.or(end.owner).filter(|_| claims);
+                    self.0.push(Holder { claims, device, by, key, owner, taken_ns });
                 }
             }
             Hook::UnuseDefault => self.0.retain(|holder| holder.claims || holder.key != key),
@@ -59,7 +62,9 @@ impl Takers {
     pub fn confirm(&mut self, ownership: Ownership) {
         match (ownership.owner, ownership.count) {
             (_, 0) => self.0.clear(),
-            (owner, _) => self.0.retain(|holder| holder.claims == owner.is_some()),
+            (owner, _) => self.0.retain(|holder| {
+                holder.claims == owner.is_some() && holder.owner.is_none_or(|claimed| Some(claimed) == owner)
+            }),
         }
     }
 

@@ -123,6 +123,23 @@ fn a_claim_is_not_given_back_by_a_release_that_began_before_it() {
     assert_eq!(held_by(told(&rig)[0]).as_deref(), Some("vfio"));
 }
 
+/// The same release did give it back, and another has claimed the group: the owner that the kernel keeps tells.
+#[test]
+fn who_claimed_for_another_owner_is_in_nobodys_way() {
+    let mut rig = Rig::new(Era::Handles);
+    let mut claim = rig.kernel.begin(&other(), Call::Claim { group: 7, owner: OWNER });
+    rig.kernel.act(&mut claim);
+    let mut release = rig.kernel.begin(&other(), Call::Release { group: 7 });
+    rig.kernel.end(claim);
+    rig.kernel.act(&mut release);
+    assert_eq!(rig.kernel.call(&vfio(), CLAIM), 0);
+    rig.kernel.end(release);
+    rig.watch();
+    assert_eq!(rig.call(&driver(), Call::Use { device: NVME }), EBUSY);
+    rig.idle(1_000_000_000);
+    assert_eq!(held_by(told(&rig)[0]).as_deref(), Some("vfio"));
+}
+
 #[test]
 fn what_follows_from_a_stuck_owner_is_told_with_it() {
     let mut rig = Rig::new(Era::Domains);

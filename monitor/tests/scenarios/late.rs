@@ -154,3 +154,22 @@ fn a_consequence_that_was_found_before_its_root_goes_into_it() {
         rig.expect(&[stuck.implying(&["domain-off-default"])]);
     }
 }
+
+/// A module attaches a PASID where nobody holds the group, and at once somebody replaces it: who attached what is there
+/// isn't known, but that it was attached while we watched is.
+#[test]
+fn what_one_of_two_calls_attached_in_a_free_group_is_no_leftover() {
+    let mut rig = Rig::new(Era::Tagged);
+    rig.kernel.group_mut(7).devices.iter_mut().for_each(|device| device.bound = false);
+    let mut attach = rig.kernel.begin(&driver(), Call::Attach { device: NVME, pasid: 5, domain: D1 });
+    let mut replace = rig.kernel.begin(&other(), Call::Replace { device: NVME, pasid: 5, domain: D2 });
+    rig.kernel.act(&mut attach);
+    rig.kernel.act(&mut replace);
+    rig.kernel.end(replace);
+    rig.kernel.end(attach);
+    for _ in 0..3 {
+        rig.kernel.snapshot_all();
+        rig.idle(1_000_000_000);
+    }
+    assert_eq!(rig.raised(), []);
+}

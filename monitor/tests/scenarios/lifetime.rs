@@ -302,7 +302,6 @@ fn an_unbind_that_has_detached_already_when_its_domain_goes_is_silent() {
         assert!(rig.kernel.advance(&mut running));
     }
     rig.kernel.free_domain(&other(), crate::kernel::sva_domain(9));
-    rig.kernel.drop_mm(&other(), 9, true);
     while !running.acted() {
         assert!(rig.kernel.advance(&mut running));
     }

@@ -63,6 +63,11 @@ pub fn is_true(run: &Run, raised: &Raised) -> Option<Result<(), String>> {
     })
 }
 
+/// How much was raised of what went too early.
+pub fn raised(run: &Run) -> u64 {
+    run.raised().iter().filter(|raised| CHECKS.contains(&raised.check.as_str())).count() as u64
+}
+
 impl Run {
     /// `false`: it can't go now, or a correct program would not let it.
     pub fn goes(&mut self, index: usize, what: Going) -> bool {
@@ -136,7 +141,7 @@ impl Run {
             Going::Back(pasid) => self.taken.get(&pasid).is_some_and(|&group| {
                 let at = |worker: &Worker| self.at(worker).is_some_and(|call| is_on(call, pasid));
                 let attached = |group: u32| self.kernel.state(group).array.contains_key(&pasid);
-                !self.workers.iter().any(at) && !(self.exists(group) && attached(group))
+                !(self.workers.iter().any(at) || self.exists(group) && attached(group))
             }),
             Going::Take { .. } | Going::Exit(_) => true,
             Going::Drop { .. } => false,

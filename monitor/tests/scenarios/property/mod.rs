@@ -8,6 +8,7 @@
 mod batch;
 mod ends;
 mod going;
+mod hotplug;
 mod lossy;
 mod moves;
 mod plant;
@@ -122,12 +123,18 @@ fn a_planted_fault_is_raised_in_every_program() {
 
 #[test]
 fn wild_programs_raise_nothing_that_the_reference_does_not() {
-    hold(Kind { wild: true, ..Kind::default() }, |_, run| {
+    let gone = Cell::new(0);
+    let tally = hold(Kind { wild: true, ..Kind::default() }, |_, run| {
         ends::finish(run)?;
+        gone.set(gone.get() + going::raised(run));
         verdicts::no_more(run)?;
         refusals::all_told(run)?;
         ends::same(run)
     });
+    assert!(
+        tally.programs < CASES || 10 * gone.get() > tally.programs,
+        "of what went too early {gone:?} are told"
+    );
 }
 
 #[test]

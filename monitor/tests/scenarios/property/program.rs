@@ -160,6 +160,12 @@ fn propose(world: &World, run: &Run, random: &mut Random, more: bool) -> Move {
 /// What attachments stand on, and goes.
 fn going(run: &Run, device: &'static str, random: &mut Random) -> Going {
     let (pasid, mm) = (1 + random.below(4) as u32, 1 + random.below(3));
+    let debts: Vec<&Debt> = run.workers.iter().flat_map(|worker| &worker.debts).collect();
+    if let Some(debt) = random.pick(&debts).filter(|_| run.wild && random.one_in(3))
+        && let Thing::Rid { domain, .. } | Thing::Pasid { domain, .. } = debt.thing
+    {
+        return Going::Domain(domain);
+    }
     match random.below(if run.wild { 10 } else { 8 }) {
         0..=2 => Going::Domain(3001 + random.below(4)),
         3 => Going::Domain(3900 + random.below(3)),

@@ -198,6 +198,16 @@ impl Run {
         if index < TASKS && !self.wild && !scene.allows(index, call, self.sealed) {
             return false;
         }
+        // The driver core binds and unbinds a device under the device's lock.
+        let of_driver = |call: &Call| match *call {
+            Call::Use { device } | Call::Unuse { device } => Some(device),
+            _ => None,
+        };
+        if of_driver(call).is_some()
+            && self.busy_with(group).any(|other| of_driver(&other.call) == of_driver(call))
+        {
+            return false;
+        }
         // A process that has exited calls no more.
         if matches!(call, Call::Bind { mm, .. } if self.kernel.mms.get(mm).is_some_and(|mm| mm.exited)) {
             return false;
@@ -293,7 +303,7 @@ impl Run {
         self.workers.iter().all(calm)
     }
 
-    fn busy_with(&self, group: u32) -> impl Iterator<Item = &Running> {
+    pub fn busy_with(&self, group: u32) -> impl Iterator<Item = &Running> {
         let running = self.workers.iter().filter_map(|worker| worker.running.as_ref());
         running.filter(move |running| running.group() == group)
     }
@@ -302,32 +312,6 @@ impl Run {
     pub fn resets(&self, group: u32) -> bool {
         let owes = |worker: &Worker| worker.owes(group, |thing| matches!(thing, Thing::Reset { .. }));
         self.workers.iter().any(owes) || self.busy_with(group).any(|running| is_reset(&running.call))
-    }
-
-    /// The driver core unbinds first, and nothing of the group is in use.
-    fn may_unplug(&self, device: &str) -> bool {
-        let Some(group) = self.is_there(device).then(|| self.kernel.group_of(device)) else { return false };
-        let state = self.kernel.state(group);
-        self.kernel.is_free(group)
-            && self.busy_with(group).next().is_none()
-            && !self.planted.contains(&group)
-            && (state.count, state.owner, state.array.len()) == (0, 0, 0)
-            && state.domain == state.default_domain
-            && !self.workers.iter().any(|worker| worker.debts.iter().any(|debt| debt.group == group))
-    }
-
-    /// iommu_attach_device wants to be alone in its group: nobody joins it then.
-    fn may_plug(&self, group: u32, device: &str) -> bool {
-        let alone = |call: &Call| matches!(call, Call::AttachDevice { .. } | Call::DetachDevice { .. });
-        !self.is_there(device)
-            && !self.planted.contains(&group)
-            && (!self.exists(group) || self.kernel.is_free(group))
-            && !self.busy_with(group).any(|running| alone(&running.call))
-            && !self
-                .workers
-                .iter()
-                .flat_map(|worker| &worker.debts)
-                .any(|debt| debt.group == group && alone(&debt.back()))
     }
 
     fn share(&mut self, device: &str, with: &str) {

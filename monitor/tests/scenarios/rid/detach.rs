@@ -30,6 +30,23 @@ fn what_is_not_attached_need_not_be_taken_off() {
     rig.expect(&[raised("attach-imbalance", 7, &[5], "", "vfio")]);
 }
 
+/// Of two detaches at once, the one whose driver fails may have come second.
+#[test]
+fn a_driver_that_has_nothing_left_to_take_off_has_not_failed() {
+    let mut rig = rig(Era::Tagged);
+    rig.calls(&driver(), [Call::Use { device: NVME }, attach(5)]);
+    let mut first = rig.kernel.begin(&driver(), detach(5));
+    rig.kernel.faults = Faults { detach_fails: true, ..Faults::default() };
+    let mut second = rig.kernel.begin(&vfio(), detach(5));
+    rig.kernel.faults = Faults::default();
+    rig.kernel.act(&mut first);
+    rig.kernel.act(&mut second);
+    rig.kernel.end(first);
+    rig.kernel.end(second);
+    rig.watch();
+    assert!(rig.raised().iter().all(|raised| raised.check != KEPT), "{:?}", rig.raised());
+}
+
 /// An attach that fails on the second member takes the PASID off the first.
 #[test]
 fn a_failed_attach_that_is_not_taken_back_is_caught() {

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use monitor_ebpf::{
     descriptor::{amd, smmuv3, vtd},
-    wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS, SAMPLED, TableKind},
+    wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS, SAMPLED, SUBMIT_ARGUMENTS, TableKind},
 };
 
 use super::{
@@ -40,10 +40,11 @@ fn cpu() -> usize {
     (unsafe { generated::bpf_get_smp_processor_id() }) as usize & (FEED_CPUS - 1)
 }
 
-/// An argument of a tracepoint: both kinds of programs find them in an array of words.
+/// An argument of a tracepoint: both kinds of programs find them in an array of words. So does fexit, and behind the
+/// arguments what was returned.
 ///
 /// # Safety
-/// `context` is the program's own, and the tracepoint has that many arguments.
+/// `context` is the program's own, and the tracepoint or function has that many arguments.
 #[inline(always)]
 unsafe fn word(context: *mut c_void, index: usize) -> u64 {
     // SAFETY: as the caller promises.
@@ -137,19 +138,44 @@ fn stop_clock(cpu: usize, began_ns: u64) {
 
 /// A submission, or the waiting for it, returns: the clock is stopped, what it asked for is done or has failed.
 #[inline(always)]
-fn returned(context: *mut c_void, access: Access, hook: Hook) {
+fn returned(context: *mut c_void, access: Access, hook: Hook, ret: i32) {
     let cpu = cpu();
     // SAFETY: a global of our own.
-    let (began_ns, watched) = unsafe { (feed!(cpus[cpu].began_ns).read(), feed!(watched).read_volatile()) };
+    let began_ns = unsafe { feed!(cpus[cpu].began_ns).read() };
     if began_ns != 0 {
         stop_clock(cpu, began_ns);
     }
-    let ret = call::result(context, access) as i32;
     if ret != 0 {
         failed(context, access, hook, ret);
-    } else if watched != 0 {
+    } else if window::any() {
         window::completed();
     }
+}
+
+/// `int qi_submit_sync(iommu, desc, count, options)` returns. One call at the end, as above: what it returned, that no
+/// window is open and that nothing is timed on this CPU are looked at together.
+#[inline(always)]
+fn vtd_submitted(context: *mut c_void, access: Access, ret: i32) {
+    let cpu = cpu();
+    // SAFETY: a global of our own.
+    let (began_ns, watched) = unsafe { (feed!(cpus[cpu].began_ns).read(), feed!(watched).read_volatile()) };
+    if began_ns | watched | u64::from(ret as u32) != 0 {
+        match access {
+            Access::Trampoline => vtd_returned(context, ret),
+            Access::Registers => vtd_returned_by_registers(context, ret),
+        }
+    }
+}
+
+/// A window is open somewhere, a timed submission has returned, or this one failed.
+#[inline(never)]
+fn vtd_returned(context: *mut c_void, ret: i32) {
+    returned(context, Access::Trampoline, Hook::VtdSubmit, ret);
+}
+
+#[inline(never)]
+fn vtd_returned_by_registers(context: *mut c_void, ret: i32) {
+    returned(context, Access::Registers, Hook::VtdSubmit, ret);
 }
 
 #[inline(always)]
@@ -232,7 +258,7 @@ fn amd_waited(context: *mut c_void, access: Access) {
     if window::any() {
         window::waited();
     }
-    returned(context, access, Hook::AmdWait);
+    returned(context, access, Hook::AmdWait, call::result(context, access) as i32);
 }
 
 const _: () = assert!(call::is_name_of(Hook::AmdQueue, "amd_queue_command"));
@@ -290,11 +316,17 @@ unsafe extern "C" fn issue(iteration: u32, context: *mut c_void) -> i64 {
 
 const _: () = assert!(call::is_name_of(Hook::SmmuQueue, "smmu_issue_cmdlist"));
 program!("fentry", "smmu_issue_cmdlist", context => smmu_issuing(context, Access::Trampoline));
-program!("fexit", "smmu_issue_cmdlist", context => returned(context, Access::Trampoline, Hook::SmmuQueue));
+program!("fexit", "smmu_issue_cmdlist", context =>
+    returned(context, Access::Trampoline, Hook::SmmuQueue, call::result(context, Access::Trampoline) as i32));
 program!("kprobe", "smmu_issue_cmdlist", context => smmu_issuing(context, Access::Registers));
-program!("kretprobe", "smmu_issue_cmdlist", context => returned(context, Access::Registers, Hook::SmmuQueue));
+program!("kretprobe", "smmu_issue_cmdlist", context =>
+    returned(context, Access::Registers, Hook::SmmuQueue, call::result(context, Access::Registers) as i32));
 
 const _: () = assert!(call::is_name_of(Hook::VtdQueue, "vtd_qi_submit"));
 const _: () = assert!(call::is_name_of(Hook::VtdSubmit, "vtd_qi_submit_sync"));
-program!("fexit", "vtd_qi_submit_sync", context => returned(context, Access::Trampoline, Hook::VtdSubmit));
-program!("kretprobe", "vtd_qi_submit_sync", context => returned(context, Access::Registers, Hook::VtdSubmit));
+// What a function returned stands behind its arguments: the catalogue takes it only where there are four.
+// SAFETY: of such a function, the program's own context.
+program!("fexit", "vtd_qi_submit_sync", context =>
+    vtd_submitted(context, Access::Trampoline, unsafe { word(context, SUBMIT_ARGUMENTS) } as i32));
+program!("kretprobe", "vtd_qi_submit_sync", context =>
+    vtd_submitted(context, Access::Registers, call::result(context, Access::Registers) as i32));

@@ -64,6 +64,8 @@ pub const LATENCY_BUCKETS: usize = 40;
 pub const FAILURE_SENT_EVERY_NS: u64 = 100_000_000;
 /// One in so many submissions of a type of descriptor is timed; a power of two.
 pub const SAMPLED: u64 = 256;
+/// How many arguments `qi_submit_sync` has, 5.15 to 7.3: the program at its return finds the result behind them.
+pub const SUBMIT_ARGUMENTS: usize = 4;
 
 /// What one CPU counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

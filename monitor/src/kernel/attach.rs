@@ -56,9 +56,10 @@ pub struct Outcome {
 pub fn resolve(types: &Btf, row: &Row) -> Option<(&'static str, Vec<btf::Parameter>)> {
     match row.target {
         Target::Call { .. } if !is_given(types, row.given) => None,
-        Target::Call { symbols, .. } => {
-            symbols.iter().find_map(|&symbol| Some((symbol, types.parameters(symbol)?)))
-        }
+        Target::Call { symbols, .. } => symbols
+            .iter()
+            .find_map(|&symbol| Some((symbol, types.parameters(symbol)?)))
+            .filter(|(_, takes)| !matches!(row.given, Given::Arguments(count) if count != takes.len())),
         Target::Reduced { .. } | Target::Tracepoint { .. } => None,
     }
 }
@@ -74,7 +75,7 @@ pub fn is_there(types: &Btf, row: &Row) -> bool {
 
 fn is_given(types: &Btf, given: Given) -> bool {
     match given {
-        Given::Always => true,
+        Given::Always | Given::Arguments(_) => true,
         // What can't be read for sure is looked at.
         Given::Members(structs) => structs.iter().all(|(name, members)| {
             members.iter().any(|member| !matches!(types.member(name, member), Ok(None)))

@@ -1,7 +1,7 @@
 //! The catalogue of hooks: one row each. It says what the kernel calls the place; by what means it is
 //! reached on a running kernel is decided in `attach`.
 
-use monitor_ebpf::wire::Hook;
+use monitor_ebpf::wire::{Hook, SUBMIT_ARGUMENTS};
 
 /// What a hook listens to.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +82,8 @@ pub enum Given {
     Members(&'static [(&'static str, &'static [&'static str])]),
     /// The kernel lacks a function.
     Without(&'static str),
+    /// The function has so many arguments: its program counts on it.
+    Arguments(usize),
 }
 
 const fn both(hook: Hook, symbols: &'static [&'static str], since: &'static str) -> Row {
@@ -188,7 +190,9 @@ pub const CATALOGUE: &[Row] = &[
     entry(Hook::VtdTableFree, &["intel_pasid_free_table"], "with CONFIG_INTEL_IOMMU").of(Driver::Intel),
     entry(Hook::VtdTableLeft, &["intel_pasid_free_table"], "with CONFIG_INTEL_IOMMU").of(Driver::Intel),
     tracepoint(Hook::VtdQueue, "qi_submit", "with CONFIG_INTEL_IOMMU").of(Driver::Intel),
-    result(Hook::VtdSubmit, &["qi_submit_sync"], "with CONFIG_INTEL_IOMMU").of(Driver::Intel),
+    result(Hook::VtdSubmit, &["qi_submit_sync"], "with CONFIG_INTEL_IOMMU")
+        .given(Given::Arguments(SUBMIT_ARGUMENTS))
+        .of(Driver::Intel),
     result(Hook::DevicePresent, &["pci_device_is_present"], "with CONFIG_PCI"),
     both(Hook::SnapshotGroup, &["iommu_get_group_resv_regions"], ""),
     entry(Hook::SnapshotIntel, &["intel_iommu_get_resv_regions"], "with CONFIG_INTEL_IOMMU")

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::kernel::{
     attach::{is_there, resolve},
-    catalogue::{CATALOGUE, Target},
+    catalogue::{CATALOGUE, Given, Row, Target},
 };
 
 const KERNELS: [&str; 20] = [
@@ -334,6 +334,15 @@ fn smmuv3s_commands_and_descriptors_are_found_on_every_kernel_that_has_them() {
         let left = found(&types, Hook::SmmuTableLeft).map(|(symbol, at)| (symbol, at.device));
         assert_eq!(left, (arm && release != "6.1").then_some(("iommu_deinit_device", 0)), "{name}");
     }
+}
+
+#[test]
+fn a_function_whose_program_counts_on_its_arguments_is_taken_only_with_so_many() {
+    let submit = CATALOGUE.iter().find(|row| row.hook == Hook::VtdSubmit).expect("a row");
+    let types = kernel("amd64-7.3");
+    assert!(matches!(submit.given, Given::Arguments(_)) && resolve(&types, submit).is_some());
+    let other = Row { given: Given::Arguments(5), ..*submit };
+    assert!(resolve(&types, &other).is_none());
 }
 
 #[test]

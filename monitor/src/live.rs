@@ -60,6 +60,8 @@ pub struct Live {
     stacks: Stacks,
     diagnostics: Diagnostics,
     sysfs: Sysfs,
+    /// The names in stacks are read before they are needed.
+    read_ahead: bool,
     calls: Calls,
     misses: Misses,
     counts: Counts,
@@ -109,6 +111,7 @@ impl Live {
         let mut live = Live {
             ring,
             stacks,
+            read_ahead: false,
             diagnostics,
             sysfs: Sysfs::default(),
             // What came before the first look at the groups is of no account.
@@ -259,6 +262,12 @@ impl Live {
         Ok(())
     }
 
+    /// From now on the names in stacks are read before they are needed.
+    pub fn read_ahead(&mut self) {
+        self.read_ahead = true;
+        self.stacks.read_ahead();
+    }
+
     /// The kernel stacks that violations refer to.
     pub fn stacks(&self) -> &Stacks {
         &self.stacks
@@ -335,6 +344,10 @@ impl Live {
     }
 
     fn refresh_inventory(&mut self) -> Result<Vec<Report>, Error> {
+        if self.read_ahead {
+            // With a driver its module may have come.
+            self.stacks.read_ahead();
+        }
         let inventory = self.sysfs.inventory().map_err(|source| self.sysfs_error(source))?;
         Ok(self.tell(Input::Inventory(inventory)))
     }

@@ -32,9 +32,11 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let (attached, there) = doctor::count(&probes.coverage);
     global.tell_costs(&probes.costs);
     let (timing, attached_at) = (probes.timing, Instant::now());
-    let (live, first) = Live::start(probes, global.options(), arguments.audit.upkeep())?;
+    let (mut live, first) = Live::start(probes, global.options(), arguments.audit.upkeep())?;
     let reading = attached_at.elapsed();
     host::drop_privileges()?;
+    // The first violation is not to wait for it.
+    live.read_ahead();
     if !global.quiet {
         eprintln!(
             "iommu-watch: {attached} of {there} hooks attached in {timing}, {} groups read in {:.2} s, watching after {:.2} s; http://{}",

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     fs::{self, File},
     io::{self, BufRead, BufReader},
+    thread::{self, JoinHandle},
 };
 
 use aya::maps::{MapData, StackTraceMap};
@@ -20,6 +21,8 @@ const OWN: [&str; 2] = ["bpf_prog_", "bpf_trampoline_"];
 pub struct Stacks {
     map: StackTraceMap<MapData>,
     symbols: RefCell<Option<Symbols>>,
+    /// They are being read beside everything else.
+    reading: RefCell<Option<JoinHandle<Symbols>>>,
 }
 
 impl Stacks {
@@ -27,14 +30,14 @@ impl Stacks {
     pub fn new(probes: &mut Probes) -> Result<Stacks, Error> {
         let map = probes.ebpf.take_map("STACKS").ok_or(Error::Missing("STACKS"))?;
         let map = StackTraceMap::try_from(map).map_err(|error| Error::Map("STACKS", error))?;
-        Ok(Stacks { map, symbols: RefCell::new(None) })
+        Ok(Stacks { map, symbols: RefCell::new(None), reading: RefCell::new(None) })
     }
 
     /// The frames of a stack, innermost first, as `function+0xoffset`. `None` if the stack is gone or the
     /// kernel does not tell its symbols (kptr_restrict).
     ///
-    /// The first call reads the kernel's symbols, which takes a while, and so does one after modules came or
-    /// went: ask only when there is something to report.
+    /// The kernel's symbols are read for it, which takes a while, unless they were read ahead and no module has come or
+    /// gone since: ask only when there is something to report.
     pub fn frames(&self, id: u32) -> Option<Vec<String>> {
         self.prepare();
         let symbols = self.symbols.borrow();
@@ -54,13 +57,40 @@ impl Stacks {
 impl Stacks {
     /// Reads the kernel's symbols, unless they are known as they are now: for who can't wait for it later.
     pub fn prepare(&self) {
-        let modules = modules(&fs::read_to_string("/proc/modules").unwrap_or_default());
-        let mut symbols = self.symbols.borrow_mut();
-        if symbols.as_ref().is_none_or(|known| known.modules != modules) {
-            let read = Symbols::read().unwrap_or_default();
-            *symbols = Some(Symbols { modules, ..read });
+        let modules = loaded_modules();
+        if self.is_known(&modules) {
+            return;
+        }
+        // What is being read already is waited for: that is sooner there than what is begun now.
+        let ahead = self.reading.take().and_then(|reading| reading.join().ok());
+        let read = ahead.filter(|read| read.modules == modules).unwrap_or_else(|| Symbols::of(modules));
+        self.symbols.replace(Some(read));
+    }
+
+    /// Has the kernel's symbols read beside everything else, unless they are known as they are now. The first report
+    /// of a violation would wait for them: some seconds on an emulated machine.
+    pub fn read_ahead(&self) {
+        let modules = loaded_modules();
+        let mut reading = self.reading.borrow_mut();
+        let done = reading.take_if(|reading| reading.is_finished());
+        if let Some(read) = done.and_then(|done| done.join().ok()) {
+            self.symbols.replace(Some(read));
+        }
+        if reading.is_none() && !self.is_known(&modules) {
+            let read = move || Symbols::of(modules);
+            // Where there is no thread to be had, who needs them first waits for them.
+            *reading = thread::Builder::new().name("symbols".into()).spawn(read).ok();
         }
     }
+
+    fn is_known(&self, modules: &str) -> bool {
+        self.symbols.borrow().as_ref().is_some_and(|known| known.modules == modules)
+    }
+}
+
+/// The modules that are there.
+fn loaded_modules() -> String {
+    modules(&fs::read_to_string("/proc/modules").unwrap_or_default())
 }
 
 /// What /proc/modules says, without the columns that change while the same modules are there.
@@ -80,6 +110,11 @@ struct Symbols {
 }
 
 impl Symbols {
+    /// Those of the kernel with these modules; none where it doesn't tell them.
+    fn of(modules: String) -> Symbols {
+        Symbols { modules, ..Symbols::read().unwrap_or_default() }
+    }
+
     fn read() -> io::Result<Symbols> {
         Symbols::parse(BufReader::new(File::open("/proc/kallsyms")?))
     }
@@ -102,6 +137,9 @@ impl Symbols {
             line.clear();
         }
         symbols.starts.sort_unstable();
+        // They are kept for long, and grew by doubling.
+        symbols.starts.shrink_to_fit();
+        symbols.names.shrink_to_fit();
         Ok(symbols)
     }
 

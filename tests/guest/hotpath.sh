@@ -48,6 +48,22 @@ let_go_of_it() {
 	exec 3>&-
 	wait $holder
 }
+# counting NAME PROGRAM: NAME is what `one` is while bpftrace runs a program that counts by type
+counting() {
+	/opt/bpftrace/ld.so --library-path /opt/bpftrace /opt/bpftrace/bpftrace -e "$2" >/tmp/counted 2>&1 &
+	holder=$!
+	until cat /proc/$holder/fdinfo/* 2>/dev/null | grep -q '^prog_type'; do
+		kill -0 $holder 2>/dev/null || die "bpftrace: $(cat /tmp/counted)"
+		sleep 1
+	done
+	sleep 5
+	eval "$1=\$(one)"
+	kill -INT $holder
+	wait $holder
+	# Three tries are counted, or it was not there from their begin.
+	total=$(sed -n 's/^@\[.*\]: //p' /tmp/counted | awk '{ total += $1 } END { print total + 0 }')
+	[ "$total" -ge $((3 * rounds)) ] || die "bpftrace counted $total: $(cat /tmp/counted)"
+}
 # times PROGRAM: how often it ran and how long, of what `attach` holds
 times() {
 	: >/tmp/held
@@ -74,6 +90,11 @@ hold attach all
 all=$(one)
 all_map=$(mapping)
 let_go_of_it
+hold attach all --no-submission-returns
+without_returns=$(one)
+let_go_of_it
+counting bpftrace 'tracepoint:intel_iommu:qi_submit { @[args.qw0 & 0xf] = count(); }'
+counting bpftrace_raw 'rawtracepoint:qi_submit { @[arg1 & 0xf] = count(); }'
 
 # Inside a window: the programs' own run time, since nothing else is there only.
 echo 1 >/proc/sys/kernel/bpf_stats_enabled
@@ -92,4 +113,4 @@ window_runs=$(($1 - outside_runs))
 window_ns=$(($2 - outside_ns))
 let_go_of_it
 
-echo "{\"kernel\":\"$(uname -r)\",\"none\":$none,\"empty\":$empty,\"ours\":$ours,\"empty_exit\":$empty_exit,\"ours_exit\":$ours_exit,\"all\":$all,\"none_map\":$none_map,\"all_map\":$all_map,\"empty_run\":$empty_run,\"outside_runs\":$outside_runs,\"outside_ns\":$outside_ns,\"window_runs\":$window_runs,\"window_ns\":$window_ns,\"cycles\":$cycles}"
+echo "{\"kernel\":\"$(uname -r)\",\"none\":$none,\"empty\":$empty,\"ours\":$ours,\"empty_exit\":$empty_exit,\"ours_exit\":$ours_exit,\"all\":$all,\"without_returns\":$without_returns,\"bpftrace\":$bpftrace,\"bpftrace_raw\":$bpftrace_raw,\"none_map\":$none_map,\"all_map\":$all_map,\"empty_run\":$empty_run,\"outside_runs\":$outside_runs,\"outside_ns\":$outside_ns,\"window_runs\":$window_runs,\"window_ns\":$window_ns,\"cycles\":$cycles}"

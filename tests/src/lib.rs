@@ -2,7 +2,7 @@
 //!
 //! From below upwards:
 //! - [`cache`] keeps what was fetched; [`apt`] fetches Debian packages without touching the machine.
-//! - [`qemu`], [`kernel`], [`busybox`] and [`promtool`] are made from such packages.
+//! - [`qemu`], [`kernel`], [`busybox`], [`promtool`] and [`bpftrace`] are made from such packages.
 //! - [`kbuild`] builds the test modules for a kernel, [`program`] the programs that run beside them.
 //! - [`initramfs`] packs the guest that [`guest`] describes; [`machine`] is what it runs on.
 //! - [`vm`] boots it (by [`boot`]) and gives back what its script said.
@@ -10,6 +10,7 @@
 
 pub mod apt;
 pub mod boot;
+pub mod bpftrace;
 pub mod busybox;
 pub mod cache;
 pub mod error;

@@ -1,14 +1,17 @@
 //! `cargo xtask bench`: the measures of the README. There are no peers to set beside: no other program
 //! that we know of rebuilds the state of the IOMMU from events.
 
+mod detection;
+mod guest;
 mod hot_path;
+mod storm;
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use testbed::{Script, Series, Vm};
+use anyhow::{Context, Result};
+use serde_json::{Map, Value};
+use testbed::{Series, Vm};
 
 use crate::{build, ebpf, paths};
 
@@ -20,25 +23,75 @@ pub struct Arguments {
     /// The numbers as JSON
     #[arg(long)]
     json: bool,
-    /// Instead: boot kernels in QEMU, and measure there what reading a real group's state costs, and, in
-    /// instructions, what is added to an invalidation
+    /// Instead: boot kernels in QEMU, and measure there what can be measured on a real kernel only
     #[arg(long)]
     vm: bool,
+    /// Of that only these
+    #[arg(long, value_name = "NAME", requires = "vm")]
+    only: Vec<Measure>,
+    /// Only on this kernel, which has PASIDs: 6.12 or 7
+    #[arg(long, value_name = "SERIES", requires = "vm")]
+    kernel: Vec<Series>,
+}
+
+/// What is measured in guests.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Measure {
+    /// What reading a real group's state costs
+    Readings,
+    /// What is added to an invalidation, in instructions
+    Submissions,
+    /// How long it takes from the event to the JSON line
+    Detection,
+    /// Whether a million invalidations are counted, and what the daemon takes for it
+    Storm,
+}
+
+impl Measure {
+    const ALL: [Measure; 4] = [Measure::Readings, Measure::Submissions, Measure::Detection, Measure::Storm];
+
+    fn name(self) -> &'static str {
+        match self {
+            Measure::Readings => "readings",
+            Measure::Submissions => "submissions",
+            Measure::Detection => "detection",
+            Measure::Storm => "storm",
+        }
+    }
+
+    /// The numbers, and a table.
+    fn run(self, kernels: &[Series]) -> Result<(Value, String)> {
+        match self {
+            Measure::Readings => readings(kernels),
+            Measure::Submissions => hot_path::measure(kernels),
+            Measure::Detection => detection::measure(kernels),
+            Measure::Storm => storm::measure(kernels),
+        }
+    }
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if arguments.vm { on_kernels(arguments.json) } else { pipeline(arguments.json) }
+    if arguments.vm { on_kernels(arguments) } else { pipeline(arguments.json) }
 }
 
 /// What can be measured on a real kernel only. On the kernels that have PASIDs.
-fn on_kernels(json: bool) -> Result<ExitCode> {
-    const KERNELS: [Series; 2] = [Series::V6_12, Series::V7];
-    let (readings, first) = readings(&KERNELS)?;
-    let (submissions, second) = hot_path::measure(&KERNELS)?;
-    if json {
-        println!("{:#}", json!({"readings": readings, "submissions": submissions}));
-    } else {
-        println!("{first}\n{second}");
+fn on_kernels(arguments: &Arguments) -> Result<ExitCode> {
+    let all =
+        |chosen: &[Series]| if chosen.is_empty() { vec![Series::V6_12, Series::V7] } else { chosen.into() };
+    let kernels: Vec<Series> = all(&arguments.kernel);
+    let mut numbers = Map::new();
+    for measure in Measure::ALL {
+        if !arguments.only.is_empty() && !arguments.only.contains(&measure) {
+            continue;
+        }
+        let (found, table) = measure.run(&kernels)?;
+        numbers.insert(measure.name().into(), found);
+        if !arguments.json {
+            println!("{table}");
+        }
+    }
+    if arguments.json {
+        println!("{:#}", Value::Object(numbers));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -50,16 +103,8 @@ fn readings(kernels: &[Series]) -> Result<(Value, String)> {
     let mut results = Vec::new();
     for &series in kernels {
         eprintln!("bench: readings of groups on {series}");
-        let outcome = Vm::new(series)
-            .add(&iommu_watch, "/bin/iommu-watch")
-            .script(Script::File(testbed::vm::guest_scripts().join("reading.sh")))
-            .console(paths::artefacts().join(format!("bench-{series}.console")))
-            .timeout(LIMIT)
-            .run()?;
-        ensure!(outcome.exit == 0, "the script ended with {}: {}", outcome.exit, outcome.console.display());
-        let mut lines =
-            outcome.output.lines().filter_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
-        results.push(lines.next_back().context("the guest told no numbers")?);
+        let vm = Vm::new(series).add(&iommu_watch, "/bin/iommu-watch").timeout(LIMIT);
+        results.push(guest::told(&guest::output(vm, series, "reading.sh")?)?);
     }
     let mut table =
         "| kernel | groups | eBPF programs, a group | the read itself, a group |\n|---|---|---|---|"

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use testbed::{Script, Series, Vm};
+use testbed::bpftrace::Bpftrace;
+use testbed::cache::Cache;
+use testbed::{Series, Vm};
 
+use super::guest;
 use crate::{build, ebpf, paths};
 
 /// The programs are verified and attached several times, on one emulated processor.
@@ -23,7 +26,12 @@ struct Measured {
     empty: f64,
     ours: f64,
     all: f64,
+    /// All but the return of `qi_submit_sync`: `--no-submission-returns`.
+    without_returns: f64,
     window: f64,
+    /// bpftrace, counting by type: at the tracepoint, and at it as a raw one.
+    bpftrace: f64,
+    bpftrace_raw: f64,
     empty_exit: f64,
     exit: f64,
     /// What all programs together add to a map and an unmap that flush nothing.
@@ -34,28 +42,16 @@ struct Measured {
 pub fn measure(kernels: &[Series]) -> Result<(Value, String)> {
     ebpf::build()?;
     let attach = attach()?;
+    let bpftrace = Bpftrace::fetch(&Cache::open()?)?;
     let mut all = Vec::new();
     for &series in kernels {
         eprintln!("bench: instructions of a submission on {series}");
-        let outcome = Vm::new(series)
-            .icount(true)
-            .test_module("pasidcap")
-            .test_module("caller")
-            .add(&attach, "/bin/attach")
-            .script(Script::File(testbed::vm::guest_scripts().join("hotpath.sh")))
-            .console(paths::artefacts().join(format!("bench-icount-{series}.console")))
-            .timeout(LIMIT)
-            .run()?;
-        ensure!(
-            outcome.exit == 0,
-            "the script ended with {}: {}\n{}",
-            outcome.exit,
-            outcome.console.display(),
-            outcome.output
-        );
-        let mut lines =
-            outcome.output.lines().filter_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
-        all.push(Measured::of(&lines.next_back().context("the guest told no numbers")?)?);
+        let mut vm = Vm::new(series).icount(true).test_module("pasidcap").test_module("caller");
+        vm = vm.add(&attach, "/bin/attach").timeout(LIMIT);
+        for (file, inside) in bpftrace.files()? {
+            vm = vm.add(file, inside);
+        }
+        all.push(Measured::of(&guest::told(&guest::output(vm, series, "hotpath.sh")?)?)?);
     }
     Ok((all.iter().map(Measured::json).collect(), table(&all)))
 }
@@ -83,6 +79,9 @@ impl Measured {
             empty,
             ours,
             all: adds("all")?,
+            without_returns: adds("without_returns")?,
+            bpftrace: adds("bpftrace")?,
+            bpftrace_raw: adds("bpftrace_raw")?,
             window: ours + window - outside,
             empty_exit: adds("empty_exit")?,
             exit: adds("ours_exit")?,
@@ -103,6 +102,9 @@ impl Measured {
             "ours": self.ours,
             "all": self.all,
             "window": self.window,
+            "without_returns": self.without_returns,
+            "bpftrace": self.bpftrace,
+            "bpftrace_raw": self.bpftrace_raw,
             "empty_fexit": self.empty_exit,
             "fexit": self.exit,
             "map": self.map,
@@ -123,10 +125,15 @@ fn table(all: &[Measured]) -> String {
     let times = |measured: &Measured, value: f64| format!("{value:.0} ({:.2} ×)", measured.times(value));
     row("an empty program (tp_btf on `qi_submit`)", "", &|m| format!("{:.0}", m.empty));
     row("ours, outside every window", "1.3 ×", &|m| times(m, m.ours));
+    row("bpftrace, `tracepoint:intel_iommu:qi_submit { @[args.qw0 & 0xf] = count() }`", "", &|m| {
+        times(m, m.bpftrace)
+    });
+    row("bpftrace, `rawtracepoint:qi_submit { @[arg1 & 0xf] = count() }`", "", &|m| times(m, m.bpftrace_raw));
     row("ours, in a window", "6 ×", &|m| times(m, m.window));
     row("all that are attached by default", "2.5 ×", &|m| times(m, m.all));
-    row("of that: an empty fexit on `qi_submit_sync`", "", &|m| times(m, m.empty_exit));
-    row("of that: ours there", "", &|m| times(m, m.exit));
+    row("all of them with `--no-submission-returns`", "2.5 ×", &|m| times(m, m.without_returns));
+    row("of all: an empty fexit on `qi_submit_sync`", "", &|m| times(m, m.empty_exit));
+    row("of all: ours there", "", &|m| times(m, m.exit));
     row("a map and an unmap that flush nothing", "0", &|m| format!("{:.0}", m.map));
     text + "\n"
 }
@@ -140,7 +147,7 @@ mod tests {
         let told = json!({
             "kernel": "6.12", "none": 5000, "empty": 5080, "ours": 5100, "all": 5300, "empty_exit": 5180,
             "ours_exit": 5200, "none_map": 900, "all_map": 900, "outside_runs": 10, "outside_ns": 500,
-            "window_runs": 10, "window_ns": 3500,
+            "window_runs": 10, "window_ns": 3500, "without_returns": 5101, "bpftrace": 5900, "bpftrace_raw": 5500,
         });
         let measured = Measured::of(&told).expect("all is told");
         assert_eq!((measured.empty, measured.ours, measured.window), (80.0, 100.0, 400.0));

@@ -123,6 +123,17 @@ submitted() {
 	return $status
 }
 
+# let_go_of_memory: an idle processor keeps the mm_struct of the process that it ran last (lazy TLB), however long it is
+# idle. Each runs another one now.
+let_go_of_memory() {
+	cpus=$(nproc)
+	cpu=1
+	while [ $cpus -gt 0 ]; do
+		taskset $cpu true
+		cpu=$((cpu * 2)) cpus=$((cpus - 1))
+	done
+}
+
 # comes COMMAND...: whether it succeeds now or within some seconds. A process's mm_struct goes only when the last
 # processor has left it.
 comes() {

@@ -19,7 +19,16 @@ process() {
 gone() {
 	kill -9 $pid
 	wait $pid
-	usleep 500000
+	usleep 300000
+	let_go_of_memory
+	usleep 200000
+}
+
+# unbound BOND: by the tenant, after the process has exited: its mm_struct goes with the bond
+unbound() {
+	as tenant c unbind $1
+	let_go_of_memory
+	usleep 200000
 }
 
 # bound: the slot of the last bind
@@ -120,8 +129,7 @@ if [ -n "$has_sva" ]; then
 	as tenant c bind $one $pid
 	bound
 	gone
-	as tenant c unbind $bond
-	usleep 500000
+	unbound $bond
 
 	phase sva-lingers
 	groups $one
@@ -130,8 +138,7 @@ if [ -n "$has_sva" ]; then
 	bound
 	gone
 	warned_of sva-outlives-mm
-	as tenant c unbind $bond
-	usleep 500000
+	unbound $bond
 
 	if [ -e $soft/keep_freed ]; then
 		phase sva-again

@@ -13,7 +13,7 @@ fn doctor(series: Series) -> String {
     };
     format!(
         "@ phase doctor\n{{\"kind\":\"doctor\",\"checks\":[{{\"check\":\"a\",\"state\":\"armed\"}},\
-         {{\"check\":\"b\",\"state\":{b}}}]}}\n"
+         {{\"check\":\"b\",\"state\":{b}}}]}}\n@ phase every-driver\n{{\"kind\":\"doctor\",\"checks\":[]}}\n"
     )
 }
 

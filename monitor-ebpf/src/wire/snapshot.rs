@@ -16,7 +16,7 @@ pub const fn is_snapshot(hook: Hook) -> bool {
 
 /// Whether the record of a hook is laid out as a snapshot's.
 pub const fn is_shaped_so(hook: Hook) -> bool {
-    is_snapshot(hook) || matches!(hook, Hook::VtdTableLeft)
+    is_snapshot(hook) || matches!(hook, Hook::VtdTableLeft | Hook::AmdTableLeft | Hook::SmmuTableLeft)
 }
 
 /// What a snapshot reads of a device beside its tables.
@@ -125,3 +125,16 @@ const _: () = {
     assert!(size_of::<SnapshotHead>() == size_of::<Operation>() + 16 + 3 * 8 + 2 * 4);
     assert!(size_of::<Snapshot>() == size_of::<SnapshotHead>() + SNAPSHOT_CAPACITY * 24);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_in_a_table_is_laid_out_as_a_snapshot() {
+        let left = Hook::ALL.iter().filter(|hook| hook.name().ends_with("_table_left"));
+        assert_eq!(left.clone().count(), 3);
+        assert!(left.copied().all(is_shaped_so));
+        assert!(!is_shaped_so(Hook::AmdTableFree) && !is_shaped_so(Hook::AmdQueue));
+    }
+}

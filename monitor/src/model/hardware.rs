@@ -112,10 +112,12 @@ impl Host {
             }
             (Hook::VtdTableFree | Hook::AmdTableFree, _) => {
                 let live = self.live_pasids(device);
+                let gone: Vec<u32> = live.iter().map(|(pasid, _)| *pasid).collect();
                 if let Some(taken) = self.window(key, device, event) {
                     taken.table = true;
                     taken.add(live);
                 }
+                gone.into_iter().for_each(|pasid| self.torn(key, device, pasid));
             }
             (Hook::AtsOff, _) => self.switched_off(key, device, Capability::Ats, event, trusted, transitions),
             (Hook::PasidOff, _) => {
@@ -156,6 +158,11 @@ impl Host {
         {
             taken.add(vec![live]);
         }
+        self.torn(key, device, pasid);
+    }
+
+    /// An entry is not in the device's table any more.
+    fn torn(&mut self, key: Key, device: Key, pasid: u32) {
         let Some(group) = self.group_mut(key) else { return };
         // A call on the PASID says itself what becomes of it.
         if !group.in_flight.touches(pasid) && group.pasids.contains_key(&pasid) {

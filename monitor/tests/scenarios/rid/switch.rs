@@ -46,6 +46,17 @@ fn what_follows_from_a_loss_goes_into_it() {
     assert_eq!(Raised::all(&rig.reports, &rig.watcher), [expected]);
 }
 
+/// AMD's driver switches the capabilities off with each switch: what was lost with the first has none to lose any more.
+#[test]
+fn what_was_lost_with_its_table_is_not_told_again_by_the_next_switch() {
+    let mut rig = alone(Era::Tagged);
+    rig.calls(&driver(), [attach(5)]);
+    let amd = || Faults { switch_ats_off: true, switch_pasid_off: true, ..frees() };
+    with(&mut rig, amd(), &vfio(), switch());
+    with(&mut rig, amd(), &vfio(), back());
+    rig.expect(&[lost(&[5]).implying(&[OFF])]);
+}
+
 /// Scenario (a): the same calls, and a driver that replaces the RID's own entry alone.
 #[test]
 fn a_switch_that_leaves_the_pasids_alone_is_silent() {

@@ -18,3 +18,4 @@ pub mod ring;
 pub mod snapshot;
 pub mod stacks;
 pub mod sysfs;
+pub mod trial;

@@ -22,7 +22,7 @@ use super::{
 use crate::coverage::{Coverage, HookState};
 
 /// The eBPF object, or nothing where it was not built.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/iommu-watch.bpf.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/iommu-watch.bpf.o"));
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -146,13 +146,7 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     let loader_btf = LoaderBtf::parse(&types.skeleton(&symbols), Endianness::default())
         .map_err(|_| Error::Btf { source: btf::Error::Malformed("the loader can't read it") })?;
     let layout = layout::layout(&types).map_err(|source| Error::Btf { source })?;
-    let mut arguments = [Arguments::NONE; Hook::COUNT];
-    for row in CATALOGUE {
-        if let Some((_, parameters)) = resolve(&types, row) {
-            let found = layout::arguments(&types, &parameters).map_err(|source| Error::Btf { source })?;
-            arguments[row.hook as usize] = found;
-        }
-    }
+    let arguments = arguments(&types)?;
     let types_done = Instant::now();
     let own_process = host::own_process().map_err(|source| Error::Namespace { source })?;
     let mut ebpf = loader
@@ -193,6 +187,18 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         coverage.set_unread(hook, reason);
     }
     Ok(Probes { ebpf, coverage, timing, costs, tables })
+}
+
+/// Where the functions of a kernel with these types take what they are about.
+pub(super) fn arguments(types: &Btf) -> Result<[Arguments; Hook::COUNT], Error> {
+    let mut arguments = [Arguments::NONE; Hook::COUNT];
+    for row in CATALOGUE {
+        if let Some((_, parameters)) = resolve(types, row) {
+            let found = layout::arguments(types, &parameters).map_err(|source| Error::Btf { source })?;
+            arguments[row.hook as usize] = found;
+        }
+    }
+    Ok(arguments)
 }
 
 /// A loader that has found out what this kernel can do.

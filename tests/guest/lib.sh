@@ -33,6 +33,11 @@ load_pasidcap() {
 	load pasidcap "$@"
 }
 
+# The same behind AMD's IOMMU, for whose driver the emulated one lacks what PASIDs need.
+load_pasidcap_amd() {
+	load pasidcap pasids=512 "efr=0x$(sed -n 's/^\([0-9a-f]*\) . amd_iommu_efr$/\1/p' /proc/kallsyms)"
+}
+
 load_saboteur() {
 	load saboteur "off_pasid_table=$(btfoff device_domain_info.pasid_table)" \
 		"off_iommu=$(btfoff device_domain_info.iommu)" \

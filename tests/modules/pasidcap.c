@@ -30,6 +30,20 @@ module_param(off_flags, int, 0444);
 MODULE_PARM_DESC(off_flags, "offset of intel_iommu.flags, for SVA");
 #define VTD_FLAG_SVM_CAPABLE BIT(2)
 
+/*
+ * QEMU's AMD IOMMU (11.1) has EFR.PASmax 0, which is one PASID, the RID's, and
+ * has neither GIOSup nor EPHSup. Its driver goes by what its instance is said
+ * to have, and by its variable `amd_iommu_efr`, whose address kallsyms tells.
+ */
+static uint pasids;
+module_param(pasids, uint, 0444);
+MODULE_PARM_DESC(pasids, "how many PASIDs the devices' IOMMU has (default: what it says)");
+static ulong efr;
+module_param(efr, ulong, 0400);
+MODULE_PARM_DESC(efr, "address of amd_iommu_efr, for SVA");
+#define FEATURE_GIOSUP BIT_ULL(48)
+#define FEATURE_EPHSUP BIT_ULL(50)
+
 /* Far behind what the emulated devices have of their own */
 #define BASE	0xe00
 #define ATS	(BASE + 0x00)
@@ -216,6 +230,23 @@ static void allow_sva(struct pci_dev *pdev)
 	*(u32 *)(iommu + off_flags) |= VTD_FLAG_SVM_CAPABLE;
 }
 
+static void allow_pasids(void)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+	struct pci_dev *pdev;
+	int i;
+
+	if (efr)
+		*(u64 *)efr |= FEATURE_GIOSUP | FEATURE_EPHSUP;
+	for (i = 0; pasids && i < nr_endpoints; i++) {
+		pdev = pci_get_slot(endpoints[i].bus, endpoints[i].devfn);
+		if (pdev && device_iommu_mapped(&pdev->dev))
+			pdev->dev.iommu->iommu_dev->max_pasids = pasids;
+		pci_dev_put(pdev);
+	}
+#endif
+}
+
 static void replug(void)
 {
 	struct pci_dev *pdev;
@@ -261,6 +292,7 @@ static int __init pasidcap_init(void)
 			pci_err(pdev, "pasidcap: not an endpoint below a port\n");
 	if (!nr_endpoints)
 		return -ENODEV;
+	allow_pasids();
 	replug();
 	report();
 	return 0;

@@ -21,7 +21,7 @@ use crate::scenario::{Report, Scenario};
 /// What a violation was seen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// The kernel's own driver, behind the emulated VT-d.
+    /// The kernel's own driver, behind the emulated VT-d or AMD's.
     Driver,
     /// The software IOMMU of the test modules.
     Software,

@@ -2,6 +2,7 @@
 //!
 //! To add one: its script in `tests/guest/scenarios/NAME.sh`, and a row in [`ALL`].
 
+mod amd;
 mod audit;
 mod expect;
 mod flush;
@@ -123,6 +124,16 @@ const SEED: Setting =
 /// The same by itself: where nothing was watched before, or the kernel has what was freed under it.
 const INTEL_ALONE: Setting = Setting { alone: true, ..INTEL };
 
+/// AMD's IOMMU, and faults in its driver, whose devices keep a PASID table while their RIDs are passed through; its tables
+/// of processes have four levels, as the emulated one has.
+const AMD: Setting = Setting {
+    iommu: Iommu::Amd,
+    test_modules: &["pasidcap", "saboteur", "caller"],
+    append: "iommu=pt no5lvl",
+    alone: true,
+    ..Setting::PLAIN
+};
+
 const LOCKED_DOWN: Setting = Setting { append: "lockdown=confidentiality", ..Setting::PLAIN };
 
 #[rustfmt::skip]
@@ -147,6 +158,7 @@ pub const ALL: &[Scenario] = &[
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),
     row("flush", &Series::ALL, INTEL, Scenario::LONG, flush::flushed),
+    row("amd", &Series::ALL, AMD, Scenario::LONG, amd::watched),
     row("rid-switch", &WITH_PASIDS, INTEL, Scenario::LONG, rid_switch::on_intel),
     row("seed", &Series::ALL, SEED, Scenario::LONG, rid_switch::seed),
     row("shared-table", &WITH_PASIDS, INTEL, Scenario::LONG, shared_table::watched),

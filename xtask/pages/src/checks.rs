@@ -136,9 +136,9 @@ fn needs(spec: &Spec) -> String {
 
 /// What was tried on what.
 const HARDWARE: &str = "Hooks in an IOMMU driver are attached where the host has that driver's hardware. What VT-d's \
-    driver does is caught live, on the real driver in a guest. AMD's hooks run on the real driver in a guest, whose \
-    emulated IOMMU has no PASIDs; what its driver and SMMUv3's do with PASIDs is proved by sequences written from their \
-    sources, and by the layouts of twenty kernels, on no hardware.";
+    and AMD's drivers do is caught live, on the real drivers in a guest: AMD's with PASIDs on 7.3 alone, behind an \
+    emulated IOMMU that has none itself. What SMMUv3's driver does is proved by sequences written from its source, and by \
+    the layouts of ten kernels, on no hardware.";
 
 /// What the kernel calls a hook, and which releases have it.
 fn places(hook: Hook) -> String {

@@ -53,7 +53,7 @@ pub enum DomainKind {
     Platform,
     Nested,
     /// A type that this version does not know.
-    Other(u32),
+    Other,
     /// The type could not be read.
     Unknown,
 }
@@ -69,7 +69,7 @@ impl DomainKind {
             0x10 => DomainKind::Sva,
             0x20 => DomainKind::Platform,
             0x40 => DomainKind::Nested,
-            other => DomainKind::Other(other),
+            _ => DomainKind::Other,
         }
     }
 
@@ -84,7 +84,7 @@ impl DomainKind {
             DomainKind::Sva => "sva",
             DomainKind::Platform => "platform",
             DomainKind::Nested => "nested",
-            DomainKind::Other(_) => "other",
+            DomainKind::Other => "other",
             DomainKind::Unknown => "unknown",
         }
     }

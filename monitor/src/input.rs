@@ -6,12 +6,11 @@ use crate::inventory::Inventory;
 
 /// One thing that the watcher is told, at a time in CLOCK_MONOTONIC ns.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every input is an event: a box each would cost more")]
 pub enum Input {
     /// Every hook that can listen does so from now on.
     Start,
     /// One record, in the order of the ring.
-    Event(Event),
+    Event(Box<Event>),
     /// What sysfs says, anew.
     Inventory(Inventory),
     /// The hooks' state has changed.

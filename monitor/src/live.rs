@@ -229,7 +229,7 @@ impl Live {
     }
 
     /// The next event out of the ring; `None` when it is empty.
-    fn take(&mut self) -> Result<Option<Event>, Malformed> {
+    fn take(&mut self) -> Result<Option<Box<Event>>, Malformed> {
         let event = self.ring.take(|record| {
             self.tap.keep(record);
             event::decode(record)

@@ -54,6 +54,8 @@ pub struct Watcher {
     dispatch: Dispatch,
     counters: Counters,
     mono_ns: u64,
+    /// Empty between two events; its room is used again.
+    transitions: Vec<Transition>,
 }
 
 impl Watcher {
@@ -68,6 +70,7 @@ impl Watcher {
             dispatch: Dispatch::default(),
             counters: Counters::default(),
             mono_ns: 0,
+            transitions: Vec::new(),
         };
         if let Some(grace) = watcher.options.sva_grace {
             watcher.host.set_sva_grace(grace);
@@ -82,7 +85,7 @@ impl Watcher {
     pub fn take(&mut self, input: Input, mono_ns: u64) -> Vec<Report> {
         match input {
             Input::Start => self.start(mono_ns),
-            Input::Event(ref event) => self.feed(event),
+            Input::Event(event) => self.feed(event),
             Input::Inventory(inventory) => {
                 self.inventory = Some(inventory);
                 self.restate(mono_ns)
@@ -108,23 +111,25 @@ impl Watcher {
         changes.map(|(check, state)| Report::check(mono_ns, check.spec(), state)).collect()
     }
 
-    fn feed(&mut self, event: &Event) -> Vec<Report> {
+    fn feed(&mut self, event: Box<Event>) -> Vec<Report> {
         let mut reports = Vec::new();
         let mono_ns = event.mono_ns;
-        self.counters.count(event);
-        if self.options.events && self.passes_event(event) {
-            reports.push(Report::Event(Box::new(EventLine::new(event, &mut self.names))));
+        self.counters.count(&event);
+        if self.options.events && self.passes_event(&event) {
+            reports.push(Report::Event(Box::new(EventLine::new(&event, &mut self.names))));
         }
-        let mut transitions = Vec::new();
+        let mut transitions = std::mem::take(&mut self.transitions);
         self.host.apply(event, &mut transitions);
-        self.follow(transitions, mono_ns, &mut reports);
+        self.follow(&transitions, mono_ns, &mut reports);
+        transitions.clear();
+        self.transitions = transitions;
         reports
     }
 
     fn gone(&mut self, group: u32, mono_ns: u64) -> Vec<Report> {
         let (mut reports, mut transitions) = (Vec::new(), Vec::new());
         self.host.gone(group, &mut transitions);
-        self.follow(transitions, mono_ns, &mut reports);
+        self.follow(&transitions, mono_ns, &mut reports);
         reports
     }
 
@@ -132,7 +137,7 @@ impl Watcher {
         let mut reports = Vec::new();
         let mut transitions = Vec::new();
         self.host.tick(mono_ns, &mut transitions);
-        self.follow(transitions, mono_ns, &mut reports);
+        self.follow(&transitions, mono_ns, &mut reports);
         let mut outcomes = Vec::new();
         self.book.expire(mono_ns, &mut outcomes);
         self.book.raise(mono_ns, &self.host, &mut outcomes);
@@ -211,10 +216,10 @@ impl Watcher {
     }
 
     /// What became known goes to the checks, and what they find to the book.
-    fn follow(&mut self, transitions: Vec<Transition<'_>>, mono_ns: u64, reports: &mut Vec<Report>) {
+    fn follow(&mut self, transitions: &[Transition], mono_ns: u64, reports: &mut Vec<Report>) {
         self.mono_ns = self.mono_ns.max(mono_ns);
         let mut findings = Vec::new();
-        for transition in &transitions {
+        for transition in transitions {
             self.report_state(transition, mono_ns, reports);
             if let Transition::Leaked { hook, .. } = transition {
                 self.leak(*hook, mono_ns, reports);
@@ -226,7 +231,7 @@ impl Watcher {
         }
         let findings = self.book.fold_into_open(findings);
         let mut outcomes = Vec::new();
-        for transition in &transitions {
+        for transition in transitions {
             self.review(transition, mono_ns, &mut outcomes);
         }
         self.book.expire(mono_ns, &mut outcomes);
@@ -241,7 +246,7 @@ impl Watcher {
     }
 
     /// Looks again at what a transition may have changed.
-    fn review(&mut self, transition: &Transition<'_>, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
+    fn review(&mut self, transition: &Transition, mono_ns: u64, outcomes: &mut Vec<Outcome>) {
         match transition {
             // Somebody else has taken hold of it since, or switched it: what waits can't be told from that.
             Transition::Returned { group, operation, end }
@@ -283,7 +288,7 @@ impl Watcher {
         }));
     }
 
-    fn judge(&mut self, transition: &Transition<'_>, findings: &mut Vec<Finding>) {
+    fn judge(&mut self, transition: &Transition, findings: &mut Vec<Finding>) {
         let mut case = Case { host: &self.host, names: &mut self.names, findings };
         if let Transition::Looked { group, look } = transition {
             let Some(group) = self.host.group(*group) else { return };
@@ -292,7 +297,7 @@ impl Watcher {
         self.dispatch.judging(transition.kind()).for_each(|check| check.judge(transition, &mut case));
     }
 
-    fn report_state(&mut self, transition: &Transition<'_>, mono_ns: u64, reports: &mut Vec<Report>) {
+    fn report_state(&mut self, transition: &Transition, mono_ns: u64, reports: &mut Vec<Report>) {
         let (Transition::Synced { group } | Transition::Unknown { group }) = transition else { return };
         let Some(group) = self.host.group(*group).filter(|group| self.passes_group(group)) else { return };
         let state = GroupState::new(group, &self.host, self.inventory.as_ref(), &mut self.names, mono_ns);
@@ -323,7 +328,7 @@ impl Watcher {
         }
         let mut transitions = Vec::new();
         self.host.mark_unknown(lost.groups.as_deref(), mono_ns, &mut transitions);
-        self.follow(transitions, mono_ns, &mut reports);
+        self.follow(&transitions, mono_ns, &mut reports);
         reports
     }
 

@@ -90,7 +90,7 @@ pub(super) fn pasids(flush: &Flush, group: Option<&Group>) -> Vec<(u32, Attachme
 }
 
 /// What it is about: the caches of one entry, in one call.
-pub(super) fn subject(group: GroupRef, flushed: &Flushed<'_>) -> Subject {
+pub(super) fn subject(group: GroupRef, flushed: &Flushed) -> Subject {
     // Without a caller it is the driver's own doing, when an mm exits.
     let call_ns = if flushed.called { flushed.by.mono_ns } else { 0 };
     let device = flushed.event.device.map(|device| device.key);
@@ -106,7 +106,7 @@ pub(super) fn entry(flush: &Flush) -> String {
 }
 
 /// The device in words.
-pub(super) fn device(flushed: &Flushed<'_>) -> String {
+pub(super) fn device(flushed: &Flushed) -> String {
     flushed.event.device.map_or("a device".into(), |device| device.name.to_string())
 }
 

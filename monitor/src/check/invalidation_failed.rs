@@ -114,7 +114,7 @@ impl Check for InvalidationFailed {
 
     fn judge(&self, transition: &Transition, case: &mut Case<'_>) {
         let Transition::SubmissionFailed { group: reference, flushed } = transition else { return };
-        let found = flushed.flush;
+        let found = &*flushed.flush;
         let Some(errno) = found.failed.filter(|_| !excused(flushed)) else { return };
         // A window names its group, also one that we don't know.
         let window = flushed.event.group.is_some();
@@ -161,8 +161,8 @@ impl Check for InvalidationFailed {
 }
 
 /// A device that is gone does not answer.
-fn excused(flushed: &Flushed<'_>) -> bool {
-    let found = flushed.flush;
+fn excused(flushed: &Flushed) -> bool {
+    let found = &*flushed.flush;
     let timed_out = match found.vendor {
         // One wait is for both, and says -EIO of each.
         Some(TableKind::Amd) => found.failed_scopes().contains(&Scope::DeviceTlb),

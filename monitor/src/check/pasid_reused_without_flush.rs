@@ -88,8 +88,8 @@ impl Check for PasidReusedWithoutFlush {
 
     fn judge(&self, transition: &Transition, case: &mut Case<'_>) {
         let Transition::SetUpOwed { group: reference, flushed } = transition else { return };
-        let found = flushed.flush;
-        let (owed, event) = (found.owed(), flushed.event);
+        let found = &*flushed.flush;
+        let (owed, event) = (found.owed(), &flushed.event);
         let Some(since) =
             found.owed_since_ns.filter(|_| !owed.is_empty() && event.ret.is_none_or(|ret| ret == 0))
         else {

@@ -4,7 +4,7 @@ use monitor_ebpf::wire::{Hook, is_snapshot};
 
 use crate::coverage::Coverage;
 use crate::inventory::Inventory;
-use crate::model::{Actor, Group, Host, Kind, Look, Transition};
+use crate::model::{Group, Host, Kind, Look, Transition};
 
 use super::spec::{CheckState, Needs, Severity, Spec};
 use super::violation::{Confidence, Finding, Read, Standing, Subject, Value};
@@ -58,7 +58,7 @@ impl Check for PasidTableShared {
     }
 
     fn judge(&self, transition: &Transition, case: &mut Case<'_>) {
-        let Transition::Table { device: key, event } = transition else { return };
+        let Transition::Table { device: key, hook, actor } = transition else { return };
         let Some(device) = case.host.device(*key) else { return };
         let Some(Some(table)) = device.table else { return };
         let sharers =
@@ -75,12 +75,12 @@ impl Check for PasidTableShared {
                     table,
                 },
                 proved: true,
-                mono_ns: event.mono_ns,
+                mono_ns: actor.mono_ns,
                 device: None,
                 pasids: Vec::new(),
                 domain: None,
                 // A snapshot is our own doing.
-                triggered_by: (!is_snapshot(event.hook)).then(|| Actor::of(event)),
+                triggered_by: (!is_snapshot(*hook)).then_some(*actor),
                 summary: format!("{} and {} use one PASID table", names[0], names[1]),
                 read: vec![Read { what: "devices with this table", value: Value::Names(names.to_vec()) }],
                 confidence: Confidence::ReadBack,

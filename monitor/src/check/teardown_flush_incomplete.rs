@@ -113,7 +113,7 @@ impl Check for TeardownFlushIncomplete {
 
     fn judge(&self, transition: &Transition, case: &mut Case<'_>) {
         let Transition::TornDown { group: reference, flushed } = transition else { return };
-        let found = flushed.flush;
+        let found = &*flushed.flush;
         let missing = found.missing();
         let Some(required) = found.required().filter(|_| !missing.is_empty()) else { return };
         let group = case.host.group(*reference);

@@ -119,7 +119,9 @@ pub(super) const MAX_ERRNO: i64 = 4095;
 const INVALID_PASID: u32 = u32::MAX;
 
 /// Decodes one record from the ring or a recording. The bytes are hostile until this has passed them.
-pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
+///
+/// In a box: an event is large, and a call under way keeps that of its begin.
+pub fn decode(bytes: &[u8]) -> Result<Box<Event>, Malformed> {
     if snapshot::is_one(bytes) {
         snapshot::decode(bytes)
     } else if bytes.len() == size_of::<wire::Inventory>() {
@@ -132,7 +134,10 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
 }
 
 /// Reads the record in place, as the ring has it; from a place that is not aligned for it, out of a copy.
-fn with_record<R>(bytes: &[u8], read: fn(&R) -> Result<Event, Malformed>) -> Result<Event, Malformed>
+fn with_record<R>(
+    bytes: &[u8],
+    read: fn(&R) -> Result<Box<Event>, Malformed>,
+) -> Result<Box<Event>, Malformed>
 where
     R: FromBytes + Immutable + KnownLayout,
 {
@@ -142,7 +147,7 @@ where
     }
 }
 
-fn inventory(record: &wire::Inventory) -> Result<Event, Malformed> {
+fn inventory(record: &wire::Inventory) -> Result<Box<Event>, Malformed> {
     let mut event = operation(&record.operation)?;
     if record.operation.header.known & known::ARRAY != 0 {
         event.array = Some(array(&record.array)?);
@@ -150,7 +155,7 @@ fn inventory(record: &wire::Inventory) -> Result<Event, Malformed> {
     Ok(event)
 }
 
-fn flushing(record: &wire::Flushing) -> Result<Event, Malformed> {
+fn flushing(record: &wire::Flushing) -> Result<Box<Event>, Malformed> {
     let mut event = operation(&record.operation)?;
     if record.operation.header.known & known::FLUSH != 0 {
         event.flush = Some(Box::new(Flush::new(&record.flush)));
@@ -158,7 +163,7 @@ fn flushing(record: &wire::Flushing) -> Result<Event, Malformed> {
     Ok(event)
 }
 
-pub(super) fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
+pub(super) fn operation(record: &wire::Operation) -> Result<Box<Event>, Malformed> {
     let header = &record.header;
     let hook = Hook::from_number(header.hook).ok_or(Malformed::Hook(header.hook))?;
     let phase = Phase::from_number(header.phase).ok_or(Malformed::Phase(header.phase))?;
@@ -176,29 +181,34 @@ pub(super) fn operation(record: &wire::Operation) -> Result<Event, Malformed> {
         (Phase::End, Returns::Pasid) => Some(record.ret as u32).filter(|&pasid| pasid != INVALID_PASID),
         _ => None,
     };
-    Ok(Event {
-        mono_ns: header.time_ns,
-        cpu: header.cpu,
-        sequence: header.sequence,
-        task: Task { tid: header.task.tid, tgid: header.task.tgid, comm: Comm::new(&header.task.comm) },
-        stack: u32::try_from(header.stack).ok(),
-        hook,
-        phase,
-        group: has(known::GROUP).then(|| group(&record.group, header.known)).flatten(),
-        device: has(known::DEVICE).then(|| device(&record.device, header.known)).flatten(),
-        domain: has(known::DOMAIN).then(|| domain(&record.domain)).flatten(),
-        old: has(known::OLD).then(|| domain(&record.old)).flatten(),
-        pasid: taken.or(has(known::PASID).then_some(record.pasid)),
-        owner: has(known::CLAIMANT).then(|| Key::new(record.owner)).flatten(),
-        bond: returned.or_else(|| has(known::HANDLE).then(|| Key::new(record.handle)).flatten()),
-        mm: has(known::MM).then(|| Key::new(record.mm)).flatten(),
-        ret,
-        array: None,
-        slot: has(known::SLOT).then(|| slot(&record.slot)),
-        table: None,
-        flush: None,
-        incomplete: has(known::FAULT),
-    })
+    // The room first: so it is made there, and not moved.
+    let event = Box::<Event>::new_uninit();
+    Ok(Box::write(
+        event,
+        Event {
+            mono_ns: header.time_ns,
+            cpu: header.cpu,
+            sequence: header.sequence,
+            task: Task { tid: header.task.tid, tgid: header.task.tgid, comm: Comm::new(&header.task.comm) },
+            stack: u32::try_from(header.stack).ok(),
+            hook,
+            phase,
+            group: if has(known::GROUP) { group(&record.group, header.known) } else { None },
+            device: if has(known::DEVICE) { device(&record.device, header.known) } else { None },
+            domain: if has(known::DOMAIN) { domain(&record.domain) } else { None },
+            old: if has(known::OLD) { domain(&record.old) } else { None },
+            pasid: taken.or(has(known::PASID).then_some(record.pasid)),
+            owner: has(known::CLAIMANT).then(|| Key::new(record.owner)).flatten(),
+            bond: returned.or_else(|| has(known::HANDLE).then(|| Key::new(record.handle)).flatten()),
+            mm: has(known::MM).then(|| Key::new(record.mm)).flatten(),
+            ret,
+            array: None,
+            slot: has(known::SLOT).then(|| slot(&record.slot)),
+            table: None,
+            flush: None,
+            incomplete: has(known::FAULT),
+        },
+    ))
 }
 
 fn group(record: &wire::Group, bits: u32) -> Option<Group> {
@@ -224,6 +234,8 @@ fn device(record: &wire::Device, bits: u32) -> Option<Device> {
     })
 }
 
+// In the place where it is to be: an event has five, and by way of the stack each would be copied three times.
+#[inline(always)]
 fn domain(record: &wire::Domain) -> Option<Domain> {
     let kind = if record.kind_known != 0 { DomainKind::from_type(record.kind) } else { DomainKind::Unknown };
     Some(Domain { key: Key::new(record.key)?, kind })

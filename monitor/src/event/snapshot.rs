@@ -38,7 +38,7 @@ fn parts(bytes: &[u8]) -> Result<Parts<'_>, Malformed> {
 }
 
 /// Decodes a snapshot.
-pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
+pub fn decode(bytes: &[u8]) -> Result<Box<Event>, Malformed> {
     let Parts { head, array, table } = parts(bytes)?;
     let has = |bit: u32| head.operation.header.known & bit != 0;
     let mut event = operation(&head.operation)?;

@@ -3,7 +3,7 @@
 use crate::event::{ArrayEntry, PasidArray, Slot};
 
 use super::group::{Attachment, Group};
-use super::order::Overlap;
+use super::touches::Overlap;
 
 impl Group {
     /// Takes over a read `pasid_array`, but for the PASIDs that a call under way may be changing.
@@ -46,9 +46,9 @@ impl Group {
     }
 
     /// Takes over what was read of one PASID.
-    pub(super) fn adopt_slot(&mut self, pasid: u32, slot: Slot, room: usize) {
+    pub(super) fn adopt_slot(&mut self, pasid: u32, slot: &Slot, room: usize) {
         match slot {
-            Slot::Taken(entry) => drop(self.adopt_entry(&entry, &mut { room })),
+            Slot::Taken(entry) => drop(self.adopt_entry(entry, &mut { room })),
             Slot::Empty => {
                 self.doubtful.remove(&pasid);
                 self.contested.remove(&pasid);

@@ -8,6 +8,7 @@ use crate::event::{Event, Key};
 
 use super::group::{Actor, Attachment, Group};
 use super::host::{GroupRef, Host};
+use super::lifetime::Lifetimes;
 use super::order::Operation;
 use super::transition::Transition;
 
@@ -91,11 +92,7 @@ impl Group {
 
 impl Host {
     /// An unbind of a bond that was unbound for the last time before. `true`: that is all that the record says.
-    pub(super) fn unbinds_again<'e>(
-        &mut self,
-        event: &'e Event,
-        transitions: &mut Vec<Transition<'e>>,
-    ) -> bool {
+    pub(super) fn unbinds_again(&mut self, event: &Event, transitions: &mut Vec<Transition>) -> bool {
         let tid = event.task.tid;
         if event.phase == Phase::End {
             return self.lifetimes.astray.remove(&tid);
@@ -106,23 +103,25 @@ impl Host {
         self.lifetimes.astray.insert(tid);
         if let Some(group) = self.group_mut(ended.group.key) {
             group.remember(event);
-            transitions.push(Transition::UnboundAgain { ended, event });
+            transitions.push(Transition::UnboundAgain { ended, event: Box::new(event.clone()) });
         }
         true
     }
+}
 
+impl Lifetimes {
     /// What a bind or an unbind says of the bond's address: one has begun there, or has ended.
     pub(super) fn note_bond(&mut self, operation: Option<&Operation>, end: &Event, group: GroupRef) {
         let Some(bond) = end.bond.or(operation.and_then(|call| call.begin.bond)) else { return };
         match (end.hook, operation) {
-            (Hook::SvaBind, _) => drop(self.lifetimes.ended.remove(&bond)),
+            (Hook::SvaBind, _) => drop(self.ended.remove(&bond)),
             (Hook::SvaUnbind, Some(call)) if call.synced && call.detached().is_some() => {
-                if self.lifetimes.ended.len() >= MAX_ENDED {
-                    self.lifetimes.ended.clear();
+                if self.ended.len() >= MAX_ENDED {
+                    self.ended.clear();
                 }
                 let attachment = call.bond.and_then(|(_, attachment)| attachment);
                 let ended = Ended { group, pasid: call.detached(), attachment, by: call.actor() };
-                self.lifetimes.ended.insert(bond, ended);
+                self.ended.insert(bond, ended);
             }
             _ => {}
         }

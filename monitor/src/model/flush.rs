@@ -10,22 +10,23 @@ use super::transition::{Flushed, Transition};
 
 impl Host {
     /// A record with what was flushed.
-    pub(super) fn flushed<'e>(
+    pub(super) fn flushed(
         &self,
         group: Option<Key>,
-        event: &'e Event,
-        flush: &'e Flush,
-        transitions: &mut Vec<Transition<'e>>,
+        event: Box<Event>,
+        flush: Box<Flush>,
+        transitions: &mut Vec<Transition>,
     ) {
         if event.phase != Phase::End {
             return;
         }
         let known = group.and_then(|key| self.group_by_key(key));
-        let called = known.and_then(|known| caller(known, event));
-        let (by, domain) = called.unwrap_or((Actor::of(event), None));
+        let called = known.and_then(|known| caller(known, &event));
+        let (by, domain) = called.unwrap_or((Actor::of(&event), None));
         let group = known.map(Group::reference);
+        let hook = event.hook;
         let flushed = Flushed { event, flush, by, called: called.is_some(), domain };
-        match (event.hook, group) {
+        match (hook, group) {
             (Hook::VtdSubmit | Hook::AmdQueue | Hook::AmdWait | Hook::SmmuQueue, group) => {
                 transitions.push(Transition::SubmissionFailed { group, flushed });
             }

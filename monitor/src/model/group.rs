@@ -10,9 +10,9 @@ use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidA
 use super::bond::Bond;
 use super::in_flight::InFlight;
 use super::look::Look;
-use super::order::{Overlap, Pasids, Touches};
 use super::stirred::Stirred;
 use super::takers::{Holder, Takers};
+use super::touches::{Overlap, Pasids, Touches};
 use super::wanted::Failure;
 
 /// A task at a moment: who did something, and when.
@@ -57,20 +57,24 @@ pub enum Presence {
     Attached(Attachment),
 }
 
-/// An event in short, kept as evidence.
+/// A call that has returned, in short, kept as evidence: as little as is told of it, since it is one of many and
+/// seldom asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     pub hook: Hook,
-    pub phase: Phase,
-    pub actor: Actor,
+    /// CLOCK_MONOTONIC, ns.
+    pub mono_ns: u64,
+    pub tid: u32,
+    pub comm: Comm,
     pub device: Option<Name>,
     pub domain: Option<Domain>,
     pub pasid: Option<u32>,
     pub ret: Option<i32>,
 }
 
-/// How many events a group keeps as evidence.
+/// How many calls a group keeps as evidence.
 const MAX_EVIDENCE: usize = 32;
+
 /// One `struct iommu_group`.
 #[derive(Clone, Debug)]
 pub struct Group {
@@ -252,24 +256,37 @@ impl Group {
         self.in_flight.is_empty()
     }
 
-    /// The events that led here, the oldest first.
+    /// The calls that led here, the oldest first.
     pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
         self.evidence.iter()
     }
 
     pub(super) fn remember(&mut self, event: &Event) {
+        if event.phase == Phase::Begin {
+            // It is told when it has returned.
+            return;
+        }
         if self.evidence.len() == MAX_EVIDENCE {
             self.evidence.pop_front();
         }
         self.evidence.push_back(Evidence {
             hook: event.hook,
-            phase: event.phase,
-            actor: Actor::of(event),
+            mono_ns: event.mono_ns,
+            tid: event.task.tid,
+            comm: event.task.comm,
             device: event.device.map(|device| device.name),
             domain: event.domain,
             pasid: event.pasid,
             ret: event.ret,
         });
+    }
+
+    /// What any event read was so at a time since we watch, whoever was in a call then. `overtaken`: it may have been
+    /// so before something that was lost.
+    pub(super) fn see_free(&mut self, event: &Event, overtaken: bool) {
+        let read = event.group.as_ref().and_then(|seen| seen.ownership);
+        let free = read.is_some_and(|read| read.count == 0 && read.owner.is_none());
+        self.seen_free |= free && !event.incomplete && !overtaken;
     }
 
     /// Forgets the state; the identity and the members stay. The calls under way are so still, but can't be

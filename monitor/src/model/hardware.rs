@@ -80,12 +80,12 @@ impl Host {
     }
 
     /// A driver did something to its own tables, or somebody to a capability.
-    pub(super) fn hardware<'e>(
+    pub(super) fn hardware(
         &mut self,
         key: Key,
-        event: &'e Event,
+        event: &Event,
         trusted: bool,
-        transitions: &mut Vec<Transition<'e>>,
+        transitions: &mut Vec<Transition>,
     ) {
         // One that is being released is no member any more: what is done to it then is right.
         let Some(device) = event.device.map(|seen| seen.key) else { return };
@@ -173,14 +173,14 @@ impl Host {
         }
     }
 
-    fn switched_off<'e>(
+    fn switched_off(
         &mut self,
         key: Key,
         device: Key,
         capability: Capability,
-        event: &'e Event,
+        event: &Event,
         trusted: bool,
-        transitions: &mut Vec<Transition<'e>>,
+        transitions: &mut Vec<Transition>,
     ) {
         let under = self.live_pasids(device);
         if under.is_empty() {
@@ -194,18 +194,13 @@ impl Host {
         let Some(group) = self.group_by_key(key) else { return };
         if trusted && group.is_known(event.mono_ns) {
             let group = group.reference();
+            let event = Box::new(event.clone());
             transitions.push(Transition::CapabilityOff { group, device, capability, under, event });
         }
     }
 
     /// The driver could not take a PASID off a device. An attach that fails takes it off again, too, where it got it on.
-    fn not_detached<'e>(
-        &mut self,
-        key: Key,
-        device: Key,
-        event: &'e Event,
-        transitions: &mut Vec<Transition<'e>>,
-    ) {
+    fn not_detached(&mut self, key: Key, device: Key, event: &Event, transitions: &mut Vec<Transition>) {
         let in_reset = self.device(device).is_none_or(Device::in_reset);
         let Some(group) = self.group_mut(key).filter(|_| !in_reset) else { return };
         let reference = group.reference();
@@ -233,6 +228,7 @@ impl Host {
             _ => Attachment { domain, attached_by: Some(call.actor()) },
         };
         let by = call.actor();
+        let event = Box::new(event.clone());
         transitions.push(Transition::DetachFailed { group: reference, pasid, attachment, by, event });
     }
 

@@ -38,7 +38,7 @@ pub struct GroupRef {
 #[derive(Clone, Debug)]
 pub struct Host {
     pub(super) core_pasids: bool,
-    groups: HashMap<Key, Group>,
+    pub(super) groups: HashMap<Key, Group>,
     ids: HashMap<u32, Key>,
     devices: HashMap<Key, Device>,
     /// Attached PASIDs of all groups together.
@@ -160,12 +160,7 @@ impl Host {
 
     /// What was known of these groups is not known any more: events were lost, up to this time. `None`: any
     /// group.
-    pub fn mark_unknown(
-        &mut self,
-        groups: Option<&[Key]>,
-        mono_ns: u64,
-        transitions: &mut Vec<Transition<'_>>,
-    ) {
+    pub fn mark_unknown(&mut self, groups: Option<&[Key]>, mono_ns: u64, transitions: &mut Vec<Transition>) {
         self.lost_at = self.lost_at.max(Some(mono_ns));
         self.looking = None;
         self.lifetimes.forget();
@@ -193,7 +188,7 @@ impl Host {
     }
 
     /// The kernel has no group of this number any more.
-    pub fn gone(&mut self, id: u32, transitions: &mut Vec<Transition<'_>>) {
+    pub fn gone(&mut self, id: u32, transitions: &mut Vec<Transition>) {
         if let Some(&key) = self.ids.get(&id) {
             self.drop_group(key, transitions);
         }
@@ -201,7 +196,7 @@ impl Host {
 
     /// Time passes: a call that should have returned long ago has returned unseen, and what it did is
     /// not known.
-    pub fn tick(&mut self, mono_ns: u64, transitions: &mut Vec<Transition<'_>>) {
+    pub fn tick(&mut self, mono_ns: u64, transitions: &mut Vec<Transition>) {
         let before = mono_ns.saturating_sub(MAX_CALL_NS);
         if self.oldest_call >= before {
             return;
@@ -222,7 +217,7 @@ impl Host {
     }
 
     /// The group that the event is about, made known if it was not. `None`: it names none.
-    pub(super) fn meet_group(&mut self, event: &Event, transitions: &mut Vec<Transition<'_>>) -> Option<Key> {
+    pub(super) fn meet_group(&mut self, event: &Event, transitions: &mut Vec<Transition>) -> Option<Key> {
         let seen = event.group.as_ref()?;
         match self.groups.get(&seen.key) {
             Some(known) if known.id == seen.id => return Some(seen.key),
@@ -258,7 +253,7 @@ impl Host {
         self.groups.get_mut(&key)
     }
 
-    pub(super) fn drop_group(&mut self, key: Key, transitions: &mut Vec<Transition<'_>>) {
+    pub(super) fn drop_group(&mut self, key: Key, transitions: &mut Vec<Transition>) {
         let Some(group) = self.groups.remove(&key) else { return };
         self.wanted.retain(|&wanted| wanted != key);
         self.ids.remove(&group.id);
@@ -277,10 +272,14 @@ impl Host {
         seen: &event::Device,
         group: Option<Key>,
         mono_ns: u64,
-        transitions: &mut Vec<Transition<'_>>,
+        transitions: &mut Vec<Transition>,
     ) {
-        let same = self.devices.get(&seen.key).is_some_and(|known| known.name == seen.name);
-        if !same {
+        let known = self.devices.get_mut(&seen.key).filter(|known| known.name == seen.name);
+        if let Some(known) = known.filter(|known| group.is_none() || known.group == group) {
+            known.max_pasids = seen.max_pasids.or(known.max_pasids);
+            return;
+        }
+        if self.devices.get(&seen.key).is_none_or(|known| known.name != seen.name) {
             // The address is used again, and the old device went unseen.
             self.drop_device(seen.key, transitions);
             if self.devices.len() >= MAX_OBJECTS {
@@ -307,7 +306,7 @@ impl Host {
         self.devices.get_mut(&key)
     }
 
-    pub(super) fn drop_device(&mut self, key: Key, transitions: &mut Vec<Transition<'_>>) {
+    pub(super) fn drop_device(&mut self, key: Key, transitions: &mut Vec<Transition>) {
         let Some(device) = self.devices.remove(&key) else { return };
         if let Some(group) = device.group.and_then(|group| self.groups.get_mut(&group)) {
             group.devices.remove(&key);
@@ -327,7 +326,7 @@ impl Group {
 }
 
 /// Forgets a group's state, and says so if it was known.
-pub(super) fn forget(group: &mut Group, transitions: &mut Vec<Transition<'_>>) {
+pub(super) fn forget(group: &mut Group, transitions: &mut Vec<Transition>) {
     let was_known = group.synced;
     group.forget();
     if was_known {

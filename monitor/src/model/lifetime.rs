@@ -1,8 +1,9 @@
 //! What attachments stand on, and what must not go before them: PASIDs of the global allocator, the `mm_struct` of a
 //! process, domains. Here is what was known of its attachments when one of them went.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
+use foldhash::{HashMap, HashSet};
 use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{Domain, DomainKind, Event, Key};
@@ -11,7 +12,7 @@ use super::bond::Ended;
 use super::group::{Actor, Attachment, Group, Presence};
 use super::holders::{Bound, Sites};
 use super::host::{GroupRef, Host};
-use super::order::Overlap;
+use super::touches::Overlap;
 use super::transition::Transition;
 
 /// `__mmdrop`s that are under way; a task is in one at a time.
@@ -82,16 +83,37 @@ impl Lifetimes {
         self.ended.clear();
         self.astray.clear();
     }
+
+    /// Keeps where what is attached now is to be looked for when its domain or its PASID goes.
+    pub fn note_sites(&mut self, key: Key, id: u32, event: &Event) {
+        match event.hook {
+            Hook::RidAttach | Hook::PasidAttach | Hook::PasidReplace
+                if event.phase == Phase::End && event.ret == Some(0) =>
+            {
+                self.note_site(key, id, event.pasid, event.domain);
+            }
+            hook if monitor_ebpf::wire::is_snapshot(hook) => {
+                self.note_site(key, id, None, event.group.and_then(|group| group.domain));
+                for entry in event.array.iter().flat_map(|array| array.pasids()) {
+                    self.note_site(key, id, Some(entry.pasid), entry.domain);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_site(&mut self, key: Key, id: u32, pasid: Option<u32>, domain: Option<Domain>) {
+        match (pasid, domain) {
+            (Some(pasid), Some(Domain { kind: DomainKind::Sva, .. })) => self.bound.note(pasid, id),
+            (_, Some(domain)) => self.sites.note(domain.key, key),
+            (_, None) => {}
+        }
+    }
 }
 
 impl Host {
     /// A record of the calls that are on no group.
-    pub(super) fn lifetime<'e>(
-        &mut self,
-        event: &'e Event,
-        trusted: bool,
-        transitions: &mut Vec<Transition<'e>>,
-    ) {
+    pub(super) fn lifetime(&mut self, event: &Event, trusted: bool, transitions: &mut Vec<Transition>) {
         let sure = trusted && !self.overtaken(event.mono_ns);
         match event.hook {
             Hook::PasidAlloc => self.pasid_taken(event, sure),
@@ -135,7 +157,7 @@ impl Host {
         }
     }
 
-    fn pasid_back<'e>(&mut self, event: &'e Event, sure: bool, transitions: &mut Vec<Transition<'e>>) {
+    fn pasid_back(&mut self, event: &Event, sure: bool, transitions: &mut Vec<Transition>) {
         let Some(pasid) = event.pasid else { return };
         let dropping = self.lifetimes.drops.get_mut(&event.task.tid).filter(|call| call.pasid == pasid);
         let of_mm = event.mm.is_some() || dropping.is_some();
@@ -150,7 +172,7 @@ impl Host {
         self.tell_gone(Gone::Pasid(pasid), held, event, transitions);
     }
 
-    fn mm_drops<'e>(&mut self, event: &'e Event, sure: bool, transitions: &mut Vec<Transition<'e>>) {
+    fn mm_drops(&mut self, event: &Event, sure: bool, transitions: &mut Vec<Transition>) {
         let tid = event.task.tid;
         let Some(pasid) = event.pasid else { return };
         if event.phase != Phase::End {
@@ -167,6 +189,7 @@ impl Host {
                 [id] => self.group_by_id(id).map(Group::reference),
                 _ => None,
             };
+            let event = Box::new(event.clone());
             transitions.push(Transition::PasidLeaked { pasid, group, by: call.by, event });
         }
         self.lifetimes.bound.clear(pasid);
@@ -184,7 +207,7 @@ impl Host {
         }
     }
 
-    fn domain_goes<'e>(&mut self, event: &'e Event, sure: bool, transitions: &mut Vec<Transition<'e>>) {
+    fn domain_goes(&mut self, event: &Event, sure: bool, transitions: &mut Vec<Transition>) {
         let Some(domain) = event.domain else { return };
         let held = match domain.kind {
             // A static one may have a `free` that does nothing (VT-d's up to 6.6), and every group may be on it.
@@ -222,18 +245,12 @@ impl Host {
         }
     }
 
-    fn tell_gone<'e>(
-        &mut self,
-        what: Gone,
-        held: Vec<Held>,
-        event: &'e Event,
-        transitions: &mut Vec<Transition<'e>>,
-    ) {
+    fn tell_gone(&mut self, what: Gone, held: Vec<Held>, event: &Event, transitions: &mut Vec<Transition>) {
         for held in held {
             if let Some(group) = self.group_mut(held.group.key) {
                 group.remember(event);
             }
-            transitions.push(Transition::Gone { what, held, event });
+            transitions.push(Transition::Gone { what, held, event: Box::new(event.clone()) });
         }
     }
 
@@ -318,38 +335,12 @@ impl Host {
             }
         }
     }
-
-    /// Keeps where what is attached now is to be looked for when its domain or its PASID goes.
-    pub(super) fn note_sites(&mut self, key: Key, event: &Event) {
-        let id = self.group_by_key(key).map_or(0, |group| group.id);
-        let mut note = |pasid: Option<u32>, domain: Option<Domain>| match (pasid, domain) {
-            (Some(pasid), Some(Domain { kind: DomainKind::Sva, .. })) => {
-                self.lifetimes.bound.note(pasid, id);
-            }
-            (_, Some(domain)) => self.lifetimes.sites.note(domain.key, key),
-            (_, None) => {}
-        };
-        match event.hook {
-            Hook::RidAttach | Hook::PasidAttach | Hook::PasidReplace
-                if event.phase == Phase::End && event.ret == Some(0) =>
-            {
-                note(event.pasid, event.domain);
-            }
-            hook if monitor_ebpf::wire::is_snapshot(hook) => {
-                note(None, event.group.and_then(|group| group.domain));
-                for entry in event.array.iter().flat_map(|array| array.pasids()) {
-                    note(Some(entry.pasid), entry.domain);
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 /// What any call that is under way on the group may change at any moment.
 fn under_way(group: &Group) -> Overlap {
     // No task has this number.
-    group.in_flight.others(u32::MAX)
+    group.in_flight.others(u32::MAX).overlap()
 }
 
 fn is_bound(attachment: &Attachment) -> bool {

@@ -319,7 +319,7 @@ fn diverging(members: &[(Member, Option<Box<TableReading>>)]) -> Vec<u32> {
 
 impl Host {
     /// One record of a look: its begin on entry of the read, a member with the mutex held, its end on return.
-    pub(super) fn look(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition<'_>>) {
+    pub(super) fn look(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
         self.look_at_device(key, event);
         let ours = self.looking.as_ref().is_some_and(|looking| looking.group == key);
         match (event.hook, event.phase) {

@@ -15,7 +15,7 @@ pub(super) fn missed(group: &Group, event: &Event) -> Option<Hook> {
         return None;
     }
     let seen = event.group.as_ref()?;
-    let changing = group.in_flight.others(event.task.tid);
+    let changing = group.in_flight.others(event.task.tid).overlap();
     if let (Some(known), Some(read), false) = (group.proved.0, seen.ownership, changing.ownership())
         && known != read
     {

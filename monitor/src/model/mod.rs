@@ -6,6 +6,7 @@
 mod adopt;
 mod apply;
 mod bond;
+mod call;
 mod device;
 mod flush;
 mod group;
@@ -21,6 +22,7 @@ mod order;
 mod role;
 mod stirred;
 mod takers;
+mod touches;
 mod transition;
 mod wanted;
 
@@ -32,7 +34,8 @@ pub use host::{GroupRef, Host, MAX_PASIDS};
 pub use lifetime::{Gone, Held, Rids};
 pub use look::{Compared, Look, Member};
 pub use names::{DomainName, Names};
-pub use order::{Locked, Operation, Overlap, Reading};
+pub use order::{Locked, Operation, Reading};
 pub use takers::Holder;
+pub use touches::Overlap;
 pub use transition::{Flushed, Kind, Transition};
 pub use wanted::{Failed, Failure, Left};

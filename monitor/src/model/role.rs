@@ -7,6 +7,7 @@ use crate::event::Event;
 use super::order::under_mutex;
 
 /// What a hook is to the model.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// A call that begins and ends.
     Call,
@@ -21,6 +22,7 @@ pub(super) enum Role {
     Lifetime,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaver {
     Device,
     Group,

@@ -15,9 +15,9 @@ use super::order::Operation;
 
 /// One thing that became known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transition<'e> {
+pub enum Transition {
     /// A call whose begin and end were seen has returned.
-    Returned { group: GroupRef, operation: Box<Operation>, end: &'e Event },
+    Returned { group: GroupRef, operation: Box<Operation>, end: Box<Event> },
     /// The group's state was read, or worked out, and is now what the model says.
     Updated { group: GroupRef },
     /// A call returned whose begin was not seen: it may have met any call that returned shortly before.
@@ -32,48 +32,48 @@ pub enum Transition<'e> {
     Looked { group: GroupRef, look: Box<Look> },
     /// The kernel's state is not what the model had worked out: this hook did not report a call.
     Leaked { group: GroupRef, hook: Hook },
-    /// The root of a device's hardware PASID table was read.
-    Table { device: Key, event: &'e Event },
+    /// The root of a device's hardware PASID table was read: at which hook, and in whose call.
+    Table { device: Key, hook: Hook, actor: Actor },
     /// A device's hardware PASID table is gone.
     TableGone { device: Key },
     /// Something went while this group had it attached.
-    Gone { what: Gone, held: Held, event: &'e Event },
+    Gone { what: Gone, held: Held, event: Box<Event> },
     /// An `mm_struct` is gone, and its PASID did not go back; where it was bound last, if that is known.
-    PasidLeaked { pasid: u32, group: Option<GroupRef>, by: Actor, event: &'e Event },
+    PasidLeaked { pasid: u32, group: Option<GroupRef>, by: Actor, event: Box<Event> },
     /// A bond that was unbound for the last time is unbound again.
-    UnboundAgain { ended: Ended, event: &'e Event },
+    UnboundAgain { ended: Ended, event: Box<Event> },
     /// A look at a group is over, and these of its PASIDs are attached to processes that have exited: since when.
     Lingering { group: GroupRef, pasids: Vec<(u32, Attachment, u64)>, mono_ns: u64 },
     /// A driver has torn a PASID entry down, and this is what it flushed.
-    TornDown { group: GroupRef, flushed: Flushed<'e> },
+    TornDown { group: GroupRef, flushed: Flushed },
     /// A PASID entry was set up whose predecessor is owed a flush.
-    SetUpOwed { group: GroupRef, flushed: Flushed<'e> },
+    SetUpOwed { group: GroupRef, flushed: Flushed },
     /// Invalidations were submitted, and failed; with a group if it was while one of its entries was torn down, or its
     /// RID's domain was switched.
-    SubmissionFailed { group: Option<GroupRef>, flushed: Flushed<'e> },
+    SubmissionFailed { group: Option<GroupRef>, flushed: Flushed },
     /// Somebody switched a capability of a device off under these PASIDs, outside every switch of its RID's domain.
     CapabilityOff {
         group: GroupRef,
         device: Key,
         capability: Capability,
         under: Vec<(u32, Attachment)>,
-        event: &'e Event,
+        event: Box<Event>,
     },
     /// The driver could not take a PASID off a device, as this call would have it.
-    DetachFailed { group: GroupRef, pasid: u32, attachment: Attachment, by: Actor, event: &'e Event },
+    DetachFailed { group: GroupRef, pasid: u32, attachment: Attachment, by: Actor, event: Box<Event> },
     /// A device left its group.
     DeviceGone { device: Box<Device> },
     /// A driver frees a device's hardware PASID table, and PASIDs are in it still.
-    TableLeft { group: GroupRef, event: &'e Event },
+    TableLeft { group: GroupRef, event: Box<Event> },
     /// A group is freed, and PASIDs are in its `pasid_array` still. It is [`super::Host::departed`] now.
-    FreedWithPasids { group: GroupRef, event: &'e Event },
+    FreedWithPasids { group: GroupRef, event: Box<Event> },
 }
 
 /// What a driver did with the caches, and by whose call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flushed<'e> {
-    pub event: &'e Event,
-    pub flush: &'e Flush,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flushed {
+    pub event: Box<Event>,
+    pub flush: Box<Flush>,
     pub by: Actor,
     /// `by` called for it. Else the driver did it by itself, when an mm exited.
     pub called: bool,
@@ -142,7 +142,7 @@ impl Kind {
     }
 }
 
-impl Transition<'_> {
+impl Transition {
     pub fn kind(&self) -> Kind {
         match self {
             Transition::Returned { operation, .. } => Kind::Returned(operation.hook),

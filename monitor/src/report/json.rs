@@ -170,9 +170,9 @@ struct StepObject {
 fn step_object(step: &Step, context: &Context<'_>) -> StepObject {
     StepObject {
         name: step.event.hook.name(),
-        ts: context.clock.rfc3339(step.event.actor.mono_ns),
-        pid: step.event.actor.tid,
-        comm: step.event.actor.comm.to_string(),
+        ts: context.clock.rfc3339(step.event.mono_ns),
+        pid: step.event.tid,
+        comm: step.event.comm.to_string(),
         device: step.event.device.as_deref().map(str::to_owned),
         pasid: step.event.pasid,
         domain: step.domain.as_ref().map(domain),

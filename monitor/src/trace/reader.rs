@@ -24,7 +24,6 @@ pub struct Entry {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every item is an event: a box each would cost more")]
 pub enum Item {
     Input(Input),
     /// The frames of a kernel stack, innermost first, by the id that events have for it.
@@ -123,7 +122,6 @@ impl<R: Read> Iterator for Reader<R> {
 }
 
 /// What a frame comes to.
-#[expect(clippy::large_enum_variant, reason = "nearly every item is an event: a box each would cost more")]
 enum Said {
     Item(Item),
     Ending(Ending),

@@ -216,7 +216,7 @@ impl Rig {
         let next = self.next.entry(event.cpu).or_insert(event.sequence);
         self.dropped += event.sequence.saturating_sub(*next);
         *next = (*next).max(event.sequence + 1);
-        self.tell(Input::Event(event));
+        self.tell(Input::Event(event.into()));
     }
 
     /// Nothing happens for so long.

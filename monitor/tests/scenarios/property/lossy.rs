@@ -99,7 +99,7 @@ fn replay(run: &Run, losses: &Losses, random: &mut Random) -> (Vec<Raised>, u64)
             if losses.strikes(at, random) {
                 lost.push(event.group.map(|group| group.key));
             } else {
-                reports.extend(watcher.take(Input::Event(event.clone()), batch.now));
+                reports.extend(watcher.take(Input::Event(event.clone().into()), batch.now));
             }
         }
         if !lost.is_empty() {

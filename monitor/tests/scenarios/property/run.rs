@@ -275,7 +275,7 @@ impl Run {
             self.batches.push(Batch { events: events.clone(), now: self.kernel.now });
         }
         for event in events.into_iter().filter(|event| !is_ghost(event.task.tid)) {
-            self.tell(Input::Event(event));
+            self.tell(Input::Event(event.into()));
         }
         let (dropped, missed) = (self.kernel.dropped - self.told.0, self.kernel.missed - self.told.1);
         self.told = (self.kernel.dropped, self.kernel.missed);

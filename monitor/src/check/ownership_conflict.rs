@@ -87,7 +87,7 @@ impl Check for OwnershipConflict {
         let Transition::Returned { group: reference, operation, end } = transition else { return };
         let Some(errno) = refused(end).filter(|_| operation.synced) else { return };
         let Some(group) = case.host.group(*reference) else { return };
-        let Some(obstacle) = obstacle(operation, group) else { return };
+        let Some(obstacle) = obstacle(operation, end, group) else { return };
         let ownership = operation.begin.group.and_then(|group| group.ownership);
         let held_by = obstacle.holder().map(|holder| holder.by);
         let bind = operation.hook == Hook::UseDefault;
@@ -137,7 +137,7 @@ fn refused(end: &Event) -> Option<&'static str> {
 }
 
 /// Who was in the way; `None`: nobody, so it was refused for another reason.
-fn obstacle(operation: &Operation, group: &Group) -> Option<Obstacle> {
+fn obstacle(operation: &Operation, end: &Event, group: &Group) -> Option<Obstacle> {
     if operation.overlap.ownership() {
         return Some(Obstacle::Racing);
     }
@@ -159,7 +159,12 @@ fn obstacle(operation: &Operation, group: &Group) -> Option<Obstacle> {
         return Some(Obstacle::Racing);
     }
     let (domain, default) = (entry.domain?, entry.default_domain?);
-    (domain.key != default.key).then_some(Obstacle::Domain)
+    if domain.key != default.key {
+        return Some(Obstacle::Domain);
+    }
+    // Of a switch of the RIDs nothing but its return is seen, which may come later than this one.
+    let after = end.group.as_ref().and_then(|group| group.domain)?;
+    (after.key != default.key).then_some(Obstacle::Racing)
 }
 
 impl Obstacle {

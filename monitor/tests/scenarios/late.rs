@@ -5,7 +5,7 @@ use monitor::event::Task;
 use monitor::input::Stage;
 use monitor_ebpf::wire::Hook;
 
-use crate::kernel::{Call, Era, Faults};
+use crate::kernel::{Call, EBUSY, Era, Faults};
 use crate::rig::{D1, D2, NIC, NVME, OWNER, Raised, Rig, driver, other, raised, vfio};
 
 /// A call with all its records, at once.
@@ -133,6 +133,24 @@ fn a_reading_in_the_middle_of_a_switch_makes_no_hook_leaky() {
         rig.bootstrap();
         expect_no_leaky_hook(&rig);
         rig.expect(&[refused()]);
+    }
+}
+
+/// The same in the way of a claim, which reads the old domain and is refused for the new one: the switch returns last.
+#[test]
+fn a_claim_that_a_switch_refused_is_told_though_the_switch_returned_later() {
+    for era in [Era::Owners, Era::Domains, Era::Handles, Era::Tagged] {
+        let mut rig = Rig::new(era);
+        let mut switching = rig.kernel.begin(&other(), Call::AttachGroup { group: 7, domain: D1 });
+        // The mutex; of each device the attach, its entry cleared and set, and the return.
+        let switched = 1 + 4 * rig.kernel.groups[&7].devices.len();
+        (0..switched).for_each(|_| assert!(rig.kernel.advance(&mut switching)));
+        let mut claim = rig.kernel.begin(&vfio(), Call::Claim { group: 7, owner: OWNER });
+        rig.kernel.act(&mut switching);
+        rig.kernel.act(&mut claim);
+        assert_eq!(rig.kernel.end(claim), EBUSY);
+        rig.kernel.end(switching);
+        rig.expect(&[raised("ownership-conflict", 7, &[], "", "vfio")]);
     }
 }
 

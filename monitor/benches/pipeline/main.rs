@@ -13,6 +13,7 @@ mod measure;
 mod memory;
 mod reading;
 mod script;
+mod step;
 mod subject;
 mod table;
 mod world;

@@ -2,33 +2,15 @@
 
 use std::collections::VecDeque;
 
-use monitor_ebpf::wire::{self, Hook, Phase};
+use monitor_ebpf::wire::{Hook, Phase};
 
+use crate::step::{Step, attach_rid, bond, process_goes, rid};
 use crate::world::{Batch, Call, Entry, SVA_DOMAINS, Use, World, address, domain};
 
 /// Tasks that are in a call at the same time.
 const TASKS: usize = 8;
 /// PASIDs have 20 bits (PCIe 6.0, 10.5).
 const PASID_BITS: u32 = 20;
-/// Handles of bonds that a failed call can't return.
-const BONDS: u64 = 0xffff_8890_0000_0000;
-
-/// A piece of a call.
-enum Step {
-    Record(Call, Phase, i64),
-    Attach(Entry),
-    Replace(u32, u16),
-    Detach(u32),
-    /// No call is under way on the PASID any more.
-    Calm(u32),
-    /// `owner`, `owner_cnt` and domain as they are from now on.
-    Own(u64, u32, wire::Domain),
-    /// One use more or one less.
-    Count(i32),
-    Domain(wire::Domain),
-    /// The group is free for the other tasks.
-    Leave,
-}
 
 #[derive(Default)]
 struct Worker {
@@ -45,6 +27,9 @@ pub struct Workload {
     /// PASIDs that are attached, or about to be.
     live: usize,
     random: u64,
+    /// By PASID: groups that a process is bound to with it, or about to be. With the first its PASID is taken, with the
+    /// last the process goes.
+    bound: Vec<u16>,
 }
 
 impl Workload {
@@ -56,7 +41,8 @@ impl Workload {
             _ => Use::Tenant,
         };
         let workers = (0..TASKS).map(|_| Worker::default()).collect();
-        Workload { world: World::new(groups, serves), workers, target: 0, live: 0, random: 1 }
+        let bound = vec![0; 1 << PASID_BITS];
+        Workload { world: World::new(groups, serves), workers, target: 0, live: 0, random: 1, bound }
     }
 
     /// Attaches as many PASIDs as there shall be, in groups at random: a batch of at most `records`; says
@@ -171,6 +157,12 @@ impl Workload {
         let steps = &mut self.workers[task].steps;
         if sva {
             steps.push_back(Step::Record(bind, Phase::Begin, 0));
+            let bound = &mut self.bound[pasid as usize];
+            *bound += 1;
+            if *bound == 1 {
+                let take = Call { hook: Hook::PasidAlloc, ..bind };
+                steps.push_back(Step::Record(take, Phase::End, i64::from(pasid)));
+            }
         }
         steps.extend([
             Step::Record(call, Phase::Begin, 0),
@@ -211,8 +203,14 @@ impl Workload {
         if sva {
             let mm = address(7, pasid);
             let free = Call { pasid, domain: Some(domain), mm, ..Call::on(Hook::DomainFree, group, task) };
+            let free = Call { device: false, ..free };
             steps.push_back(Step::Record(free, Phase::Point, 0));
             steps.push_back(Step::Record(unbind, Phase::End, 0));
+            let bound = &mut self.bound[pasid as usize];
+            *bound -= 1;
+            if *bound == 0 {
+                steps.extend(process_goes(pasid, group, task));
+            }
         }
         self.live -= 1;
     }
@@ -259,7 +257,7 @@ impl Workload {
         self.workers[task].steps.push_back(Step::Leave);
     }
 
-    /// A group that nobody has is given to a tenant, who uses a PASID and gives all of it back.
+    /// A group that nobody has is given to a tenant, who makes a domain for it, uses a PASID and gives all of it back.
     fn serve(&mut self, task: usize) {
         let group = self.below(self.world.groups.len() / 8) * 8 + 7;
         if std::mem::replace(&mut self.world.groups[group].taken, true) {
@@ -277,6 +275,8 @@ impl Workload {
         steps.extend(attach_rid(group, task, blocking));
         steps.push_back(Step::Own(owner, 1, blocking));
         steps.push_back(Step::Record(claim, Phase::End, 0));
+        let alloc = Call { domain: Some(own), ..Call::on(Hook::DomainAlloc, group, task) };
+        steps.push_back(Step::Record(alloc, Phase::End, own.key as i64));
         steps.extend(rid(group, task, own, Hook::AttachGroupHandle));
         self.attach(task, group);
         // What it has attached is known by now: the last entry of its steps names it.
@@ -306,6 +306,7 @@ impl Workload {
             Step::Own(0, 0, default),
             Step::Record(locked, Phase::End, 0),
             Step::Record(release, Phase::End, 0),
+            Step::Record(Call { hook: Hook::DomainFree, device: false, ..alloc }, Phase::Point, 0),
             Step::Leave,
         ]);
     }
@@ -334,8 +335,15 @@ impl Workload {
     fn free_pasid(&mut self, group: usize) -> u32 {
         loop {
             let pasid = 1 + self.below((1 << PASID_BITS) - 1) as u32;
-            let coming = self.workers.iter().filter(|worker| worker.group == group).any(|worker| {
-                worker.steps.iter().any(|step| matches!(step, Step::Attach(entry) if entry.pasid == pasid))
+            let coming = self.workers.iter().any(|worker| {
+                worker.steps.iter().any(|step| match step {
+                    Step::Attach(entry) => worker.group == group && entry.pasid == pasid,
+                    // The process is about to get it, or to go with it.
+                    Step::Record(Call { hook: Hook::PasidAlloc | Hook::MmDrop, mm, .. }, ..) => {
+                        *mm == address(7, pasid)
+                    }
+                    _ => false,
+                })
             });
             if !coming && self.world.groups[group].find(pasid).is_err() {
                 return pasid;
@@ -351,22 +359,4 @@ impl Workload {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ (mixed >> 31)) % bound as u64) as usize
     }
-}
-
-/// What iommu_sva_bind_device returns.
-fn bond(group: usize, pasid: u32) -> i64 {
-    (BONDS + ((group as u64) << 24) + u64::from(pasid) * 8) as i64
-}
-
-/// The one RID of a group gets a domain.
-fn attach_rid(group: usize, task: usize, to: wire::Domain) -> [Step; 2] {
-    let call = Call { domain: Some(to), ..Call::on(Hook::RidAttach, group, task) };
-    [Step::Record(call, Phase::Begin, 0), Step::Record(call, Phase::End, 0)]
-}
-
-/// The same by a caller whose return is seen.
-fn rid(group: usize, task: usize, to: wire::Domain, hook: Hook) -> [Step; 4] {
-    let call = Call { device: false, domain: Some(to), ..Call::on(hook, group, task) };
-    let [begin, end] = attach_rid(group, task, to);
-    [begin, end, Step::Domain(to), Step::Record(call, Phase::End, 0)]
 }

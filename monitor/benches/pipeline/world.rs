@@ -163,9 +163,12 @@ impl World {
         let cpu = call.task % CPUS;
         self.sequences[cpu] += 1;
         let group = &self.groups[call.group];
-        let mut known = known::GROUP | known::OWNER | known::RECOVERY;
+        let mut known = 0;
         let mut record = Operation::new_zeroed();
-        record.group = view(group);
+        if names_group(call.hook) {
+            known |= known::GROUP | known::OWNER | known::RECOVERY;
+            record.group = view(group);
+        }
         if call.device {
             known |= known::DEVICE | known::MAX_PASIDS;
             record.device = device(group.id);
@@ -293,6 +296,11 @@ fn reads_array(hook: Hook) -> bool {
         hook,
         Hook::ClaimDevice | Hook::ReleaseDevice | Hook::UseDefault | Hook::UnuseDefault | Hook::ReleaseLocked
     )
+}
+
+/// A process, its PASID and a domain are on no group.
+fn names_group(hook: Hook) -> bool {
+    !matches!(hook, Hook::MmExit | Hook::MmDrop | Hook::PasidFree | Hook::DomainFree)
 }
 
 /// Hooks that read the entry of their PASID.

@@ -1,5 +1,6 @@
 //! SVA bonds: how often each process is bound to a group, as far as its binds and unbinds were seen.
 
+use std::collections::btree_map::Entry;
 use std::num::NonZeroU32;
 
 use monitor_ebpf::wire::{Hook, Phase};
@@ -54,21 +55,21 @@ impl Group {
     fn bind(&mut self, mm: Key, attached: Option<u32>, sure: bool) {
         let first = Bond { pasid: attached.and_then(NonZeroU32::new), count: Some(NonZeroU32::MIN) };
         let room = self.bonds.len() < MAX_BONDS;
-        match self.bonds.get_mut(&mm) {
-            Some(known) if attached.is_some() => *known = first,
-            Some(known) => known.count = known.count.and_then(|count| count.checked_add(1)),
+        let known = match self.bonds.entry(mm) {
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                *known = match attached {
+                    Some(_) => first,
+                    None => Bond { count: known.count.and_then(|count| count.checked_add(1)), ..*known },
+                };
+                known
+            }
+            Entry::Vacant(_) if !room => return,
+            Entry::Vacant(none) if attached.is_some() => none.insert(first),
             // A bind that attaches nothing is not the first one.
-            None if room && attached.is_none() => {
-                self.bonds.insert(mm, Bond { pasid: None, count: None });
-            }
-            None if room => {
-                self.bonds.insert(mm, first);
-            }
-            None => {}
-        }
-        if let Some(known) = self.bonds.get_mut(&mm).filter(|_| !sure) {
-            known.count = None;
-        }
+            Entry::Vacant(none) => none.insert(Bond { pasid: None, count: None }),
+        };
+        known.count = known.count.filter(|_| sure);
     }
 
     /// An unbind returned, and detached a PASID if it was the last.

@@ -87,8 +87,11 @@ impl Host {
         trusted: bool,
         transitions: &mut Vec<Transition>,
     ) {
+        let Some(device) = event.device.as_ref().map(|seen| seen.key).filter(|_| is_of_interest(event))
+        else {
+            return;
+        };
         // One that is being released is no member any more: what is done to it then is right.
-        let Some(device) = event.device.map(|seen| seen.key) else { return };
         if self.member(device).is_none_or(|(_, group)| group.key != key) {
             return;
         }
@@ -284,6 +287,23 @@ impl Group {
             self.torn.retain(|(torn, _)| *torn != pasid);
         }
     }
+}
+
+/// Entries are set up and cleared with each PASID that comes and goes: what else is to be known of it is known on return.
+fn is_of_interest(event: &Event) -> bool {
+    let entry = matches!(
+        event.hook,
+        Hook::VtdTearDown
+            | Hook::AmdClear
+            | Hook::SmmuClear
+            | Hook::VtdSetupFirst
+            | Hook::VtdSetupSecond
+            | Hook::VtdSetupPassThrough
+            | Hook::VtdSetupNested
+            | Hook::AmdSet
+            | Hook::SmmuSet
+    );
+    !entry || event.phase == Phase::End
 }
 
 /// Whether an attached PASID is surely in this member's own table: not in a reset, not torn down by its driver nor of a

@@ -257,9 +257,10 @@ impl Host {
     /// The groups that have this PASID attached to a process: until its detach has returned.
     fn bound_to(&self, pasid: u32, event: &Event, sure: bool) -> Vec<Held> {
         let groups = self.lifetimes.bound.groups(pasid).into_iter().filter_map(|id| self.group_by_id(id));
-        let groups = groups.filter(|group| self.takes_pasids(group));
         let held = groups.filter_map(|group| match group.presence(pasid) {
-            Presence::Attached(attachment) if is_bound(&attachment) && group.is_known(event.mono_ns) => {
+            Presence::Attached(attachment)
+                if is_bound(&attachment) && group.is_known(event.mono_ns) && self.takes_pasids(group) =>
+            {
                 Some(Held { group: group.reference(), rids: None, pasids: vec![(pasid, attachment)] })
             }
             _ => None,

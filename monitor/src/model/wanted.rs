@@ -121,8 +121,9 @@ impl Host {
         if !matches!(operation.hook, Hook::PasidAttach | Hook::PasidReplace) {
             return;
         }
-        let failed = self.group_mut(key).is_some_and(|group| group.failed(operation, end));
-        if !failed && (end.ret != Some(0) || !self.takes_several(key)) {
+        let Some(group) = self.group_mut(key) else { return };
+        let several = group.devices.len() > 1 && end.ret == Some(0);
+        if !(group.failed(operation, end) || several && self.takes_several(key)) {
             return;
         }
         let Some(group) = self.group_mut(key) else { return };
@@ -133,9 +134,7 @@ impl Host {
 
     /// A PASID of this group goes to several members.
     fn takes_several(&self, key: Key) -> bool {
-        let Some(group) = self.group_by_key(key).filter(|group| group.devices.len() > 1) else {
-            return false;
-        };
+        let Some(group) = self.group_by_key(key) else { return false };
         let takes = |key: &&Key| self.device(**key).is_some_and(|device| device.max_pasids.unwrap_or(0) > 0);
         group.devices.iter().filter(takes).nth(1).is_some()
     }

@@ -50,10 +50,8 @@ counted before
 guest begun
 as owner c claim-group $nvme
 as owner c attach one $nvme
-for _ in 1 2 3 4 5; do
-	c map one 0x10000 0x4000
-	c unmap one 0x10000 0x4000
-done
+# Of 256 waits of a processor one is timed.
+c "repeat 600 map one 0x10000 0x1000; unmap one 0x10000 0x1000"
 as owner c detach one $nvme
 as owner c release-group $nvme
 [ -z "$sva" ] || for _ in 1 2 3; do
@@ -63,6 +61,7 @@ done
 guest ended
 counted after
 guest after
+echo "{\"kind\":\"timed\",\"waits\":$(metric invalidation_duration_seconds_count)}"
 
 phase failed
 groups $nvme

@@ -63,7 +63,11 @@ pub fn watched(report: &Report) -> Result<(), String> {
         ]);
     }
     expect::phases(report, armed, &rows)?;
-    counts(report)
+    counts(report)?;
+    match report.of_kind("timed").first().and_then(|line| line["waits"].as_u64()) {
+        Some(1..) => Ok(()),
+        timed => Err(format!("of 1200 waits these were timed: {timed:?}")),
+    }
 }
 
 /// What was counted between two readings is between what the guest counted inside and around them.

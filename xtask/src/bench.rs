@@ -43,19 +43,32 @@ enum Measure {
     Submissions,
     /// How long it takes from the event to the JSON line
     Detection,
+    /// The same where time counts instructions: on every machine, busy or not, alike
+    DetectionIcount,
     /// Whether a million invalidations are counted, and what the daemon takes for it
     Storm,
+    /// The same where time counts instructions, on one processor
+    StormIcount,
 }
 
 impl Measure {
-    const ALL: [Measure; 4] = [Measure::Readings, Measure::Submissions, Measure::Detection, Measure::Storm];
+    const ALL: [Measure; 6] = [
+        Measure::Readings,
+        Measure::Submissions,
+        Measure::Detection,
+        Measure::DetectionIcount,
+        Measure::Storm,
+        Measure::StormIcount,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Measure::Readings => "readings",
             Measure::Submissions => "submissions",
             Measure::Detection => "detection",
+            Measure::DetectionIcount => "detection-icount",
             Measure::Storm => "storm",
+            Measure::StormIcount => "storm-icount",
         }
     }
 
@@ -64,8 +77,10 @@ impl Measure {
         match self {
             Measure::Readings => readings(kernels),
             Measure::Submissions => hot_path::measure(kernels),
-            Measure::Detection => detection::measure(kernels),
-            Measure::Storm => storm::measure(kernels),
+            Measure::Detection => detection::measure(kernels, false),
+            Measure::DetectionIcount => detection::measure(kernels, true),
+            Measure::Storm => storm::measure(kernels, false),
+            Measure::StormIcount => storm::measure(kernels, true),
         }
     }
 }

@@ -121,7 +121,9 @@ impl Symbols {
 
     /// Lines of `address type name [module]`. Without the right to see addresses they are all zero.
     fn parse(mut lines: impl BufRead) -> io::Result<Symbols> {
-        let mut symbols = Symbols::default();
+        // Room for those of a usual kernel. What grows by doubling leaves as much behind, and that is never given back.
+        let (starts, names) = (Vec::with_capacity(1 << 18), String::with_capacity(1 << 23));
+        let mut symbols = Symbols { starts, names, modules: String::new() };
         let mut line = String::new();
         while lines.read_line(&mut line)? != 0 {
             let mut words = line.split_ascii_whitespace();
@@ -137,7 +139,6 @@ impl Symbols {
             line.clear();
         }
         symbols.starts.sort_unstable();
-        // They are kept for long, and grew by doubling.
         symbols.starts.shrink_to_fit();
         symbols.names.shrink_to_fit();
         Ok(symbols)

@@ -18,6 +18,8 @@ const BOUND_PERCENT: f64 = 2.0;
 #[derive(Debug)]
 struct Measured {
     kernel: String,
+    /// Its time counts instructions, on one processor.
+    icount: bool,
     submitted: u64,
     counted: u64,
     timed: u64,
@@ -30,22 +32,26 @@ struct Measured {
 }
 
 /// Measures on the kernels, and gives the numbers and the lines of a table.
-pub fn measure(kernels: &[Series]) -> Result<(Value, String)> {
+pub fn measure(kernels: &[Series], icount: bool) -> Result<(Value, String)> {
     ebpf::build()?;
     let iommu_watch = build::iommu_watch()?;
     let mut all = Vec::new();
     for &series in kernels {
         eprintln!("bench: a storm of invalidations on {series}");
-        let vm = Vm::new(series).test_module("caller").add(&iommu_watch, "/bin/iommu-watch").timeout(LIMIT);
+        let vm = Vm::new(series)
+            .test_module("caller")
+            .add(&iommu_watch, "/bin/iommu-watch")
+            .icount(icount)
+            .timeout(LIMIT);
         let output = guest::output(vm, series, "storm.sh")?;
-        all.push(Measured::of(&guest::told(&output)?)?);
+        all.push(Measured::of(&guest::told(&output)?, icount)?);
     }
     Ok((all.iter().map(Measured::json).collect(), table(&all)))
 }
 
 impl Measured {
     /// A count that isn't exact, and whatever is told of it, is an error and no number.
-    fn of(told: &Value) -> Result<Measured> {
+    fn of(told: &Value, icount: bool) -> Result<Measured> {
         let number = |name: &str| told[name].as_u64().with_context(|| format!("the guest told no `{name}`"));
         let (submitted, counted) = (number("submitted")?, number("counted")?);
         ensure!(counted == submitted, "{submitted} were submitted, and {counted} counted");
@@ -54,6 +60,7 @@ impl Measured {
         }
         Ok(Measured {
             kernel: told["kernel"].as_str().unwrap_or("?").to_owned(),
+            icount,
             submitted,
             counted,
             timed: number("timed")?,
@@ -71,6 +78,7 @@ impl Measured {
     fn json(&self) -> Value {
         json!({
             "kernel": self.kernel,
+            "icount": self.icount,
             "submitted": self.submitted,
             "counted": self.counted,
             "timed": self.timed,
@@ -94,8 +102,9 @@ fn table(all: &[Measured]) -> String {
         let seconds = |ns: u64| ns as f64 / 1e9;
         let [before, after] = measured.rss;
         text += &format!(
-            "\n| {} | {} | {} | 0 | {:.1} s | {before}, {after} KiB | {:.3} of {:.1} s: {:.2} % |",
+            "\n| {}{} | {} | {} | 0 | {:.1} s | {before}, {after} KiB | {:.3} of {:.1} s: {:.2} % |",
             measured.kernel,
+            if measured.icount { ", an instruction a ns" } else { "" },
             measured.submitted,
             measured.counted,
             seconds(measured.took_ns),
@@ -121,14 +130,14 @@ mod tests {
 
     #[test]
     fn the_daemons_share_is_told() {
-        let table = table(&[Measured::of(&told(1000, 0)).expect("all is told")]);
+        let table = table(&[Measured::of(&told(1000, 0), false).expect("all is told")]);
         assert!(table.contains("| 4000, 4004 KiB | 0.010 of 1.0 s: 1.00 % |"), "{table}");
     }
 
     #[test]
     fn what_is_not_counted_is_an_error() {
         for (counted, lost) in [(999, 0), (1001, 0), (1000, 1)] {
-            assert!(Measured::of(&told(counted, lost)).is_err());
+            assert!(Measured::of(&told(counted, lost), false).is_err());
         }
     }
 }

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         drivers: Sysfs::default().drivers(),
         submission_returns: !std::env::args().any(|word| word == "--no-submission-returns"),
         log_level: aya_log::Level::Warn,
+        advisories: None,
     };
     let probes = match probes::attach(&plan) {
         Ok(probes) => probes,

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use monitor_ebpf::wire::Hook;
 
+use crate::advisory::Advisories;
+
 /// By what a hook listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backend {
@@ -53,6 +55,8 @@ pub struct Coverage {
     leaky: BTreeSet<Hook>,
     /// `iommu_group::pasid_array` exists (from 6.2): the core knows PASIDs.
     pub core_pasids: bool,
+    /// Which known defects the kernel has; `None`: nobody asked.
+    pub advisories: Option<Advisories>,
 }
 
 impl Coverage {

@@ -3,8 +3,11 @@
 //! The way of the data: [`kernel`] (probes, ring) → [`event`] → [`model`] → [`check`] → `report`, driven
 //! by [`watcher`]; the commands are different ends of this one pipe. ARCHITECTURE.md maps it.
 
+pub mod advisory;
 pub mod check;
 pub mod command;
+pub mod config;
+pub mod conformance;
 pub mod coverage;
 pub mod errno;
 pub mod event;

@@ -25,7 +25,10 @@ impl<R: Read> Replay<R> {
     pub fn open(source: R, options: Options) -> Result<Replay<R>, Error> {
         let reader = Reader::open(source)?;
         let Head { host, kernel, boot_id, .. } = reader.head().clone();
-        let options = Options { host, kernel, boot_id, coverage: reader.head().coverage(), ..options };
+        let offset = reader.head().clock_offset_ns;
+        let allowances = options.allowances.into_iter().map(|one| one.on_clock(offset)).collect();
+        let coverage = reader.head().coverage();
+        let options = Options { host, kernel, boot_id, coverage, allowances, ..options };
         Ok(Replay {
             reader,
             watcher: Watcher::new(options),

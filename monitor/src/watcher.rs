@@ -1,7 +1,9 @@
 //! The one seam: events in, reports out. The daemon, the one-shot, the live view and the replay all
 //! drive this same piece, so that a recording gives the verdict that the live run gave.
 
+mod advice;
 mod asks;
+mod conformance;
 mod counters;
 mod filter;
 mod report;
@@ -13,6 +15,7 @@ use monitor_ebpf::wire::{Hook, is_snapshot};
 use crate::check::{
     self, Book, Case, CheckState, Dispatch, Finding, Outcome, REGISTRY, Scope, Severity, Violation,
 };
+use crate::conformance::{Allowance, Ledger};
 use crate::coverage::Coverage;
 use crate::event::Event;
 use crate::input::{Input, Lost};
@@ -20,6 +23,7 @@ use crate::invalidations::Invalidations;
 use crate::inventory::Inventory;
 use crate::model::{Group, Host, Names, Transition};
 
+use conformance::Books;
 pub use counters::{Calls, Counters, LATENCY_BOUNDS, Latency};
 pub use filter::Filter;
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report, Tables};
@@ -40,6 +44,8 @@ pub struct Options {
     pub readings: bool,
     /// How long a process that has exited may stay bound; `None`: as long as is usual.
     pub sva_grace: Option<Duration>,
+    /// Deviations of IOMMU drivers that are expected.
+    pub allowances: Vec<Allowance>,
 }
 
 /// Rebuilds the state from events and holds it against the checks.
@@ -50,6 +56,7 @@ pub struct Watcher {
     names: Names,
     inventory: Option<Inventory>,
     states: Vec<CheckState>,
+    ledger: Ledger,
     /// The checks that judge here, by what they judge.
     dispatch: Dispatch,
     counters: Counters,
@@ -67,6 +74,7 @@ impl Watcher {
             names: Names::default(),
             inventory: None,
             states: Vec::new(),
+            ledger: Ledger::default(),
             dispatch: Dispatch::default(),
             counters: Counters::default(),
             mono_ns: 0,
@@ -75,6 +83,7 @@ impl Watcher {
         if let Some(grace) = watcher.options.sva_grace {
             watcher.host.set_sva_grace(grace);
         }
+        watcher.ledger = Ledger::new(std::mem::take(&mut watcher.options.allowances));
         watcher.restate(0);
         watcher
     }
@@ -87,12 +96,15 @@ impl Watcher {
             Input::Start => self.start(mono_ns),
             Input::Event(event) => self.feed(event),
             Input::Inventory(inventory) => {
+                self.ledger.inventory(&inventory);
                 self.inventory = Some(inventory);
                 self.restate(mono_ns)
             }
             Input::Coverage(coverage) => {
                 self.options.coverage = coverage;
-                self.restate(mono_ns)
+                let reports = self.restate(mono_ns);
+                self.advise(mono_ns);
+                reports
             }
             Input::Lost(lost) => self.lose(&lost, mono_ns),
             Input::Resync(reason) => {
@@ -107,6 +119,7 @@ impl Watcher {
     fn start(&mut self, mono_ns: u64) -> Vec<Report> {
         self.host.watched_from(mono_ns);
         self.mono_ns = self.mono_ns.max(mono_ns);
+        self.advise(mono_ns);
         let changes = REGISTRY.iter().zip(&self.states);
         changes.map(|(check, state)| Report::check(mono_ns, check.spec(), state)).collect()
     }
@@ -141,7 +154,7 @@ impl Watcher {
         let mut outcomes = Vec::new();
         self.book.expire(mono_ns, &mut outcomes);
         self.book.raise(mono_ns, &self.host, &mut outcomes);
-        self.tell(outcomes, &mut reports);
+        self.conclude(outcomes, mono_ns, &mut reports);
         reports
     }
 
@@ -224,6 +237,7 @@ impl Watcher {
             if let Transition::Leaked { hook, .. } = transition {
                 self.leak(*hook, mono_ns, reports);
             }
+            self.ledger.note(transition, &self.host, self.inventory.as_ref());
             self.judge(transition, &mut findings);
         }
         if findings.is_empty() && self.book.is_idle() {
@@ -289,7 +303,9 @@ impl Watcher {
     }
 
     fn judge(&mut self, transition: &Transition, findings: &mut Vec<Finding>) {
-        let mut case = Case { host: &self.host, names: &mut self.names, findings };
+        let conformance =
+            &Books { ledger: &self.ledger, host: &self.host, inventory: self.inventory.as_ref() };
+        let mut case = Case { host: &self.host, names: &mut self.names, findings, conformance };
         if let Transition::Looked { group, look } = transition {
             let Some(group) = self.host.group(*group) else { return };
             self.dispatch.looking().for_each(|check| check.look(look, group, &mut case));

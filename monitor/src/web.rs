@@ -36,6 +36,8 @@ pub trait Source: Send + Sync {
     fn metrics(&self) -> Result<String, String>;
     /// A JSON array of the groups.
     fn groups(&self) -> String;
+    /// How the IOMMU drivers kept the rules of the API so far, as JSON.
+    fn conformance(&self) -> String;
     /// A JSON array of the violations that stand.
     fn violations(&self) -> String;
 }
@@ -101,6 +103,7 @@ fn answer(request: &Request<Incoming>, source: &dyn Source) -> Response<Full<Byt
             Err(reason) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{reason}\n")),
         },
         "/api/v1/groups" => page(StatusCode::OK, JSON, source.groups()),
+        "/api/v1/conformance" => page(StatusCode::OK, JSON, source.conformance()),
         "/api/v1/violations" => page(StatusCode::OK, JSON, source.violations()),
         _ => page(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".into()),
     }
@@ -121,6 +124,7 @@ const LANDING: &str = "<!doctype html>
 <li><a href=\"/-/healthy\">/-/healthy</a></li>
 <li><a href=\"/-/ready\">/-/ready</a></li>
 <li><a href=\"/api/v1/groups\">/api/v1/groups</a></li>
+<li><a href=\"/api/v1/conformance\">/api/v1/conformance</a></li>
 <li><a href=\"/api/v1/violations\">/api/v1/violations</a></li>
 </ul></body></html>
 ";
@@ -149,6 +153,10 @@ mod tests {
 
         fn groups(&self) -> String {
             "[]".into()
+        }
+
+        fn conformance(&self) -> String {
+            "{}".into()
         }
 
         fn violations(&self) -> String {

@@ -15,6 +15,7 @@ mod failed_attach_residue;
 mod flush;
 mod group_divergence;
 mod invalidation_failed;
+mod kernel_advisory;
 mod look;
 mod outcome;
 mod ownership_conflict;
@@ -33,23 +34,26 @@ mod spec;
 mod sva_bond_imbalance;
 mod sva_outlives_mm;
 mod teardown_flush_incomplete;
+mod user_pasid_on_nonconforming;
 mod violation;
 
 pub(crate) use book::{Book, Scope};
 pub(crate) use dispatch::Dispatch;
 pub(crate) use outcome::Outcome;
 pub use outcome::{Reason, Resolved};
+pub(crate) use ownership_stuck::was_last as was_last_release;
 pub use spec::{CheckState, Needs, Severity, Spec};
 pub use violation::{
     Confidence, Fault, Finding, Fingerprint, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,
 };
 
+use crate::advisory::Advisories;
 use crate::coverage::Coverage;
 use crate::inventory::Inventory;
-use crate::model::{Group, Host, Look, Names, Transition};
+use crate::model::{Group, GroupRef, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 23] = [
+pub static REGISTRY: [&dyn Check; 25] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -58,6 +62,7 @@ pub static REGISTRY: [&dyn Check; 23] = [
     &attach_imbalance::AttachImbalance,
     &pasid_lost_on_detach::PasidLostOnDetach,
     &rid_switch_refused::RidSwitchRefused,
+    &user_pasid_on_nonconforming::UserPasidOnNonconforming,
     &capability_off_under_pasids::CapabilityOffUnderPasids,
     &driver_detach_failed::DriverDetachFailed,
     &failed_attach_residue::FailedAttachResidue,
@@ -73,6 +78,7 @@ pub static REGISTRY: [&dyn Check; 23] = [
     &teardown_flush_incomplete::TeardownFlushIncomplete,
     &invalidation_failed::InvalidationFailed,
     &pasid_reused_without_flush::PasidReusedWithoutFlush,
+    &kernel_advisory::KernelAdvisory,
 ];
 
 /// One invariant.
@@ -84,6 +90,12 @@ pub trait Check: Sync {
 
     /// Holds one look at a group against the invariant, where that decides it.
     fn look(&self, _look: &Look, _group: &Group, _case: &mut Case<'_>) {}
+
+    /// Holds what is known of the kernel against the invariant.
+    fn advise(&self, _advisories: &Advisories, _mono_ns: u64, _case: &mut Case<'_>) {}
+
+    /// The IOMMU driver of this group was seen to break a rule of the API, for the first time.
+    fn deviates(&self, _group: &Group, _mono_ns: u64, _case: &mut Case<'_>) {}
 
     /// Whether it takes looks at groups where a call did what only a look tells.
     fn wants_looks(&self) -> bool {
@@ -109,6 +121,14 @@ pub struct Case<'a> {
     pub host: &'a Host,
     pub names: &'a mut Names,
     pub findings: &'a mut Vec<Finding>,
+    pub conformance: &'a dyn Conforming,
+}
+
+/// Who knows how the IOMMU drivers behaved so far.
+pub trait Conforming {
+    /// The IOMMU driver of a group, and the rules of the API that it was seen to break, but for what is allowed; `None`:
+    /// it broke none.
+    fn deviation(&self, group: GroupRef, mono_ns: u64) -> Option<(String, Vec<&'static str>)>;
 }
 
 /// The check of this name.

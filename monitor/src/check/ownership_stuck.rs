@@ -171,7 +171,7 @@ fn default(default_domain: Option<crate::event::Domain>, domain: Key) -> bool {
 
 /// A release that lets the last claim go. Where nobody had claimed the group (the drivers' uses have no
 /// owner) there is nothing to let go: the core warns of such a release, and rightly keeps the count.
-fn was_last(operation: &Operation) -> bool {
+pub(crate) fn was_last(operation: &Operation) -> bool {
     let on_entry = match &operation.locked {
         Some(locked) => locked.before.ownership,
         None => operation.begin.group.and_then(|group| group.ownership),

@@ -58,6 +58,10 @@ pub enum Subject {
     Shared { devices: [(Key, u64); 2], table: Key },
     /// The same where the driver hangs the table off the domain: one for the whole host.
     SharedByDesign,
+    /// PASIDs of a group were given to userspace, whichever they are now.
+    HandedOut { group: GroupRef },
+    /// A known defect of the running kernel, by its name in the file of advisories.
+    Advisory { id: String },
 }
 
 /// What a look at a group can show.
@@ -102,12 +106,16 @@ impl Subject {
             | Subject::Held { group, .. }
             | Subject::Leak { group, .. }
             | Subject::Looked { group, .. }
+            | Subject::HandedOut { group }
             | Subject::Happened { group }
             | Subject::Refused { group, .. }
             | Subject::InSwitch { group, .. }
             | Subject::Freed { group, .. }
             | Subject::Flushed { group, .. } => Some(*group),
-            Subject::Shared { .. } | Subject::SharedByDesign | Subject::HappenedToNone => None,
+            Subject::Shared { .. }
+            | Subject::SharedByDesign
+            | Subject::Advisory { .. }
+            | Subject::HappenedToNone => None,
         }
     }
 }
@@ -346,10 +354,15 @@ fn fingerprint(finding: &Finding, group: Option<&Group>, devices: &[String], boo
     if finding.severity != finding.check.severity() {
         hash.part(finding.severity.name().as_bytes());
     }
-    for (pasid, attachment) in &finding.pasids {
+    // Which of its PASIDs came first makes no other of it.
+    let of_group = matches!(finding.subject, Subject::HandedOut { .. });
+    for (pasid, attachment) in finding.pasids.iter().filter(|_| !of_group) {
         let by = attachment.attached_by.as_ref();
         hash.part(&pasid.to_le_bytes());
         hash.part(&by.map_or(0, |actor| actor.mono_ns).to_le_bytes());
+    }
+    if let Subject::Advisory { id } = &finding.subject {
+        hash.part(id.as_bytes());
     }
     if let Subject::Refused { bind, owned, holder, .. } = &finding.subject {
         hash.part(&[u8::from(*bind), u8::from(*owned)]);

@@ -27,10 +27,10 @@ pub fn run(global: &Global) -> Result<u8> {
     if global.output.is_some() && global.format != Some(Format::Prom) {
         bail!("--output is for --format prom; for text and JSON redirect stdout");
     }
-    let probes = probes::attach(&global.plan(snapshot::is_needed))?;
+    let probes = probes::attach(&global.plan(snapshot::is_needed)?)?;
     global.tell_costs(&probes.costs);
     let (attaching, attached) = (probes.timing, Instant::now());
-    let (mut live, _) = Live::start(probes, global.options(), Upkeep::default())?;
+    let (mut live, _) = Live::start(probes, global.options()?, Upkeep::default())?;
     host::drop_privileges()?;
     // What was asked for at the start and did not fit the ring is asked for once more.
     live.tick()?;

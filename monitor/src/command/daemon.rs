@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     kernel::{clock, host, probes},
     live::{self, Live},
-    report::{json, metrics},
+    report::{conformance, json, metrics},
     watcher::GroupState,
     web,
 };
@@ -28,11 +28,11 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // First what fails at once, then what takes its time. Who asks meanwhile waits in the queue.
     let listener = runtime.block_on(web::bind(arguments.listen))?;
-    let probes = probes::attach(&global.plan(|_| true))?;
+    let probes = probes::attach(&global.plan(|_| true)?)?;
     let (attached, there) = doctor::count(&probes.coverage);
     global.tell_costs(&probes.costs);
     let (timing, attached_at) = (probes.timing, Instant::now());
-    let (mut live, first) = Live::start(probes, global.options(), arguments.audit.upkeep())?;
+    let (mut live, first) = Live::start(probes, global.options()?, arguments.audit.upkeep())?;
     let reading = attached_at.elapsed();
     host::drop_privileges()?;
     // The first violation is not to wait for it.
@@ -97,6 +97,12 @@ impl web::Source for Pages {
         let object =
             |group: &GroupState| json::group(group, live.watcher.tables(group.id).as_ref(), &context);
         Value::from_iter(groups.iter().map(object)).to_string()
+    }
+
+    fn conformance(&self) -> String {
+        let live = live::lock(&self.live);
+        let context = context(live.watcher.options(), live.stacks());
+        conformance::json(&live.watcher.conformance(), &context).to_string()
     }
 
     fn violations(&self) -> String {

@@ -20,6 +20,7 @@ use crate::{
         probes,
         sysfs::Sysfs,
     },
+    report::advisories,
 };
 
 use super::{FAILED, Format, Global, RIGHT, WRONG, output};
@@ -61,7 +62,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         return offline::run(global, btf, arguments.kallsyms.as_deref());
     }
     // The probes are let go at once: this only asks.
-    let mut plan = global.plan(|_| true);
+    let mut plan = global.plan(|_| true)?;
     if arguments.every_driver {
         plan.drivers = Drivers::EVERY;
     }
@@ -145,6 +146,7 @@ impl Findings {
             }
         }
         text += &tables_text(tables);
+        text += &advisories::text(coverage.advisories.as_ref(), global.verbose > 0);
         let _ = writeln!(text, "\nchecks");
         for (name, state) in states(coverage, Some(&self.inventory), global) {
             let _ = writeln!(text, "  {name:<28}{state}");
@@ -165,6 +167,7 @@ impl Findings {
         });
         if let Ok(Attached { coverage, timing, costs, missed, tables }) = &self.attached {
             report["tables"] = tables_json(tables);
+            report["advisories"] = advisories::json(coverage.advisories.as_ref());
             report["uncounted_kprobes"] = json!(missed.untold);
             report["attach_seconds"] = json!({
                 "types": timing.types.as_secs_f64(),

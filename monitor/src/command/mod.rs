@@ -3,6 +3,7 @@
 
 mod check;
 mod checks;
+mod conformance;
 mod daemon;
 mod doctor;
 mod output;
@@ -12,14 +13,17 @@ mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use monitor_ebpf::wire::Hook;
 
 use crate::{
-    check as registry,
+    advisory, check as registry,
+    config::Config,
+    conformance::Allowance,
     kernel::{
         attach::Cost,
-        host,
+        clock, host,
         probes::{Means, Plan},
         sysfs::Sysfs,
     },
@@ -66,6 +70,9 @@ enum Command {
     },
     /// Say what can be seen on this kernel: privileges, hooks, checks
     Doctor(doctor::Arguments),
+    /// Say of each IOMMU driver whether it keeps the rules of the API
+    #[command(subcommand)]
+    Conformance(conformance::Command),
     /// List the checks, or explain one
     Checks {
         /// The check to explain
@@ -90,6 +97,12 @@ struct Global {
     /// Only this check (repeatable)
     #[arg(long = "check", global = true, value_name = "NAME", value_parser = check_name)]
     checks: Vec<String>,
+    /// The configuration file (TOML)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Known defects of kernels, from a file that is newer than the one that is built in
+    #[arg(long, global = true, value_name = "FILE")]
+    advisories: Option<PathBuf>,
     /// How long a process that has exited may stay bound to a device before that is a warning [default: 600]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     sva_grace: Option<Duration>,
@@ -117,28 +130,56 @@ impl Global {
     }
 
     /// What is watched, and on which host.
-    fn options(&self) -> Options {
+    fn options(&self) -> anyhow::Result<Options> {
         let identity = host::identity();
-        Options {
+        Ok(Options {
+            allowances: self.allowances()?,
             host: identity.host,
             kernel: identity.kernel,
             boot_id: identity.boot_id,
             filter: self.filter(),
             sva_grace: self.sva_grace,
             ..Options::default()
+        })
+    }
+
+    /// The deviations of drivers that the configuration expects; of those that are over nothing is left but a word.
+    fn allowances(&self) -> anyhow::Result<Vec<Allowance>> {
+        let Some(file) = &self.config else { return Ok(Vec::new()) };
+        let config = Config::read(file).with_context(|| format!("--config {}", file.display()))?;
+        for over in config.expected_until(jiff::Timestamp::now()).filter(|_| !self.quiet) {
+            eprintln!(
+                "iommu-watch: {}: {} of {} was expected until {}: that is over",
+                file.display(),
+                over.check,
+                over.iommu_driver,
+                over.until
+            );
         }
+        Ok(config.allowances(clock::wall_offset_ns()))
     }
 
     /// What to attach for a command that wants these hooks.
-    fn plan(&self, wanted: fn(Hook) -> bool) -> Plan {
+    fn plan(&self, wanted: fn(Hook) -> bool) -> anyhow::Result<Plan> {
         let log_level = match self.verbose {
             0 => aya_log::Level::Warn,
             1 => aya_log::Level::Info,
             _ => aya_log::Level::Debug,
         };
         let means = if self.no_trampolines { Means::NoTrampolines } else { Means::Best };
-        let drivers = Sysfs::default().drivers();
-        Plan { wanted, means, drivers, submission_returns: !self.no_submission_returns, log_level }
+        let submission_returns = !self.no_submission_returns;
+        let (drivers, advisories) = (Sysfs::default().drivers(), Some(self.advisories()?));
+        Ok(Plan { wanted, means, drivers, submission_returns, log_level, advisories })
+    }
+
+    /// The known defects of kernels: as built in, or of a newer file.
+    fn advisories(&self) -> anyhow::Result<advisory::Data> {
+        match &self.advisories {
+            None => Ok(advisory::Data::built_in()?),
+            Some(file) => {
+                advisory::Data::read(file).with_context(|| format!("--advisories {}", file.display()))
+            }
+        }
     }
 
     /// With -v, which programs made attaching long.
@@ -264,6 +305,7 @@ pub fn main() -> ExitCode {
         Some(Command::Record(arguments)) => record::run(global, arguments),
         Some(Command::Replay { file }) => replay::run(global, file, replay::Show::Verdict),
         Some(Command::Doctor(arguments)) => doctor::run(global, arguments),
+        Some(Command::Conformance(command)) => conformance::run(global, command),
         Some(Command::Checks { name }) => checks::run(global, name.as_deref()),
     };
     match done {

@@ -25,7 +25,7 @@ pub fn run(global: &Global, arguments: &RecordArguments) -> Result<u8> {
     };
     // First what fails at once, then what takes its time.
     let store = Store::create(target).context("-o")?;
-    let options = global.options();
+    let options = global.options()?;
     let origin = Origin {
         host: options.host.clone(),
         kernel: options.kernel.clone(),
@@ -34,7 +34,7 @@ pub fn run(global: &Global, arguments: &RecordArguments) -> Result<u8> {
         clock_offset_ns: clock::wall_offset_ns(),
         synthetic: None,
     };
-    let probes = probes::attach(&global.plan(|_| true))?;
+    let probes = probes::attach(&global.plan(|_| true)?)?;
     let recorder = Recorder::new(store, origin, &probes.coverage);
     let (live, first) =
         Live::start(probes, options, Upkeep { recorder: Some(recorder), ..arguments.audit.upkeep() })?;

@@ -33,13 +33,7 @@ pub enum Show {
 
 pub fn run(global: &Global, file: &Path, show: Show) -> Result<u8> {
     let name = file.display();
-    let options = Options {
-        filter: global.filter(),
-        sva_grace: global.sva_grace,
-        events: show == Show::Events,
-        ..Options::default()
-    };
-    let mut replay = Replay::open(open(file)?, options).with_context(|| name.to_string())?;
+    let mut replay = opened(global, file, show == Show::Events)?;
     let output = Output::new(global, Format::Text);
     let in_short = show == Show::Verdict && !output.is_json();
     let synthetic = replay.reader().head().synthetic.is_some();
@@ -75,6 +69,18 @@ pub fn run(global: &Global, file: &Path, show: Show) -> Result<u8> {
         None if wrong => Ok(WRONG),
         None => Ok(RIGHT),
     }
+}
+
+/// A recording, to be replayed as the command line says.
+pub fn opened(global: &Global, file: &Path, events: bool) -> Result<Replay<Box<dyn Read>>> {
+    let options = Options {
+        filter: global.filter(),
+        sva_grace: global.sva_grace,
+        allowances: global.allowances()?,
+        events,
+        ..Options::default()
+    };
+    Replay::open(open(file)?, options).with_context(|| file.display().to_string())
 }
 
 fn open(file: &Path) -> Result<Box<dyn Read>> {

@@ -20,8 +20,8 @@ pub fn run(global: &Global, arguments: &WatchArguments) -> Result<u8> {
     if let Some(file) = &arguments.file {
         return replay::run(global, file, Show::Events);
     }
-    let options = Options { events: true, readings: global.verbose > 0, ..global.options() };
-    let probes = probes::attach(&global.plan(|_| true))?;
+    let options = Options { events: true, readings: global.verbose > 0, ..global.options()? };
+    let probes = probes::attach(&global.plan(|_| true)?)?;
     let (live, first) = Live::start(probes, options, arguments.audit.upkeep())?;
     host::drop_privileges()?;
     if !global.quiet {

@@ -89,6 +89,11 @@ impl Flush {
         self.required_bits().map(Cache::of)
     }
 
+    /// Whether the teardown had to flush anything, as far as that can be told.
+    pub fn is_judged(&self) -> bool {
+        self.required_bits().is_some_and(|required| required != 0)
+    }
+
     fn required_bits(&self) -> Option<u32> {
         descriptor::required(self.vendor?.into(), &self.conditions)
     }

@@ -258,6 +258,11 @@ impl Btf {
         self.tracepoints.contains_key([TRACEPOINT, name.as_bytes()].concat().as_slice())
     }
 
+    /// Whether there is a function of this name.
+    pub fn has_function(&self, name: &str) -> bool {
+        self.functions.contains_key(name.as_bytes())
+    }
+
     /// The parameters of a function; `None` if there is no such function, or several that differ.
     pub fn parameters(&self, name: &str) -> Option<Vec<Parameter>> {
         let mut lists = self.functions.get(name.as_bytes())?.iter().map(|&id| self.list(id));

@@ -5,6 +5,7 @@ pub mod btf;
 pub mod calls;
 pub mod catalogue;
 pub mod clock;
+pub mod defects;
 pub mod diagnostics;
 pub mod feed;
 pub mod host;

@@ -15,11 +15,15 @@ use super::{
     attach::{self, Cost, attach_all, resolve},
     btf::{self, Btf},
     catalogue::{CATALOGUE, Drivers},
+    defects::Kernel,
     host::{self, Denied},
     kallsyms::{self, Kallsyms},
     layout,
 };
-use crate::coverage::{Coverage, HookState};
+use crate::{
+    advisory::Data,
+    coverage::{Coverage, HookState},
+};
 
 /// The eBPF object, or nothing where it was not built.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/iommu-watch.bpf.o"));
@@ -102,7 +106,7 @@ pub fn kernel_types() -> Result<Btf, Error> {
 }
 
 /// What to attach, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub wanted: fn(Hook) -> bool,
     pub means: Means,
@@ -112,6 +116,8 @@ pub struct Plan {
     pub submission_returns: bool,
     /// Of the programs' own diagnostics.
     pub log_level: aya_log::Level,
+    /// Known defects to ask the kernel's types for.
+    pub advisories: Option<Data>,
 }
 
 /// By what means hooks may be attached.
@@ -162,6 +168,8 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     let object_done = Instant::now();
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
+    coverage.advisories =
+        plan.advisories.as_ref().map(|data| data.of(&Kernel { types: &types, listed: None }));
     let attach::Outcome { states, mut costs } = attach_all(&mut ebpf, &loader_btf, &types, plan);
     let programs_done = Instant::now();
     costs.sort_by_key(|cost| Reverse(cost.load + cost.attach));
@@ -219,6 +227,7 @@ mod tests {
             drivers: Drivers::EVERY,
             submission_returns: true,
             log_level: aya_log::Level::Warn,
+            advisories: None,
         };
         let error = attach_object(&[], &plan).err().map(|error| error.to_string());
         assert!(error.is_some_and(|text| text.contains("cargo xtask build-ebpf")));

@@ -73,6 +73,12 @@ impl Host {
         live
     }
 
+    /// Whether one of these PASIDs >= 1 is surely in a device's own table.
+    pub fn has_live_pasid(&self, device: Key, which: impl Fn(u32) -> bool) -> bool {
+        let Some((device, group)) = self.member(device) else { return false };
+        group.pasids.iter().any(|(&pasid, known)| which(pasid) && is_live(group, device, pasid, known))
+    }
+
     /// A device that is in a group, and that.
     fn member(&self, device: Key) -> Option<(&Device, &Group)> {
         let device = self.device(device)?;

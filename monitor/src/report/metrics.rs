@@ -7,7 +7,9 @@ use monitor_ebpf::wire::Hook;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
+use crate::advisory::Verdict;
 use crate::check::CheckState;
+use crate::conformance::Verdict as Judged;
 use crate::coverage::HookState;
 use crate::errno::{ERRNOS, OTHER_ERRNO};
 use crate::input::{Resync, Stage};
@@ -49,7 +51,7 @@ struct Scrape<'a> {
 
 /// Every family, in the order of the reference. The histograms ([`HISTOGRAMS`]) are filled by themselves.
 #[rustfmt::skip]
-pub static FAMILIES: [Family; 25] = [
+pub static FAMILIES: [Family; 29] = [
     counter("violations_total", "Violations raised, by check and severity.", &["check", "severity"], violations_total),
     gauge("violations_active", "Violations that stand now, by check and severity.", &["check", "severity"], violations_active),
     counter("violations_suppressed_total", "Violations not raised because too many were open.", &[], |scrape| one(scrape.watcher.suppressed() as f64)),
@@ -72,6 +74,10 @@ pub static FAMILIES: [Family; 25] = [
     counter("resyncs_total", "Readings of the groups' state from the kernel, by why.", &["reason"], resyncs),
     counter("invalidations_total", "Descriptors or commands given to the IOMMU's queue, by what they drop.", &["iommu_driver", "scope"], invalidations_total),
     counter("invalidation_failures_total", "Submissions to the IOMMU's queue that returned an error.", &["iommu_driver"], invalidation_failures),
+    gauge("conformance", "1 for the verdict on an IOMMU driver by a rule of the API, else 0; a violation that is allowed is none.", &["iommu_driver", "rule", "conformance"], conformance),
+    gauge("advisories", "Known defects of kernels, by what this kernel's types say of them.", &["verdict"], advisories),
+    gauge("advisory_info", "A known defect of kernels, and what this kernel's types say of it.", &["advisory", "verdict"], advisory_info),
+    gauge("advisories_timestamp_seconds", "As of when the list of known defects is, in seconds since the epoch.", &[], advisories_date),
     gauge("build_info", "The program.", &["version"], |scrape| vec![sample([&scrape.build.version], 1.0)]),
     gauge("kernel_info", "The running kernel.", &["release"], |scrape| vec![sample([&scrape.watcher.options().kernel], 1.0)]),
     gauge("start_time_seconds", "When the program started, in seconds since the epoch.", &[], |scrape| one(scrape.build.start_seconds)),
@@ -322,6 +328,40 @@ fn device_info(scrape: &Scrape<'_>) -> Vec<Sample> {
 fn failures(calls: &Calls) -> Vec<Sample> {
     let names = ERRNOS.iter().map(|(_, name)| *name).chain([OTHER_ERRNO]);
     names.map(|name| sample([name], calls.failures.get(name).copied().unwrap_or(0) as f64)).collect()
+}
+
+fn conformance(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for driver in scrape.watcher.conformance() {
+        for rule in &driver.rules {
+            let allowed = rule.verdict == Judged::Violates && !rule.allowed.is_empty();
+            let found = if allowed { "allowed" } else { rule.verdict.name() };
+            samples.extend(CONFORMANCE.map(|name| {
+                let labels = [driver.iommu_driver.as_str(), rule.rule, name];
+                sample(labels, f64::from(u8::from(name == found)))
+            }));
+        }
+    }
+    samples
+}
+
+/// Every value of the `conformance` label.
+const CONFORMANCE: [&str; 4] =
+    [Judged::Conforms.name(), Judged::Violates.name(), Judged::NotExercised.name(), "allowed"];
+
+fn advisories(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let Some(known) = &scrape.watcher.options().coverage.advisories else { return Vec::new() };
+    Verdict::ALL.map(|verdict| sample([verdict.name()], known.of(verdict).count() as f64)).into()
+}
+
+fn advisory_info(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let known = scrape.watcher.options().coverage.advisories.iter().flat_map(|known| &known.told);
+    known.map(|told| sample([told.id.as_str(), told.verdict.name()], 1.0)).collect()
+}
+
+fn advisories_date(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let known = scrape.watcher.options().coverage.advisories.as_ref();
+    known.map_or(Vec::new(), |known| one(known.timestamp_seconds()))
 }
 
 fn events_total(scrape: &Scrape<'_>) -> Vec<Sample> {

@@ -1,5 +1,7 @@
 //! The renderers: one report in, text or JSON out; the watcher's counters in, metrics out.
 
+pub mod advisories;
+pub mod conformance;
 pub mod explain;
 pub mod json;
 pub mod metrics;

@@ -4,6 +4,7 @@ use monitor_ebpf::wire::Hook;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::frame::Kind;
+use crate::advisory::Advisories;
 use crate::coverage::{Backend, Coverage, HookState};
 use crate::event::{Identities, Key};
 use crate::input::{Input, Lost, Resync, Stage};
@@ -71,6 +72,9 @@ impl Stack {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     pub core_pasids: bool,
+    /// Which known defects the kernel has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advisories: Option<Advisories>,
     pub hooks: Vec<HookEntry>,
 }
 
@@ -103,13 +107,18 @@ impl Hooks {
                 HookState::Failed { reason } => State::Failed(reason.clone()),
             },
         };
-        Hooks { core_pasids: coverage.core_pasids, hooks: coverage.iter().map(entry).collect() }
+        let advisories = coverage.advisories.clone();
+        Hooks { core_pasids: coverage.core_pasids, advisories, hooks: coverage.iter().map(entry).collect() }
     }
 
     /// Hooks and backends of another version are left out: nothing here needs them.
     pub fn coverage(self) -> Coverage {
         let mut coverage = Coverage::default();
         coverage.core_pasids = self.core_pasids;
+        coverage.advisories = self.advisories.map(|mut advisories| {
+            advisories.texts_mut().for_each(printable);
+            advisories
+        });
         for entry in self.hooks {
             let Some(hook) = Hook::from_number(entry.number) else { continue };
             coverage.set(

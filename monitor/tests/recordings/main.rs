@@ -1,6 +1,7 @@
 //! Recordings: what is written is read back, whatever is broken is told with its place, and what was
 //! recorded on real kernels replays to what was said there.
 
+mod advisories;
 mod corpus;
 mod golden;
 mod harness;

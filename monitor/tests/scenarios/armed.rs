@@ -21,6 +21,7 @@ fn without_pasids_in_the_core_the_checks_say_so() {
             | "attach-imbalance"
             | "pasid-lost-on-detach"
             | "rid-switch-refused"
+            | "user-pasid-on-nonconforming"
             | "capability-off-under-pasids"
             | "driver-detach-failed"
             | "failed-attach-residue"

@@ -108,6 +108,10 @@ fn needs(spec: &Spec) -> String {
             "A core that keeps account of PASIDs: `iommu_group::pasid_array`, which came with 6.2.\n\n",
         );
     }
+    if needs.hooks().next().is_none() {
+        text.push_str("No hook: what the kernel is decides it, not what it does.\n");
+        return text;
+    }
     text.push_str("| hook | kernel | without it |\n|---|---|---|\n");
     let mut row = |hook: Hook, without: &str| {
         let _ = writeln!(text, "| `{}` | {} | {without} |", hook.name(), places(hook));

@@ -15,7 +15,7 @@ use crate::text::code;
 const PREFIX: &str = "iommu_watch_";
 
 /// What a label says. Every label of every metric has its row.
-const LABELS: [(&str, &str); 18] = [
+const LABELS: [(&str, &str); 22] = [
     ("check", "the name of a check: [docs/checks](checks/README.md)"),
     ("severity", "critical, warning, info"),
     (
@@ -36,6 +36,16 @@ const LABELS: [(&str, &str); 18] = [
         "stage",
         "kernel: a program did not run, or a call could not be remembered; ring: the ring was full; queue: userspace didn't keep up; recording: a recording has a gap",
     ),
+    (
+        "verdict",
+        "affected, fixed; absent: the kernel has nothing that the defect could be in; undecided: its types and symbols don't tell",
+    ),
+    ("rule", "a rule of the API, as `iommu-watch conformance report` lists it"),
+    (
+        "conformance",
+        "conforms, violates, not exercised; allowed: it violates, and the configuration expects that",
+    ),
+    ("advisory", "the name of a known defect, as `iommu-watch doctor -v` lists it"),
     ("reason", "start, loss, audit, request; call: a call asked for a look at its group"),
     (
         "scope",

@@ -12,12 +12,14 @@ use crate::{
         attach::{is_there, resolve},
         btf::Btf,
         catalogue::{CATALOGUE, Row, Target},
+        defects::Kernel,
         kallsyms::{self, Kallsyms},
         layout::{
             self, Table,
             members::{CORE, FLUSHES, Place, VENDORS},
         },
     },
+    report::advisories,
 };
 
 use super::{
@@ -50,20 +52,24 @@ pub fn run(global: &Global, btf: &Path, symbols: Option<&Path>) -> Result<u8> {
 
 fn forecast(global: &Global, btf: &Path, symbols: Option<&Path>) -> Result<Forecast> {
     let file = btf.display().to_string();
+    let data = global.advisories()?;
     let types = Btf::parse(bytes(btf)?).with_context(|| file.clone())?;
     let layout = layout::layout(&types).with_context(|| file.clone())?;
+    let mut wanted = symbols_of_calls();
+    wanted.extend(data.functions());
     let (kallsyms, listed) = match symbols {
         Some(path) => {
             let shown = || path.display().to_string();
             (
                 kallsyms::read(path).with_context(shown)?,
-                Some(kallsyms::names(path, &symbols_of_calls()).with_context(shown)?),
+                Some(kallsyms::names(path, &wanted).with_context(shown)?),
             )
         }
         None => (Kallsyms::NOT_READ, None),
     };
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
+    coverage.advisories = Some(data.of(&Kernel { types: &types, listed: listed.as_ref() }));
     for row in CATALOGUE {
         coverage.set(row.hook, hook_state(&types, row, listed.as_ref()));
     }
@@ -153,6 +159,7 @@ impl Forecast {
             let _ = writeln!(text, "  not in this kernel: {}", self.missing.join(", "));
         }
         text += &tables_text(&self.tables);
+        text += &advisories::text(self.coverage.advisories.as_ref(), global.verbose > 0);
         let _ = writeln!(text, "\nchecks");
         for (name, state) in &self.states {
             let _ = writeln!(text, "  {name:<28}{state}");
@@ -181,6 +188,7 @@ impl Forecast {
             "members": found.collect::<serde_json::Map<_, _>>(),
             "missing_members": self.missing,
             "tables": tables_json(&self.tables),
+            "advisories": advisories::json(self.coverage.advisories.as_ref()),
             "checks": checks.collect::<Value>(),
         })
     }

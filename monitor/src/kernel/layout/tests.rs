@@ -9,9 +9,11 @@ use super::{
     members::{CORE, FLUSHES, Place, VENDORS},
     *,
 };
+use crate::advisory::Data;
 use crate::kernel::{
     attach::{is_there, resolve},
     catalogue::{CATALOGUE, Given, Row, Target},
+    defects::Kernel,
 };
 
 const KERNELS: [&str; 20] = [
@@ -68,7 +70,7 @@ const ASKED: &[(&str, &[&str])] = &[
     ("iommu_sva", &["dev", "domain", "handle.domain"]),
     ("xa_node", &["shift", "slots"]),
     ("device_domain_info", &["pasid_table", "bus", "devfn", "ats_enabled"]),
-    ("intel_iommu", &["gcmd", "cap", "qi"]),
+    ("intel_iommu", &["gcmd", "cap", "qi", "device_rbtree"]),
     ("pasid_table", &["table", "max_pasid"]),
     (
         "iommu_dev_data",
@@ -362,7 +364,11 @@ fn cut_the_kernels() {
         PathBuf::from(std::env::var_os("BTF_FOLDER").expect("BTF_FOLDER names the folder of NAME.btf"));
     let members: Vec<(&str, &str)> =
         ASKED.iter().flat_map(|(name, paths)| paths.iter().map(move |path| (*name, *path))).collect();
-    let functions: Vec<&str> = calls().copied().collect();
+    let mut functions: Vec<&str> = calls().copied().collect();
+    let advisories = Data::built_in().expect("well-formed");
+    functions.extend(advisories.functions());
+    functions.sort_unstable();
+    functions.dedup();
     let tracepoints: Vec<&str> = CATALOGUE
         .iter()
         .filter_map(|row| match row.target {
@@ -376,6 +382,8 @@ fn cut_the_kernels() {
         let cut = types.cut(&members, &functions, &tracepoints);
         let again = Btf::parse(cut.clone()).expect("well-formed");
         assert_eq!(layout(&again), layout(&types), "{name}: the reduction says the same");
+        let told = |types| advisories.of(&Kernel { types, listed: None });
+        assert_eq!(told(&again), told(&types), "{name}: of known defects, too");
         fs::write(folder().join(format!("{name}.btf")), cut).expect("written");
     }
 }

@@ -2,6 +2,7 @@
 //! the device is switched off; PASIDs that a driver doesn't take off; and resets and releases, where all of it is right.
 
 mod capability;
+mod conformance;
 mod detach;
 mod reset;
 mod switch;

@@ -134,6 +134,7 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "teardown-flush-incomplete",
             "invalidation-failed",
             "pasid-reused-without-flush",
+            "kernel-advisory",
         ],
         // The driver can't say that a detach failed.
         Series::V6_12 => &[
@@ -145,6 +146,7 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "attach-imbalance",
             "pasid-lost-on-detach",
             "rid-switch-refused",
+            "user-pasid-on-nonconforming",
             "capability-off-under-pasids",
             "failed-attach-residue",
             "group-divergence",
@@ -159,6 +161,7 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "teardown-flush-incomplete",
             "invalidation-failed",
             "pasid-reused-without-flush",
+            "kernel-advisory",
         ],
         Series::V7 => &[
             "pasid-left-on-release",
@@ -169,6 +172,7 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "attach-imbalance",
             "pasid-lost-on-detach",
             "rid-switch-refused",
+            "user-pasid-on-nonconforming",
             "capability-off-under-pasids",
             "driver-detach-failed",
             "failed-attach-residue",
@@ -184,6 +188,7 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "teardown-flush-incomplete",
             "invalidation-failed",
             "pasid-reused-without-flush",
+            "kernel-advisory",
         ],
     }
 }

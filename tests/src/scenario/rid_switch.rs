@@ -7,6 +7,7 @@ use super::Report;
 use super::expect::{self, Expect, Violation};
 
 const LOST: &str = "pasid-lost-on-detach";
+const HANDED: &str = "user-pasid-on-nonconforming";
 const REFUSED: &str = "rid-switch-refused";
 const OFF: &str = "capability-off-under-pasids";
 const KEPT: &str = "driver-detach-failed";
@@ -117,18 +118,52 @@ pub fn seed(report: &Report) -> Result<(), String> {
         ("pasid_detach", 1),
         ("release_group", 1),
     ];
+    let handed = |device, triggered_by| Violation {
+        group_of: Some(device),
+        devices: if device == SOFT { &[SOFT] } else { &[NVME] },
+        triggered_by,
+        ..found(HANDED, &[5], "user", "user")
+    };
     let mut a = Expect::clean("a", calls);
+    let mut b = Expect::clean("b", calls).raises(found(LOST, pasid, "user", "driver"));
     if !newest {
-        a = a.raises(found(OFF, pasid, "user", "driver"));
+        // The driver is found out while userspace has its PASID; then it is known before. A process's is the kernel's.
+        a = a.raises(found(OFF, pasid, "user", "driver")).raises(handed(NVME, None));
+        b = b.raises(handed(NVME, Some("user")));
+        (a, b) = (a.resolves(HANDED, Some(NVME), "cleared"), b.resolves(HANDED, Some(NVME), "cleared"));
     }
     let refused =
         Violation { group_of: Some(SOFT), devices: &[SOFT], ..found(REFUSED, &[5], "user", "driver") };
     let rows = [
         a,
-        Expect::clean("b", calls).raises(found(LOST, pasid, "user", "driver")),
+        b,
+        // The same PASID, behind a driver that broke nothing so far.
         Expect::clean("a-softiommu", calls),
         // The core has told the owner that his RID is detached, and WARNs.
-        Expect::clean("c", calls).raises(refused).warns("iommu_detach_device"),
+        Expect::clean("c", calls)
+            .raises(refused)
+            .raises(handed(SOFT, None))
+            .resolves(HANDED, Some(SOFT), "cleared")
+            .warns("iommu_detach_device"),
+        Expect::clean("verdict", &[]),
     ];
+    verdicts(report)?;
     expect::phases(report, armed(report.series), &rows)
+}
+
+/// The table that all of this began with, by driver, and what it comes to.
+fn verdicts(report: &Report) -> Result<(), String> {
+    let page = report.of_kind("verdicts").pop().ok_or("there is no page of verdicts")?;
+    let drivers = page["is"]["drivers"].as_array().ok_or("there are no drivers")?;
+    for (name, [kept, lost, refused]) in [("intel", [1, 1, 0]), ("softiommu", [0, 0, 1])] {
+        let driver = drivers.iter().find(|driver| driver["iommu_driver"] == name);
+        let driver = driver.ok_or(format!("nothing is said of {name}"))?;
+        let table = serde_json::json!({"kept": kept, "lost": lost, "refused": refused});
+        let rule = driver["rules"].as_array().into_iter().flatten();
+        let rule = rule.filter(|rule| rule["rule"] == "rid-switch-keeps-pasids").map(|rule| &rule["verdict"]);
+        if driver["rid_switch"] != table || driver["verdict"] != "violates" || !rule.eq(["violates"]) {
+            return Err(format!("of {name} is said {driver}"));
+        }
+    }
+    Ok(())
 }

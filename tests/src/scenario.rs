@@ -4,7 +4,7 @@
 
 mod amd;
 mod audit;
-mod expect;
+pub(crate) mod expect;
 mod flush;
 mod harmless;
 mod imbalance;

@@ -14,6 +14,12 @@ told iommu-watch check --format prom --output /tmp/check.prom
 grep '^iommu_watch_groups' /tmp/check.prom
 ls /tmp/check.prom*
 
+# A known defect that this kernel's types tell, and the same where they tell its fix.
+for verdict in affected fixed; do
+	phase $verdict
+	told iommu-watch check --format json --advisories /guest/advisories/$verdict.toml
+done
+
 phase watch
 iommu-watch watch --for 2 >lines 2>errors &
 watcher=$!

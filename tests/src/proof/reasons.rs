@@ -58,6 +58,12 @@ const REASONS: &[Reason] = &[
         source: Some(Source::Software),
         why: "not possible here: the devices behind the software IOMMU are not on PCI and have no capabilities",
     },
+    Reason {
+        checks: &["kernel-advisory"],
+        kernels: &[],
+        source: Some(Source::Software),
+        why: "not possible here: it is about the kernel, whatever IOMMU it has",
+    },
     Reason { checks: &[], kernels: &[], source: Some(Source::Recording), why: "no recording of it is kept" },
 ];
 

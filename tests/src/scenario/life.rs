@@ -116,6 +116,18 @@ pub fn commands(report: &Report) -> Result<(), String> {
     let check = one_shot_json(transcript.phase("check-json")?)?;
     // The one-shot knows of the kernel's defects, and they don't change its exit code.
     advised(report.series, check["violations"].as_array().into_iter().flatten())?;
+    for (phase, planted) in [("affected", vec!["planted"]), ("fixed", vec![])] {
+        let phase = transcript.phase(phase)?;
+        ends_with(phase, &[0])?;
+        let found = one_shot_json(phase)?["violations"].as_array().into_iter().flatten();
+        let found: Vec<_> =
+            found.map(|line| (&line["check"], &line["evidence"]["read"][0]["value"][0])).collect();
+        let same = found.iter().all(|(check, _)| **check == expect::ADVISORY)
+            && found.iter().map(|(_, id)| id.as_str()).eq(planted.iter().copied().map(Some));
+        if !same {
+            return Err(format!("{}: found {found:?}, not {planted:?}", phase.name));
+        }
+    }
     let groups = check["groups"].as_array().ok_or("there are no groups")?;
     let group = transcript.phase("check-json")?.group_of("0000:01:00.0")?;
     let known = groups.iter().find(|known| known["group"] == group).ok_or("a group is missing")?;
@@ -237,8 +249,19 @@ mod tests {
 
     /// `doctor` of a kernel that keeps account of PASIDs, with one check and one hook; and with every driver's.
     fn judged(state: &str, backend: &str, program: &str, of_every: &str) -> Result<(), String> {
+        advised_of("fixed", state, backend, program, of_every)
+    }
+
+    fn advised_of(
+        advisory: &str,
+        state: &str,
+        backend: &str,
+        program: &str,
+        of_every: &str,
+    ) -> Result<(), String> {
         let text = format!(
             "@ phase doctor\n{{\"kind\":\"doctor\",\"checks\":[{{\"check\":\"ownership-stuck\",\"state\":\"{state}\"}}],\
+             \"advisories\":{{\"told\":[{{\"id\":\"x\",\"verdict\":\"{advisory}\"}}]}},\
              \"hooks\":[{{\"hook\":\"x\",\"backend\":\"{backend}\",\"reason\":\"refused\"}},\
              {{\"hook\":\"y\",\"backend\":\"none\",\"reason\":\"no amd IOMMU on this host\"}}],\
              \"programs\":[{{\"program\":\"{program}\"}}]}}\n@ exit 0\n\
@@ -256,5 +279,7 @@ mod tests {
         judged("armed", "none", "x_fexit", "kprobe").unwrap_err();
         judged("armed", "fentry", "x_raw", "kprobe").unwrap_err();
         judged("armed", "fentry", "x_fexit", "none").unwrap_err();
+        advised_of("affected", "armed", "fentry", "x_fexit", "kprobe").unwrap_err();
+        advised_of("undecided", "armed", "fentry", "x_fexit", "kprobe").unwrap_err();
     }
 }

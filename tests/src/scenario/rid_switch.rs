@@ -134,9 +134,17 @@ pub fn seed(report: &Report) -> Result<(), String> {
     }
     let refused =
         Violation { group_of: Some(SOFT), devices: &[SOFT], ..found(REFUSED, &[5], "user", "driver") };
+    let given: expect::Calls =
+        &[("claim_group", 1), ("pasid_attach", 1), ("pasid_detach", 1), ("release_group", 1)];
     let rows = [
+        Expect::clean("unknown", given),
         a,
         b,
+        Expect::clean("handed", given).raises(handed(NVME, Some("user"))).resolves(
+            HANDED,
+            Some(NVME),
+            "cleared",
+        ),
         // The same PASID, behind a driver that broke nothing so far.
         Expect::clean("a-softiommu", calls),
         // The core has told the owner that his RID is detached, and WARNs.

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use monitor_ebpf::wire::{Hook, is_snapshot};
 
-use crate::check::{
-    self, Book, Case, CheckState, Dispatch, Finding, Outcome, REGISTRY, Scope, Severity, Violation,
-};
+use crate::check::{self, Book, CheckState, Dispatch, Outcome, REGISTRY, Scope, Severity, Violation};
 use crate::conformance::{Allowance, Ledger};
 use crate::coverage::Coverage;
 use crate::event::Event;
@@ -23,7 +21,6 @@ use crate::invalidations::Invalidations;
 use crate::inventory::Inventory;
 use crate::model::{Group, Host, Names, Transition};
 
-use conformance::Books;
 pub use counters::{Calls, Counters, LATENCY_BOUNDS, Latency};
 pub use filter::Filter;
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report, Tables};
@@ -300,17 +297,6 @@ impl Watcher {
                     .then_some(Report::Resolved(Box::new(resolved))),
             }
         }));
-    }
-
-    fn judge(&mut self, transition: &Transition, findings: &mut Vec<Finding>) {
-        let conformance =
-            &Books { ledger: &self.ledger, host: &self.host, inventory: self.inventory.as_ref() };
-        let mut case = Case { host: &self.host, names: &mut self.names, findings, conformance };
-        if let Transition::Looked { group, look } = transition {
-            let Some(group) = self.host.group(*group) else { return };
-            self.dispatch.looking().for_each(|check| check.look(look, group, &mut case));
-        }
-        self.dispatch.judging(transition.kind()).for_each(|check| check.judge(transition, &mut case));
     }
 
     fn report_state(&mut self, transition: &Transition, mono_ns: u64, reports: &mut Vec<Report>) {

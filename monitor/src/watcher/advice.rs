@@ -1,6 +1,7 @@
-//! What is known of the kernel itself, and of no event, goes to the checks.
+//! What became known, by an event or of the kernel itself, goes to the checks.
 
-use crate::check::{Case, REGISTRY, Scope};
+use crate::check::{Case, Finding, REGISTRY, Scope};
+use crate::model::Transition;
 
 use super::Watcher;
 use super::conformance::Books;
@@ -23,5 +24,16 @@ impl Watcher {
             boot_id: &self.options.boot_id,
         };
         self.book.take(findings, &mut scope);
+    }
+
+    pub(super) fn judge(&mut self, transition: &Transition, findings: &mut Vec<Finding>) {
+        let conformance =
+            &Books { ledger: &self.ledger, host: &self.host, inventory: self.inventory.as_ref() };
+        let mut case = Case { host: &self.host, names: &mut self.names, findings, conformance };
+        if let Transition::Looked { group, look } = transition {
+            let Some(group) = self.host.group(*group) else { return };
+            self.dispatch.looking().for_each(|check| check.look(look, group, &mut case));
+        }
+        self.dispatch.judging(transition.kind()).for_each(|check| check.judge(transition, &mut case));
     }
 }

@@ -146,6 +146,8 @@ fn pipeline(json: bool) -> Result<ExitCode> {
         "pipeline",
         "--",
     ]);
+    // As the daemon has it.
+    cargo.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
     if json {
         cargo.arg("--json");
     }

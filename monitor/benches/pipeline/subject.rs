@@ -1,5 +1,6 @@
 //! A watcher and the host that it watches.
 
+use monitor::advisory::Advisories;
 use monitor::coverage::{Backend, Coverage, HookState};
 use monitor::event;
 use monitor::input::Input;
@@ -22,6 +23,7 @@ pub struct Told {
 pub fn watcher() -> Watcher {
     let mut coverage = Coverage::default();
     coverage.core_pasids = true;
+    coverage.advisories = Some(Advisories { date: "2026-11-22".parse().expect("a date"), told: Vec::new() });
     for &hook in Hook::ALL {
         coverage.set(hook, HookState::Attached { backend: Backend::Fentry });
     }

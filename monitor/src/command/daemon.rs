@@ -18,11 +18,12 @@ use crate::{
 };
 
 use super::{
-    DaemonArguments, Format, Global, RIGHT, doctor,
+    DaemonArguments, Format, Global, RIGHT, doctor, huge_pages,
     output::{Output, context},
 };
 
 pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
+    huge_pages::ask();
     let started = Instant::now();
     let start_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -6,6 +6,7 @@ mod checks;
 mod conformance;
 mod daemon;
 mod doctor;
+mod huge_pages;
 mod output;
 mod record;
 mod replay;

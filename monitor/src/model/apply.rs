@@ -51,8 +51,7 @@ impl Host {
             self.hardware(key, &event, trusted, transitions);
             let after = self.group_by_key(key).map_or(0, |group| group.pasids.len());
             self.pasids = self.pasids + after - before;
-            let left = matches!(event.hook, Hook::VtdTableLeft | Hook::AmdTableLeft | Hook::SmmuTableLeft);
-            if left && !self.switches_rid(key, &event) {
+            if self.leaves_table(key, &event, trusted) {
                 transitions.push(Transition::TableLeft { group: reference, event: event.clone() });
             }
         }

@@ -139,13 +139,17 @@ impl Host {
         }
     }
 
-    /// This task switches the device's RID: what happens to its table meanwhile is told with that.
-    pub(super) fn switches_rid(&self, group: Key, event: &Event) -> bool {
-        let Some(device) = event.device.map(|seen| seen.key) else { return false };
-        let call = self.group_by_key(group).and_then(|group| group.in_flight.of(event.task.tid).last());
-        call.is_some_and(|call| {
-            call.hook == Hook::RidAttach && call.begin.device.is_some_and(|seen| seen.key == device)
-        })
+    /// A device goes, and what was in its PASID table goes with it. A switch of its RID tells itself what it took; AMD's
+    /// driver frees the table there as well, and a switch that began unseen can't be told from a release.
+    pub(super) fn leaves_table(&self, group: Key, event: &Event, trusted: bool) -> bool {
+        let Some(known) = self.group_by_key(group) else { return false };
+        match event.hook {
+            Hook::VtdTableLeft | Hook::SmmuTableLeft => !switches_rid(known, event),
+            Hook::AmdTableLeft => {
+                trusted && known.trusted_from <= event.mono_ns && !switches_rid(known, event)
+            }
+            _ => false,
+        }
     }
 
     /// What this task's switch of the device's RID took so far; `None`: it is in none.
@@ -343,4 +347,12 @@ fn was_shown(group: &Group, device: &Device, pasid: u32) -> bool {
     };
     let able = pasids.iter().filter(|&&pasid| pasid < member.max_pasids).count();
     pasids.contains(&pasid) && !table.missing.contains(&pasid) && table.agreed + table.missing.len() == able
+}
+
+/// This task switches the device's RID.
+fn switches_rid(group: &Group, event: &Event) -> bool {
+    let Some(device) = event.device.map(|seen| seen.key) else { return false };
+    group.in_flight.of(event.task.tid).last().is_some_and(|call| {
+        call.hook == Hook::RidAttach && call.begin.device.is_some_and(|seen| seen.key == device)
+    })
 }

@@ -2,8 +2,8 @@
 
 use monitor_ebpf::wire::Hook;
 
-use crate::kernel::{Call, Era};
-use crate::rig::{D1, NIC, NVME, OWNER, Raised, Rig, driver, raised, vfio};
+use crate::kernel::{Call, Era, Faults};
+use crate::rig::{D1, D2, NIC, NVME, OWNER, Raised, Rig, driver, raised, vfio};
 
 const CHECK: &str = "released-with-pasids";
 const LONE: &str = "0000:02:00.0";
@@ -53,6 +53,29 @@ fn what_amds_driver_and_smmuv3s_free_with_a_device_is_caught_alike() {
         rig.expect(&[gone(8, &[5, 6])]);
         assert!(rig.watcher.counters().events(hook) > 0);
     }
+}
+
+/// AMD's driver frees the table at a switch of the RID as well: one that began unseen looks like a release.
+#[test]
+fn a_table_that_a_switch_frees_whose_begin_was_lost_is_no_release() {
+    let mut rig = rig(Era::Tagged);
+    rig.kernel.driver_reports = true;
+    rig.calls(&driver(), [attach(LONE, 5)]);
+    rig.kernel.faults = Faults { switch_frees: true, ..Faults::default() };
+    let mut running = rig.kernel.begin(&driver(), Call::AttachGroup { group: 8, domain: D2 });
+    rig.kernel.faults = Faults::default();
+    let begun = |rig: &Rig| rig.kernel.log.iter().position(|event| event.hook == Hook::RidAttach);
+    while begun(&rig).is_none() {
+        assert!(rig.kernel.advance(&mut running));
+    }
+    let begin = begun(&rig).expect("just seen");
+    rig.kernel.log.remove(begin);
+    rig.lose(monitor::input::Stage::Ring, 1);
+    rig.kernel.act(&mut running);
+    rig.kernel.end(running);
+    rig.watch();
+    assert!(rig.watcher.counters().events(Hook::AmdTableLeft) > 0, "it was freed with the PASID in it");
+    assert!(rig.raised().iter().all(|raised| raised.check != CHECK), "{:?}", rig.raised());
 }
 
 #[test]

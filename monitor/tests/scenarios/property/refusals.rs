@@ -101,9 +101,12 @@ fn holders(run: &Run, at: usize) -> BTreeSet<String> {
         }
         match fact.call {
             Call::Unuse { device } => holders.retain(|(call, _)| **call != Call::Use { device }),
-            Call::ReleaseDevice { device } => holders.retain(
-                |(call, _)| !matches!(call, Call::ClaimDevice { device: claimed, .. } if *claimed == device),
-            ),
+            // One device may be claimed for one owner by several: each gives back his own.
+            Call::ReleaseDevice { device } => {
+                let of_it = |call: &Call| matches!(*call, Call::ClaimDevice { device: claimed, .. } if claimed == device);
+                let several = holders.iter().filter(|(call, _)| of_it(call)).count() > 1;
+                holders.retain(|(call, who)| !of_it(call) || several && *who != fact.who);
+            }
             _ => {}
         }
     }

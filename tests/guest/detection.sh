@@ -15,7 +15,8 @@ c alloc $dev one >/dev/null
 mkfifo /tmp/lines
 stamps </tmp/lines >/tmp/stamps &
 stamps=$!
-iommu-watch daemon >/tmp/lines 2>/tmp/daemon.errors &
+# What is planted is not held against the driver: that would be told, too.
+iommu-watch --config /guest/planted.toml daemon >/tmp/lines 2>/tmp/daemon.errors &
 daemon=$!
 wait_for_http $watch_url/-/ready 120 || die "the daemon is not ready: $(cat /tmp/daemon.errors)"
 # At its start the daemon reads the names of the kernel's functions beside its work.

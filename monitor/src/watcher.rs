@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use monitor_ebpf::wire::{Hook, is_snapshot};
 
-use crate::check::{self, Book, CheckState, Dispatch, Outcome, REGISTRY, Scope, Severity, Violation};
+use crate::check::{self, Book, CheckState, Dispatch, Outcome, REGISTRY, Severity, Violation};
 use crate::conformance::{Allowance, Ledger};
 use crate::coverage::Coverage;
 use crate::event::Event;
@@ -247,13 +247,7 @@ impl Watcher {
         }
         self.book.expire(mono_ns, &mut outcomes);
         self.tell(outcomes, reports);
-        let mut scope = Scope {
-            host: &self.host,
-            inventory: self.inventory.as_ref(),
-            names: &mut self.names,
-            boot_id: &self.options.boot_id,
-        };
-        self.book.take(findings, &mut scope);
+        self.file(findings);
     }
 
     /// Looks again at what a transition may have changed.

@@ -72,21 +72,14 @@ fn cleared(context: *mut c_void, access: Access) {
 /// `amd_iommu_set_gcr3` returns.
 #[inline(always)]
 fn set(context: *mut c_void, access: Access) {
-    let subject = match access {
-        Access::Trampoline => call::subject(context, access, Hook::AmdSet),
-        Access::Registers => match call::recall(Hook::AmdSet) {
-            Some(subject) => subject,
-            None => return,
-        },
-    };
+    let Some(subject) = call::of_return(context, access, Hook::AmdSet) else { return };
     teardown::set_up(context, Hook::AmdSet, &subject, call::result(context, access), Reads::PLAIN);
 }
 
 /// A device's table is about to be freed: at a switch of its RID's domain, or with the device.
 #[inline(always)]
 fn table_free(context: *mut c_void, access: Access) {
-    call::point(context, access, Hook::AmdTableFree, Reads::PLAIN);
-    owed::forget(call::subject(context, access, Hook::AmdTableFree).device);
+    teardown::table_free(context, access, Hook::AmdTableFree, Reads::PLAIN);
 }
 
 const _: () = assert!(call::is_name_of(Hook::AmdClear, "amd_clear_gcr3"));

@@ -202,6 +202,15 @@ pub fn recall(hook: Hook) -> Option<Subject> {
     Some(subject)
 }
 
+/// What a call that returns is about: fexit still has the arguments, a kretprobe what was kept of them.
+#[inline(always)]
+pub fn of_return(context: *mut c_void, access: Access, hook: Hook) -> Option<Subject> {
+    match access {
+        Access::Trampoline => Some(subject(context, access, hook)),
+        Access::Registers => recall(hook),
+    }
+}
+
 /// The `mm_struct` that a call of this task to another function is about, if it is in one; else 0.
 #[inline(always)]
 pub fn mm_of_call(hook: Hook) -> u64 {

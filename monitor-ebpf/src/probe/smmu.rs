@@ -90,14 +90,11 @@ fn sets(context: *mut c_void, access: Access) -> bool {
 /// `arm_smmu_write_cd_entry` returns: fexit has its arguments still.
 #[inline(always)]
 fn set(context: *mut c_void, access: Access) {
-    let subject = match access {
-        Access::Trampoline if sets(context, access) => call::subject(context, access, Hook::SmmuSet),
-        Access::Trampoline => return,
-        Access::Registers => match call::recall(Hook::SmmuSet) {
-            Some(subject) => subject,
-            None => return,
-        },
-    };
+    // On entry of a call that sets nothing nothing was kept.
+    if matches!(access, Access::Trampoline) && !sets(context, access) {
+        return;
+    }
+    let Some(subject) = call::of_return(context, access, Hook::SmmuSet) else { return };
     teardown::set_up(context, Hook::SmmuSet, &subject, 0, Reads::PLAIN);
 }
 

@@ -96,6 +96,13 @@ fn settle(now: &Conditions, contested: bool, flush: &mut Flush) {
     descriptor::window::settle(flush, now, contested, now_ns);
 }
 
+/// A device's table is about to be freed, and what its entries are owed with it.
+#[inline(always)]
+pub fn table_free(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
+    call::point(context, access, hook, reads);
+    owed::forget(call::subject(context, access, hook).device);
+}
+
 /// An entry was set up. If its predecessor is owed a flush, that is told.
 #[inline(always)]
 pub fn set_up(context: *mut c_void, hook: Hook, subject: &Subject, ret: i64, reads: Reads) {

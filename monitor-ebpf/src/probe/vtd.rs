@@ -88,21 +88,14 @@ fn torn_down(context: *mut c_void, access: Access) {
 /// An entry was set up.
 #[inline(always)]
 fn set_up(context: *mut c_void, access: Access, hook: Hook) {
-    let subject = match access {
-        Access::Trampoline => call::subject(context, access, hook),
-        Access::Registers => match call::recall(hook) {
-            Some(subject) => subject,
-            None => return,
-        },
-    };
+    let Some(subject) = call::of_return(context, access, hook) else { return };
     teardown::set_up(context, hook, &subject, call::result(context, access), Reads::VTD_TABLE);
 }
 
 /// A device's table is about to be freed, with its device.
 #[inline(always)]
 fn table_free(context: *mut c_void, access: Access) {
-    call::point(context, access, Hook::VtdTableFree, Reads::VTD_TABLE);
-    owed::forget(call::subject(context, access, Hook::VtdTableFree).device);
+    teardown::table_free(context, access, Hook::VtdTableFree, Reads::VTD_TABLE);
 }
 
 const _: () = assert!(call::is_name_of(Hook::VtdTearDown, "vtd_tear_down"));

@@ -6,9 +6,9 @@ use foldhash::HashMap;
 use monitor_ebpf::wire::Hook;
 
 use crate::check::{Fingerprint, Severity, Violation, was_last_release};
-use crate::event::{Event, Key};
+use crate::event::Event;
 use crate::inventory::Inventory;
-use crate::model::{GroupRef, Host, Look, Operation, Transition};
+use crate::model::{Device, GroupRef, Host, Look, Member, Operation, Transition};
 
 use super::allow::Allowance;
 use super::rule::{Index, RULES};
@@ -189,20 +189,20 @@ impl Ledger {
             }
             return;
         }
-        let compared = |able: &mut dyn Iterator<Item = &crate::model::Member>| {
-            able.filter(|member| member.max_pasids > 0 && member.table.is_some()).count()
-        };
-        let members = compared(&mut look.members.iter());
-        let attached = look.pasids.as_ref().is_some_and(|pasids| !pasids.is_empty());
+        let compared = look.members.iter().filter(|member| member.max_pasids > 0 && member.table.is_some());
+        let members = compared.count();
+        let attached = look.pasids.as_ref().is_some_and(|pasids| !pasids.is_empty()) && !look.in_between();
+        let has_table = |device: &Device| matches!(device.table, Some(Some(_)));
+        let own = |member: &Member| host.device(member.device).is_some_and(has_table);
         // With one table alone there is nobody to share it with.
-        let tables = || host.devices().filter(|device| matches!(device.table, Some(Some(_)))).take(2).count();
-        if look.members.iter().any(|member| has_table(host, member.device)) && tables() == 2 {
+        let tables = || host.devices().filter(|device| has_table(device)).take(2).count();
+        if look.members.iter().any(own) && tables() == 2 {
             rules[Index::OwnTable as usize].exercised += 1;
         }
-        if members > 0 && attached && !look.in_between() {
+        if members > 0 && attached {
             rules[Index::Agree as usize].exercised += 1;
         }
-        if members > 1 && attached && !look.in_between() {
+        if members > 1 && attached {
             rules[Index::Alike as usize].exercised += 1;
         }
         if members > 0 {
@@ -229,11 +229,11 @@ impl Ledger {
                     continue;
                 }
                 let tally = &mut self.drivers[driver].rules[index];
-                *tally.broken.entry(check_name(rule.checks, check)).or_default() += 1;
+                *tally.broken.entry(check).or_default() += 1;
                 self.broken = true;
                 if tally.evidence.len() < MAX_EVIDENCE {
                     tally.evidence.push(Evidence {
-                        check: check_name(rule.checks, check),
+                        check,
                         fingerprint: Some(violation.fingerprint),
                         mono_ns: violation.mono_ns,
                         devices: violation.devices.clone(),
@@ -280,16 +280,7 @@ impl Ledger {
     }
 }
 
-/// A device has a PASID table of its own, as was read.
-fn has_table(host: &Host, device: Key) -> bool {
-    host.device(device).is_some_and(|device| matches!(device.table, Some(Some(_))))
-}
-
 /// A look found a group that is claimed by nobody who is there.
 fn is_desertion(violation: &Violation) -> bool {
     violation.check.name == "ownership-stuck"
-}
-
-fn check_name(checks: &'static [&'static str], check: &str) -> &'static str {
-    checks.iter().find(|known| **known == check).copied().unwrap_or_default()
 }

@@ -155,8 +155,7 @@ impl Host {
     /// What this task's switch of the device's RID took so far; `None`: it is in none.
     fn window(&mut self, group: Key, device: Key, event: &Event) -> Option<&mut Taken> {
         let call = self.group_mut(group)?.in_flight.innermost(event.task.tid)?;
-        let ours = call.hook == Hook::RidAttach && call.begin.device.is_some_and(|seen| seen.key == device);
-        ours.then(|| call.taken.get_or_insert_default().as_mut())
+        is_switch_of(call, device).then(|| call.taken.get_or_insert_default().as_mut())
     }
 
     /// An entry was cleared.
@@ -352,7 +351,9 @@ fn was_shown(group: &Group, device: &Device, pasid: u32) -> bool {
 /// This task switches the device's RID.
 fn switches_rid(group: &Group, event: &Event) -> bool {
     let Some(device) = event.device.map(|seen| seen.key) else { return false };
-    group.in_flight.of(event.task.tid).last().is_some_and(|call| {
-        call.hook == Hook::RidAttach && call.begin.device.is_some_and(|seen| seen.key == device)
-    })
+    group.in_flight.of(event.task.tid).last().is_some_and(|call| is_switch_of(call, device))
+}
+
+fn is_switch_of(call: &Operation, device: Key) -> bool {
+    call.hook == Hook::RidAttach && call.begin.device.is_some_and(|seen| seen.key == device)
 }

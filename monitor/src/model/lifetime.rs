@@ -274,7 +274,7 @@ impl Host {
         let group = self.group_by_key(device.group?).filter(|group| group.is_known(event.mono_ns))?;
         // Whoever claimed the group chooses his PASIDs himself (iommufd).
         let drivers = group.ownership.is_some_and(|ownership| ownership.owner.is_none());
-        let calm = !under_way(group).pasid(pasid);
+        let calm = !group.in_flight.touches(pasid);
         match group.presence(pasid) {
             Presence::Attached(attachment)
                 if drivers

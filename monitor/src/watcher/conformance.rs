@@ -1,6 +1,6 @@
 //! How the IOMMU drivers behaved, and what follows from it.
 
-use crate::check::{Case, Conforming, Finding, Outcome, REGISTRY, Scope, Violation};
+use crate::check::{Case, Check, Conforming, Outcome};
 use crate::conformance::{Conformance, Ledger};
 use crate::inventory::Inventory;
 use crate::model::{GroupRef, Host};
@@ -29,48 +29,27 @@ impl Watcher {
 
     /// What was raised is told, and what follows from it of the drivers, too.
     pub(super) fn conclude(&mut self, outcomes: Vec<Outcome>, mono_ns: u64, reports: &mut Vec<Report>) {
-        let raised: Vec<Violation> = outcomes
-            .iter()
-            .filter_map(|outcome| match outcome {
-                Outcome::Raised(violation) => Some(violation.as_ref().clone()),
-                Outcome::Resolved(_) => None,
-            })
-            .collect();
+        let deviates = self.deviates(&outcomes);
         self.tell(outcomes, reports);
-        if self.deviations(&raised, mono_ns) {
+        let ask = |check: &dyn Check, case: &mut Case<'_>| {
+            case.host.groups().for_each(|group| check.deviates(group, mono_ns, case));
+        };
+        if deviates && self.consult(|check, _, case| ask(check, case)) {
             let mut outcomes = Vec::new();
             self.book.raise(mono_ns, &self.host, &mut outcomes);
             self.tell(outcomes, reports);
         }
     }
 
-    /// These were raised. Where a driver is seen to deviate by them, the checks look at its groups; says whether that
-    /// found anything.
-    fn deviations(&mut self, raised: &[Violation], mono_ns: u64) -> bool {
+    /// Whether a driver is seen to deviate by what was raised, for the first time.
+    fn deviates(&mut self, outcomes: &[Outcome]) -> bool {
         let mut deviates = false;
-        for violation in raised {
-            // That tables are shared by design is about the host, and the ledger has it from the look.
-            deviates |= self.ledger.raised(violation) || violation.check.name == "pasid-table-shared";
+        for outcome in outcomes {
+            if let Outcome::Raised(violation) = outcome {
+                // That tables are shared by design is about the host, and the ledger has it from the look.
+                deviates |= self.ledger.raised(violation) || violation.check.name == "pasid-table-shared";
+            }
         }
-        if !deviates {
-            return false;
-        }
-        let mut findings: Vec<Finding> = Vec::new();
-        let books = Books { ledger: &self.ledger, host: &self.host, inventory: self.inventory.as_ref() };
-        let mut case =
-            Case { host: &self.host, names: &mut self.names, findings: &mut findings, conformance: &books };
-        let judging = REGISTRY.iter().zip(&self.states).filter(|(_, state)| state.judges());
-        for (check, _) in judging {
-            self.host.groups().for_each(|group| check.deviates(group, mono_ns, &mut case));
-        }
-        let any = !findings.is_empty();
-        let mut scope = Scope {
-            host: &self.host,
-            inventory: self.inventory.as_ref(),
-            names: &mut self.names,
-            boot_id: &self.options.boot_id,
-        };
-        self.book.take(findings, &mut scope);
-        any
+        deviates
     }
 }

@@ -22,6 +22,21 @@ fn expect_no_leaky_hook(rig: &Rig) {
     assert!(leaky.is_empty(), "{leaky:?}");
 }
 
+/// A claim returns, and its record reads a PASID that is attached only after the next look.
+#[track_caller]
+fn expect_silence_of_a_late_claim(mut rig: Rig) {
+    let mut claim = rig.kernel.begin(&vfio(), Call::Claim { group: 7, owner: OWNER });
+    while rig.kernel.fill(vfio().tid) {}
+    rig.kernel.act(&mut claim);
+    rig.kernel.end(claim);
+    rig.kernel.snapshot(7);
+    assert_eq!(whole(&mut rig, &driver(), Call::Attach { device: NVME, pasid: 3, domain: D1 }), 0);
+    while rig.kernel.fill(vfio().tid) {}
+    rig.watch();
+    expect_no_leaky_hook(&rig);
+    rig.expect_silence();
+}
+
 /// Who binds is refused, which is told.
 fn refused() -> Raised {
     raised("ownership-conflict", 7, &[], "", "other")
@@ -79,16 +94,7 @@ fn what_came_late_into_a_group_that_was_not_known_makes_no_hook_leaky() {
         let device = rig.kernel.device(NVME);
         rig.kernel.plug(7, device);
         rig.idle(1_000_000_000);
-        let mut claim = rig.kernel.begin(&vfio(), Call::Claim { group: 7, owner: OWNER });
-        while rig.kernel.fill(vfio().tid) {}
-        rig.kernel.act(&mut claim);
-        rig.kernel.end(claim);
-        rig.kernel.snapshot(7);
-        assert_eq!(whole(&mut rig, &driver(), Call::Attach { device: NVME, pasid: 3, domain: D1 }), 0);
-        while rig.kernel.fill(vfio().tid) {}
-        rig.watch();
-        expect_no_leaky_hook(&rig);
-        rig.expect_silence();
+        expect_silence_of_a_late_claim(rig);
     }
 }
 
@@ -100,16 +106,7 @@ fn what_came_late_after_a_loss_makes_no_hook_leaky() {
         rig.lose(Stage::Ring, 1);
         rig.idle(1_000_000_000);
         rig.kernel.lazy = true;
-        let mut claim = rig.kernel.begin(&vfio(), Call::Claim { group: 7, owner: OWNER });
-        while rig.kernel.fill(vfio().tid) {}
-        rig.kernel.act(&mut claim);
-        rig.kernel.end(claim);
-        rig.kernel.snapshot(7);
-        assert_eq!(whole(&mut rig, &driver(), Call::Attach { device: NVME, pasid: 3, domain: D1 }), 0);
-        while rig.kernel.fill(vfio().tid) {}
-        rig.watch();
-        expect_no_leaky_hook(&rig);
-        rig.expect_silence();
+        expect_silence_of_a_late_claim(rig);
     }
 }
 

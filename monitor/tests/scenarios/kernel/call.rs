@@ -128,6 +128,36 @@ impl Call {
         }
     }
 
+    /// The PASID whose entry it works on. (A bind or an unbind does that by a call of its own.)
+    pub fn pasid(&self) -> Option<u32> {
+        match *self {
+            Call::Attach { pasid, .. }
+            | Call::AttachBare { pasid, .. }
+            | Call::Replace { pasid, .. }
+            | Call::Detach { pasid, .. } => Some(pasid),
+            _ => None,
+        }
+    }
+
+    /// The domain that it names.
+    pub fn domain(&self) -> Option<u64> {
+        match *self {
+            Call::AttachDevice { domain, .. }
+            | Call::DetachDevice { domain, .. }
+            | Call::AttachGroup { domain, .. }
+            | Call::DetachGroup { domain, .. }
+            | Call::AttachGroupHandle { domain, .. }
+            | Call::ReplaceGroupHandle { domain, .. }
+            | Call::DetachGroupHandle { domain, .. }
+            | Call::ReplaceGroup { domain, .. }
+            | Call::Attach { domain, .. }
+            | Call::AttachBare { domain, .. }
+            | Call::Replace { domain, .. }
+            | Call::Detach { domain, .. } => Some(domain),
+            _ => None,
+        }
+    }
+
     /// The group that it names.
     pub fn group(&self) -> Option<u32> {
         match *self {

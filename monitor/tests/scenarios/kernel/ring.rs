@@ -68,30 +68,12 @@ impl Kernel {
         let mut event = self.event(running.hook, phase, running.group, &running.task);
         let devices = &self.groups[&running.group].devices;
         event.device = devices.iter().find(|device| Some(device.name) == running.call.device()).map(seen);
+        event.pasid = running.call.pasid();
+        event.domain = running.call.domain().and_then(domain);
         match running.call {
-            Call::Attach { pasid, domain: to, .. }
-            | Call::AttachBare { pasid, domain: to, .. }
-            | Call::Replace { pasid, domain: to, .. }
-            | Call::Detach { pasid, domain: to, .. } => {
-                event.pasid = Some(pasid);
-                event.domain = domain(to);
-            }
-            Call::AttachDevice { domain: to, .. }
-            | Call::DetachDevice { domain: to, .. }
-            | Call::AttachGroup { domain: to, .. }
-            | Call::DetachGroup { domain: to, .. }
-            | Call::AttachGroupHandle { domain: to, .. }
-            | Call::ReplaceGroupHandle { domain: to, .. }
-            | Call::DetachGroupHandle { domain: to, .. }
-            | Call::ReplaceGroup { domain: to, .. } => event.domain = domain(to),
             Call::Claim { owner, .. } | Call::ClaimDevice { owner, .. } => event.owner = Key::new(owner),
             Call::Bind { mm, .. } | Call::Unbind { mm, .. } => event.mm = Key::new(mm),
-            Call::Release { .. }
-            | Call::ReleaseDevice { .. }
-            | Call::Use { .. }
-            | Call::Unuse { .. }
-            | Call::ResetPrepare { .. }
-            | Call::ResetDone { .. } => {}
+            _ => {}
         }
         event.bond = running.bond.and_then(Key::new);
         let void = matches!(

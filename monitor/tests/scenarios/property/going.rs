@@ -127,8 +127,10 @@ impl Run {
         match what {
             Going::Domain(domain) => {
                 let used = |worker: &Worker| {
-                    let owed = worker.debts.iter().any(|debt| names(&debt.back(), domain));
-                    owed || self.at(worker).is_some_and(|call| names(call, domain) || replaces(call))
+                    let owed = worker.debts.iter().any(|debt| debt.back().domain() == Some(domain));
+                    owed || self
+                        .at(worker)
+                        .is_some_and(|call| call.domain() == Some(domain) || replaces(call))
                 };
                 let groups = self.kernel.groups.values();
                 let defaults =
@@ -139,7 +141,7 @@ impl Run {
             }
             // Users of iommufd choose their PASIDs themselves: their groups have an owner.
             Going::Back(pasid) => self.taken.get(&pasid).is_some_and(|&group| {
-                let at = |worker: &Worker| self.at(worker).is_some_and(|call| is_on(call, pasid));
+                let at = |worker: &Worker| self.at(worker).is_some_and(|call| call.pasid() == Some(pasid));
                 let attached = |group: u32| self.kernel.state(group).array.contains_key(&pasid);
                 !(self.workers.iter().any(at) || self.exists(group) && attached(group))
             }),
@@ -168,35 +170,7 @@ fn held(kernel: &Kernel, domain: Option<u64>, on: impl Fn(u32, Option<u64>) -> b
     held.filter(|(_, held)| held.rids || !held.pasids.is_empty()).collect()
 }
 
-fn names(call: &Call, domain: u64) -> bool {
-    match *call {
-        Call::AttachDevice { domain: named, .. }
-        | Call::DetachDevice { domain: named, .. }
-        | Call::AttachGroup { domain: named, .. }
-        | Call::DetachGroup { domain: named, .. }
-        | Call::AttachGroupHandle { domain: named, .. }
-        | Call::ReplaceGroupHandle { domain: named, .. }
-        | Call::DetachGroupHandle { domain: named, .. }
-        | Call::ReplaceGroup { domain: named, .. }
-        | Call::Attach { domain: named, .. }
-        | Call::AttachBare { domain: named, .. }
-        | Call::Replace { domain: named, .. }
-        | Call::Detach { domain: named, .. } => named == domain,
-        _ => false,
-    }
-}
-
 /// It ends the use of a domain that it does not name.
 fn replaces(call: &Call) -> bool {
     matches!(call, Call::Replace { .. } | Call::ReplaceGroup { .. } | Call::ReplaceGroupHandle { .. })
-}
-
-fn is_on(call: &Call, number: u32) -> bool {
-    match *call {
-        Call::Attach { pasid, .. }
-        | Call::AttachBare { pasid, .. }
-        | Call::Replace { pasid, .. }
-        | Call::Detach { pasid, .. } => pasid == number,
-        _ => false,
-    }
 }

@@ -10,7 +10,7 @@ use prometheus::{Encoder, TextEncoder};
 use serde_json::Value;
 
 use crate::{
-    kernel::{clock, host, probes},
+    kernel::{clock, heap, host, probes},
     live::{self, Live},
     report::{conformance, json, metrics},
     watcher::GroupState,
@@ -23,7 +23,8 @@ use super::{
 };
 
 pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
-    huge_pages::ask();
+    huge_pages::settle();
+    heap::keep_little();
     let started = Instant::now();
     let start_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -36,6 +37,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let (mut live, first) = Live::start(probes, global.options()?, arguments.audit.upkeep())?;
     let reading = attached_at.elapsed();
     host::drop_privileges()?;
+    heap::give_back();
     // The first violation is not to wait for it.
     live.read_ahead();
     if !global.quiet {

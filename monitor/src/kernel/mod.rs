@@ -8,6 +8,7 @@ pub mod clock;
 pub mod defects;
 pub mod diagnostics;
 pub mod feed;
+pub mod heap;
 pub mod host;
 pub mod kallsyms;
 pub mod kcore;

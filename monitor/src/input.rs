@@ -21,8 +21,8 @@ pub enum Input {
     Resync(Resync),
     /// The kernel has no group of this number any more.
     Gone(u32),
-    /// The ring was found empty, and every loss up to now was told: whatever could explain what the checks
-    /// found has been seen. So it is here that violations are raised.
+    /// The ring was found empty, with nothing on its way into it, and every loss up to now was told: whatever could
+    /// explain what the checks found has been seen. So it is here that violations are raised.
     Settled,
 }
 
@@ -38,7 +38,8 @@ pub struct Lost {
 /// Where events were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// A program did not run (recursion, too many returns at once), or a call could not be remembered.
+    /// A program did not run (recursion, too many returns at once), or came to no end in time, or a call could not be
+    /// remembered.
     Kernel,
     /// The ring was full.
     Ring,

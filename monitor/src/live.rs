@@ -2,6 +2,7 @@
 
 mod audit;
 mod follow;
+mod stall;
 mod tap;
 mod wanted;
 
@@ -12,7 +13,7 @@ use std::{io, time::Duration};
 
 use monitor_ebpf::wire::{Hook, Phase};
 
-use self::{tap::Tap, wanted::Wanted};
+use self::{stall::Stall, tap::Tap, wanted::Wanted};
 use crate::{
     event::{self, Event, Malformed},
     input::{Input, Lost, Resync, Stage},
@@ -78,6 +79,7 @@ pub struct Live {
     ask_after: u64,
     audit: Audit,
     wanted: Wanted,
+    stall: Stall,
     pub watcher: Watcher,
     tap: Tap,
     /// Held to stay attached; dropped last.
@@ -126,6 +128,7 @@ impl Live {
             ask_after: ASK_AGAIN,
             audit: Audit::new(upkeep.audit),
             wanted: Wanted::default(),
+            stall: Stall::default(),
             watcher: Watcher::new(options),
             tap: Tap::new(upkeep.recorder),
             probes,
@@ -142,8 +145,8 @@ impl Live {
         let mut reports = Vec::new();
         for _ in 0..BATCH {
             let Some(event) = self.take()? else {
-                reports.extend(self.settle()?);
                 let now = clock::monotonic_ns();
+                reports.extend(self.settle(now)?);
                 reports.extend(self.ask_unknown(now)?);
                 reports.extend(self.look_where_wanted(now)?);
                 return Ok((reports, false));
@@ -184,11 +187,16 @@ impl Live {
         self.audit.under_way() || !self.watcher.wanted_looks().is_empty()
     }
 
-    /// The ring is empty, and what did not get into it is told: now violations can be raised.
-    fn settle(&mut self) -> Result<Vec<Report>, Error> {
-        let mut reports = self.tell_losses()?;
+    /// Nothing more can be read. If the ring is empty, and what did not get into it is told, violations can be raised.
+    fn settle(&mut self, now: u64) -> Result<Vec<Report>, Error> {
+        let mut reports = Vec::new();
+        let drained = self.is_drained(now, &mut reports);
+        reports.extend(self.tell_losses()?);
+        if !drained {
+            return Ok(reports);
+        }
         // Many system calls: only where a violation waits that they could explain, and at every tick.
-        if self.watcher.deadline().is_some_and(|due| due <= clock::monotonic_ns()) {
+        if self.watcher.deadline().is_some_and(|due| due <= now) {
             reports.extend(self.tell_missed());
         }
         reports.extend(self.tell(Input::Settled));

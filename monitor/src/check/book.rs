@@ -36,9 +36,9 @@ struct Open {
     last_ns: u64,
 }
 
-/// What was found and is not told yet. It waits until the ring was found empty: by then whatever could
-/// explain it has been seen, or was told as lost. What other checks may follow from waits for the return of its call,
-/// too: the ring may be found empty in the middle of a call.
+/// What was found and is not told yet. It waits until the ring was found empty, with no record on its way: by then
+/// whatever could explain it has been seen, or was told as lost. What other checks may follow from waits for the return
+/// of its call, too: the ring may be found empty in the middle of a call.
 struct Pending {
     open: Open,
     /// Else it must still stand when it is looked at again.

@@ -1,5 +1,7 @@
 //! Draining the ring, and the kernel side's own account of what did not get into it.
 
+mod ends;
+
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
@@ -11,6 +13,7 @@ use monitor_ebpf::wire::{LossKind, Losses, count};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
+use self::ends::Ends;
 use super::{
     losses::{Account, Loss},
     probes::Probes,
@@ -19,6 +22,7 @@ use super::{
 /// The reading end of the ring.
 pub struct Ring {
     ring: RingBuf<MapData>,
+    ends: Ends,
     counts: PerCpuArray<MapData, u64>,
     losses: HashMap<MapData, u64, Losses>,
     account: Account,
@@ -33,6 +37,8 @@ pub enum Error {
     Missing(&'static str),
     #[error("map `{0}`: {1}")]
     Map(&'static str, #[source] MapError),
+    #[error("map `EVENTS` can't be mapped: {0}")]
+    Mapping(#[source] io::Error),
 }
 
 impl Ring {
@@ -41,18 +47,26 @@ impl Ring {
         let events = probes.ebpf.take_map("EVENTS").ok_or(Error::Missing("EVENTS"))?;
         let counts = probes.ebpf.take_map("COUNTS").ok_or(Error::Missing("COUNTS"))?;
         let losses = probes.ebpf.take_map("LOSSES").ok_or(Error::Missing("LOSSES"))?;
+        let ring = RingBuf::try_from(events).map_err(|error| Error::Map("EVENTS", error))?;
+        let ends = Ends::map(ring.as_fd()).map_err(Error::Mapping)?;
         Ok(Ring {
-            ring: RingBuf::try_from(events).map_err(|error| Error::Map("EVENTS", error))?,
+            ring,
+            ends,
             counts: PerCpuArray::try_from(counts).map_err(|error| Error::Map("COUNTS", error))?,
             losses: HashMap::try_from(losses).map_err(|error| Error::Map("LOSSES", error))?,
             account: Account::default(),
         })
     }
 
-    /// Takes the next record out; `None` when the ring is empty.
+    /// Takes the next record out; `None` when there is none that can be read: see [`Ring::waiting`].
     pub fn take<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let item = self.ring.next()?;
         Some(read(&item))
+    }
+
+    /// There is a record that can't be read yet, or a new one: where it is. `None`: the ring is empty.
+    pub fn waiting(&self) -> Option<usize> {
+        self.ends.waiting()
     }
 
     /// Wakes whoever waits when there are records. To be called within a tokio runtime.

@@ -105,7 +105,9 @@ impl Live {
             return Ok(Vec::new());
         }
         std::thread::sleep(SOON);
-        self.resync(&found, Resync::Request)
+        let mut reports = self.resync(&found, Resync::Request)?;
+        reports.extend(self.drain_out()?);
+        Ok(reports)
     }
 }
 

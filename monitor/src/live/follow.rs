@@ -62,6 +62,9 @@ pub async fn follow(
             tokio::task::yield_now().await;
         }
         if stopped {
+            let mut live = lock(live);
+            let reports = live.drain_out()?;
+            sink(&mut live, &reports)?;
             return Ok(());
         }
     }

@@ -187,12 +187,14 @@ impl Rig {
     }
 
     fn read(&mut self) {
-        for event in std::mem::take(&mut self.kernel.log) {
+        for event in self.kernel.take_ready() {
             self.feed(event);
         }
         let told = self.watcher.counters().lost(Stage::Ring);
         self.lose(Stage::Ring, self.dropped.saturating_sub(told));
-        self.tell(Input::Settled);
+        if self.kernel.is_drained() {
+            self.tell(Input::Settled);
+        }
     }
 
     /// The ring is found empty after each event.

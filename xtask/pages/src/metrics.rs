@@ -34,7 +34,7 @@ const LABELS: [(&str, &str); 22] = [
     ("errno", "the name of the error, of a closed set; other"),
     (
         "stage",
-        "kernel: a program did not run, or a call could not be remembered; ring: the ring was full; queue: userspace didn't keep up; recording: a recording has a gap",
+        "kernel: a program did not run or came to no end in time, or a call could not be remembered; ring: the ring was full; queue: userspace didn't keep up; recording: a recording has a gap",
     ),
     (
         "verdict",

@@ -190,6 +190,11 @@ impl Kernel {
         self.log.drain(..ready).collect()
     }
 
+    /// Nothing is on its way to the consumer: he has read what was ever reserved.
+    pub fn is_drained(&self) -> bool {
+        self.log.is_empty()
+    }
+
     /// The program that should have made the record at this place did not run: not even the sequence of its
     /// CPU shows it.
     pub fn miss(&mut self, index: usize) {

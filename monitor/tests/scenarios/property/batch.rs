@@ -8,6 +8,8 @@ use crate::kernel::task;
 pub struct Batch {
     /// With what it would have been told, had it asked at the end of an earlier batch: see [`ghost`].
     pub events: Vec<Event>,
+    /// The ring was empty then, and held no record that is not filled.
+    pub drained: bool,
     pub now: u64,
 }
 

@@ -108,7 +108,9 @@ fn replay(run: &Run, losses: &Losses, random: &mut Random) -> (Vec<Raised>, u64)
         let count = lost.len() as u64;
         let groups = if losses.by_group { lost.into_iter().collect() } else { None };
         reports.extend(watcher.take(Input::Lost(Lost { stage: Stage::Ring, count, groups }), batch.now));
-        reports.extend(watcher.take(Input::Settled, batch.now));
+        if batch.drained {
+            reports.extend(watcher.take(Input::Settled, batch.now));
+        }
         asked.extend(watcher.unknown_groups().into_iter().map(|group| (ghost(at).tid, group)));
     }
     let after = lost_at.map_or(0, |at| reports[at..].iter().filter(|report| blames(report)).count());

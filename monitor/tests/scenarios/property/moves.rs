@@ -12,8 +12,8 @@
 //! - Who reads without the mutex sees a call's work half done: the owner without the domain, a reserved entry.
 //! - Records that are made under the mutex come in the order of the mutex, and say what is so.
 //! - A task's own records keep their order: a program has submitted before the function it is attached to goes on.
-//! - The consumer stops at a record that is reserved and not submitted; to it the ring is empty. What stands behind
-//!   such a record can't be read before it.
+//! - The consumer stops at a record that is reserved and not submitted. What stands behind such a record can't be read
+//!   before it; that there is one, the ring's positions tell.
 //! - A task moves between CPUs, and CPUs count on their own.
 //! - A full ring drops a record and the program counts that afterwards, before its task goes on. A program that does
 //!   not run (a recursion) is counted by the kernel at once; then neither end of the call is reported.

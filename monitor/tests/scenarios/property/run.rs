@@ -271,8 +271,9 @@ impl Run {
     /// Reads what the ring has, is told what got lost, and then raises.
     pub fn read(&mut self) {
         let events = self.kernel.take_ready();
+        let drained = self.kernel.is_drained();
         if self.recorded {
-            self.batches.push(Batch { events: events.clone(), now: self.kernel.now });
+            self.batches.push(Batch { events: events.clone(), drained, now: self.kernel.now });
         }
         for event in events.into_iter().filter(|event| !is_ghost(event.task.tid)) {
             self.tell(Input::Event(event.into()));
@@ -282,7 +283,9 @@ impl Run {
         for (stage, count) in [(Stage::Ring, dropped), (Stage::Kernel, missed)] {
             self.tell(Input::Lost(Lost { stage, count, groups: None }));
         }
-        self.tell(Input::Settled);
+        if drained {
+            self.tell(Input::Settled);
+        }
         for group in self.watcher.unknown_groups().into_iter().chain(self.watcher.wanted_looks()) {
             self.ask(group);
         }

@@ -21,7 +21,7 @@
 /* Exported, but declared in drivers/iommu/dma-iommu.h only */
 void iommu_dma_get_resv_regions(struct device *dev, struct list_head *list);
 
-#define MAX_MASTERS 16
+#define MAX_MASTERS 64
 
 static unsigned int groups[MAX_MASTERS] = { 1, 1, 2 };
 static int nr_groups = 3;

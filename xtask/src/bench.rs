@@ -4,6 +4,7 @@
 mod detection;
 mod guest;
 mod hot_path;
+mod one_shot;
 mod storm;
 
 use std::process::{Command, ExitCode};
@@ -39,6 +40,8 @@ pub struct Arguments {
 enum Measure {
     /// What reading a real group's state costs
     Readings,
+    /// How long the one-shot takes where there are 64 groups
+    OneShot,
     /// What is added to an invalidation, in instructions
     Submissions,
     /// How long it takes from the event to the JSON line
@@ -52,8 +55,9 @@ enum Measure {
 }
 
 impl Measure {
-    const ALL: [Measure; 6] = [
+    const ALL: [Measure; 7] = [
         Measure::Readings,
+        Measure::OneShot,
         Measure::Submissions,
         Measure::Detection,
         Measure::DetectionIcount,
@@ -64,6 +68,7 @@ impl Measure {
     fn name(self) -> &'static str {
         match self {
             Measure::Readings => "readings",
+            Measure::OneShot => "one-shot",
             Measure::Submissions => "submissions",
             Measure::Detection => "detection",
             Measure::DetectionIcount => "detection-icount",
@@ -76,6 +81,7 @@ impl Measure {
     fn run(self, kernels: &[Series]) -> Result<(Value, String)> {
         match self {
             Measure::Readings => readings(kernels),
+            Measure::OneShot => one_shot::measure(kernels),
             Measure::Submissions => hot_path::measure(kernels),
             Measure::Detection => detection::measure(kernels, false),
             Measure::DetectionIcount => detection::measure(kernels, true),

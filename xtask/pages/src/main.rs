@@ -1,6 +1,7 @@
 //! Writes the pages and rules that come out of iommu-watch's own lists: `cargo xtask docs [--check]`.
 //!
-//! The lists are the registry of checks, the catalogue of hooks, the table of metrics and the JSON Schema.
+//! The lists are the registry of checks, the catalogue of hooks, the table of metrics and the JSON Schema; beside them
+//! `watcher.toml` has the alerts about the watcher itself.
 //! What is written is checked in; `--check` writes nothing and fails where a file isn't what it should be.
 
 mod checks;
@@ -9,6 +10,8 @@ mod metrics;
 mod rules;
 mod schema;
 mod text;
+mod watcher;
+mod yaml;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+
+use crate::watcher::Source;
 
 /// A file that is written here: its path from the root of the checkout, and all of its text.
 struct Page {
@@ -53,6 +58,7 @@ fn pages() -> Result<Vec<Page>> {
     pages.push(metrics::page()?);
     pages.push(lines::page(&root())?);
     pages.extend(rules::pages()?);
+    pages.extend(Source::read()?.pages()?);
     Ok(pages)
 }
 
@@ -72,7 +78,7 @@ fn write() -> Result<()> {
         fs::remove_file(root().join(&path)).with_context(|| format!("can't remove {path}"))?;
         println!("{path} removed");
     }
-    metrics::names_exist(&root().join("dashboards"))
+    metrics::names_exist(&root().join("dashboards"), &Source::read()?.records())
 }
 
 fn check() -> Result<()> {
@@ -83,7 +89,7 @@ fn check() -> Result<()> {
     if !wrong.is_empty() {
         bail!("{}; run `cargo xtask docs`", wrong.join(", "));
     }
-    metrics::names_exist(&root().join("dashboards"))?;
+    metrics::names_exist(&root().join("dashboards"), &Source::read()?.records())?;
     println!("{} pages are as they should be", pages.len());
     Ok(())
 }

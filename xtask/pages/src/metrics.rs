@@ -116,8 +116,8 @@ pub fn page() -> Result<Page> {
     Ok(Page { path: "docs/metrics.md".into(), text })
 }
 
-/// Fails where a file below `dir` names a metric that nothing serves.
-pub fn names_exist(dir: &Path) -> Result<()> {
+/// Fails where a file below `dir` names a metric that nothing serves, or a record that no rule makes.
+pub fn names_exist(dir: &Path, records: &BTreeSet<&str>) -> Result<()> {
     let mut known = BTreeSet::new();
     for family in families() {
         if family.kind == "histogram" {
@@ -128,13 +128,18 @@ pub fn names_exist(dir: &Path) -> Result<()> {
     for entry in dir.read_dir().with_context(|| format!("can't read {}", dir.display()))? {
         let path = entry?.path();
         if path.is_dir() {
-            names_exist(&path)?;
+            names_exist(&path, records)?;
             continue;
         }
         let text = fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
-        let unknown: BTreeSet<&str> =
-            words.filter(|word| word.starts_with(PREFIX) && !known.contains(*word)).collect();
+        let unknown: BTreeSet<&str> = words
+            .filter(|word| match word.find(PREFIX) {
+                Some(0) => !known.contains(*word),
+                Some(_) => word.contains(':') && !records.contains(word),
+                None => false,
+            })
+            .collect();
         if !unknown.is_empty() {
             let unknown = unknown.into_iter().collect::<Vec<_>>().join(", ");
             bail!("{} names what no metric is called: {unknown}", path.display());

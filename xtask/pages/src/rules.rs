@@ -7,7 +7,8 @@ use monitor::check::{Severity, Spec};
 
 use crate::Page;
 use crate::checks::specs;
-use crate::text::{camel_case, wrap};
+use crate::text::camel_case;
+use crate::yaml::folded;
 
 const RULES: &str = "iommu-watch-checks.rules.yml";
 const HOST: &str = "a:9436";
@@ -62,11 +63,13 @@ impl Alert {
     }
 
     fn annotations(&self, host: &str, indent: &str) -> String {
-        let inner = format!("{indent}    ");
-        let mut text = format!("{indent}  summary: \"{}\"\n{indent}  description: >-\n", self.summary(host));
-        text.push_str(&wrap(&self.description(), &inner, &inner));
-        let _ = writeln!(text, "{indent}  runbook_url: {}", self.spec.docs());
-        text
+        let inner = format!("{indent}  ");
+        format!(
+            "{inner}summary: \"{}\"\n{}{inner}runbook_url: {}\n",
+            self.summary(host),
+            folded("description", &self.description(), &inner),
+            self.spec.docs()
+        )
     }
 }
 

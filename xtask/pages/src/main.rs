@@ -5,6 +5,7 @@
 //! What is written is checked in; `--check` writes nothing and fails where a file isn't what it should be.
 
 mod checks;
+mod grafana;
 mod lines;
 mod metrics;
 mod rules;
@@ -29,7 +30,7 @@ struct Page {
 }
 
 /// Directories in which every file of this ending is written here.
-const WHOLE: [(&str, &str); 1] = [("docs/checks", "md")];
+const WHOLE: [(&str, &str); 2] = [("docs/checks", "md"), ("dashboards/grafana", "json")];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -59,6 +60,7 @@ fn pages() -> Result<Vec<Page>> {
     pages.push(lines::page(&root())?);
     pages.extend(rules::pages()?);
     pages.extend(Source::read()?.pages()?);
+    pages.extend(grafana::pages()?);
     Ok(pages)
 }
 
@@ -98,7 +100,7 @@ fn read(path: &str) -> Option<String> {
     fs::read_to_string(root().join(path)).ok()
 }
 
-/// Files that would be of a check that is no more.
+/// Files that would be of a check or a dashboard that is no more.
 fn strays(pages: &[Page]) -> Vec<String> {
     let known: BTreeSet<&str> = pages.iter().map(|page| page.path.as_str()).collect();
     let mut strays = Vec::new();

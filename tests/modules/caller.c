@@ -4,7 +4,8 @@
  *
  * One command per write to /proc/iommu-caller. write() fails with the errno of
  * the API call; a read gives the result of the last command, "0 [VALUE]" or the
- * error's name. No lock is held around an API call, so two writers really race.
+ * error's name: of this open file's last one, else of anybody's. No lock is held
+ * around an API call, so two writers really race.
  */
 #include <linux/iommu.h>
 #include <linux/list.h>
@@ -243,6 +244,7 @@ static int do_unmap_nosync(struct target *t)
 static int do_bind(struct target *t)
 {
 	struct task_struct *task = NULL;
+	unsigned int slot = 0;
 	struct mm_struct *mm;
 	struct iommu_sva *bond;
 	struct pid *pid;
@@ -270,9 +272,12 @@ static int do_bind(struct target *t)
 		return PTR_ERR(bond);
 
 	mutex_lock(&lock);
-	if (nr_bonds < MAX_BONDS) {
-		bonds[nr_bonds] = bond;
-		snprintf(t->call->out, sizeof(t->call->out), "%u %u", nr_bonds++,
+	while (slot < nr_bonds && bonds[slot])
+		slot++;
+	if (slot < MAX_BONDS) {
+		bonds[slot] = bond;
+		nr_bonds = max(nr_bonds, slot + 1);
+		snprintf(t->call->out, sizeof(t->call->out), "%u %u", slot,
 			 iommu_sva_get_pasid(bond));
 	} else {
 		ret = -ENOSPC;
@@ -405,12 +410,27 @@ static int do_unbind(struct target *t)
 	if (t->nr[0] >= nr_bonds)
 		return -ENOENT;
 	bond = bonds[t->nr[0]];
-	if (!bond)
+	if (IS_ERR_OR_NULL(bond))
 		return -ESTALE;
 	copy = *bond;
 	iommu_sva_unbind_device(bond);
 	if (refcount_read(&copy.users) == 1 && !revive(bond, &copy))
-		bonds[t->nr[0]] = NULL;
+		bonds[t->nr[0]] = ERR_PTR(-ESTALE);
+	return 0;
+}
+
+/* Once for its bind, as it should be: its slot can be had again. */
+static int do_end_bond(struct target *t)
+{
+	struct iommu_sva *bond = NULL;
+
+	mutex_lock(&lock);
+	if (t->nr[0] < nr_bonds)
+		swap(bond, bonds[t->nr[0]]);
+	mutex_unlock(&lock);
+	if (IS_ERR_OR_NULL(bond))
+		return -ESTALE;
+	iommu_sva_unbind_device(bond);
 	return 0;
 }
 
@@ -559,6 +579,7 @@ static void free_handles(void)
 #define do_attach_handle	do_nothing
 #define do_detach_handle	do_nothing
 #define do_replace_handle	do_nothing
+#define do_end_bond		do_nothing
 #define do_claim_device		do_nothing
 #define do_release_device	do_nothing
 #define do_attach_pasid		do_nothing
@@ -603,6 +624,7 @@ static const struct command {
 	{ "max-pasids",			"D",	do_max_pasids },
 	{ "bind",			"D?u",	do_bind },
 	{ "unbind",			"u",	do_unbind },
+	{ "end-bond",			"u",	do_end_bond },
 	{ "mmdrop",			"u",	do_mmdrop },
 	{ "disable-pasid",		"D",	do_pasid_off },
 	{ "enable-pasid",		"D",	do_pasid_on },
@@ -726,6 +748,10 @@ static ssize_t caller_write(struct file *file, const char __user *buf,
 
 	if (count > PAGE_SIZE)
 		return -E2BIG;
+	if (!file->private_data)
+		file->private_data = kzalloc(sizeof(last_result), GFP_KERNEL);
+	if (!file->private_data)
+		return -ENOMEM;
 	text = memdup_user_nul(buf, count);
 	if (IS_ERR(text))
 		return PTR_ERR(text);
@@ -738,6 +764,7 @@ static ssize_t caller_write(struct file *file, const char __user *buf,
 	else
 		snprintf(last_result, sizeof(last_result), "0%s%s\n",
 			 call.out[0] ? " " : "", call.out);
+	memcpy(file->private_data, last_result, sizeof(last_result));
 	mutex_unlock(&lock);
 	return ret ?: count;
 }
@@ -748,14 +775,21 @@ static ssize_t caller_read(struct file *file, char __user *buf, size_t count,
 	char text[sizeof(last_result)];
 
 	mutex_lock(&lock);
-	memcpy(text, last_result, sizeof(text));
+	memcpy(text, file->private_data ?: last_result, sizeof(text));
 	mutex_unlock(&lock);
 	return simple_read_from_buffer(buf, count, ppos, text, strlen(text));
+}
+
+static int caller_release(struct inode *inode, struct file *file)
+{
+	kfree(file->private_data);
+	return 0;
 }
 
 static const struct proc_ops caller_proc_ops = {
 	.proc_read	= caller_read,
 	.proc_write	= caller_write,
+	.proc_release	= caller_release,
 	.proc_lseek	= default_llseek,
 };
 

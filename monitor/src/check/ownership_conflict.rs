@@ -52,7 +52,7 @@ static SPEC: Spec = Spec {
         "An error of another kind (no memory, a device that must keep its direct mapping, a probe put off) is no \
          conflict.",
         "Where somebody took hold of the group or let go at the same time, it is not said who was in the way.",
-        "Who took hold before we watched has no name.",
+        "Who took hold before we watched, or while events were lost, has no name.",
     ],
     seen_in: &["\"vfio: group N is not viable\": threads on the mailing lists of VFIO and of distributions"],
     what_to_do: &[
@@ -179,12 +179,12 @@ impl Obstacle {
         let who = |by: &Actor| format!("{}[{}]", by.comm, by.tid);
         match self {
             Obstacle::Owner(Some(holder)) => format!("{} has claimed it", who(&holder.by)),
-            Obstacle::Owner(None) => "it was claimed before we watched".into(),
+            Obstacle::Owner(None) => "it was claimed by a call that was not seen".into(),
             Obstacle::Drivers(Some(Holder { device: Some(device), by, .. })) => {
                 format!("{device} has a driver, bound by {}", who(by))
             }
             Obstacle::Drivers(Some(holder)) => format!("a driver is bound, by {}", who(&holder.by)),
-            Obstacle::Drivers(None) => "a driver was bound before we watched".into(),
+            Obstacle::Drivers(None) => "a driver is bound, by a call that was not seen".into(),
             Obstacle::Pasids(left) => {
                 let numbers: Vec<u32> = left.iter().map(|(pasid, _)| *pasid).collect();
                 format!("nobody holds it, but {} is still attached", list(&numbers))

@@ -167,7 +167,7 @@ pub enum Value {
     Pasids(Vec<u32>),
     Domain(Option<DomainName>),
     Names(Vec<String>),
-    /// Who did it, and when; `None`: somebody before we watched.
+    /// Who did it, and when; `None`: somebody whose call was not seen.
     Task(Option<Actor>),
 }
 

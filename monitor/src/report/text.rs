@@ -208,7 +208,7 @@ fn value(read: &Read, context: &Context<'_>) -> String {
         Value::Pasids(pasids) => pasids.iter().map(u32::to_string).collect::<Vec<_>>().join(", "),
         Value::Domain(domain) => domain.as_ref().map_or("?".to_owned(), name),
         Value::Names(names) => names.join(", "),
-        Value::Task(None) => "somebody before we watched".to_owned(),
+        Value::Task(None) => "somebody whose call was not seen".to_owned(),
         Value::Task(Some(by)) => {
             format!("{}[{}], {}", by.comm, by.tid, context.clock.rfc3339(by.mono_ns))
         }

@@ -1,6 +1,7 @@
 //! `ownership-conflict`: who was refused, and who was in the way; and what must not raise it.
 
 use monitor::check::{Severity, Value, Violation};
+use monitor::input::Stage;
 use monitor::watcher::Report;
 
 use crate::kernel::{Call, EBUSY, EPERM, Era, Faults};
@@ -81,6 +82,24 @@ fn who_held_it_before_we_watched_has_no_name() {
     assert_eq!(rig.call(&vfio(), CLAIM), EPERM);
     rig.expect(&[raised(CHECK, 7, &[], "", "vfio")]);
     assert_eq!(held_by(told(&rig)[0]).as_deref(), Some("?"));
+}
+
+/// What was seen of it before the loss may be over by now: no name is told, nor a time that isn't known.
+#[test]
+fn who_took_hold_before_a_loss_has_no_name() {
+    let mut rig = Rig::new(Era::Handles);
+    rig.calls(&driver(), [Call::Use { device: NVME }]);
+    rig.lose(Stage::Kernel, 1);
+    rig.bootstrap();
+    assert_eq!(rig.call(&vfio(), CLAIM), EPERM);
+    rig.expect(&[raised(CHECK, 7, &[], "", "vfio")]);
+    let told = told(&rig);
+    assert_eq!(held_by(told[0]).as_deref(), Some("?"));
+    assert!(
+        told[0].summary.ends_with("a driver is bound, by a call that was not seen"),
+        "{}",
+        told[0].summary
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! - [`kbuild`] builds the test modules for a kernel, [`program`] the programs that run beside them.
 //! - [`initramfs`] packs the guest that [`guest`] describes; [`machine`] is what it runs on.
 //! - [`vm`] boots it (by [`boot`]) and gives back what its script said.
+//! - [`long_run`] is tried by itself, and outlasts them all.
 //! - [`scenario`] is the table of what is tried; [`matrix`] tries it on every kernel; [`proof`] is what came of it.
 
 pub mod apt;
@@ -18,6 +19,7 @@ pub mod guest;
 pub mod initramfs;
 pub mod kbuild;
 pub mod kernel;
+pub mod long_run;
 pub mod machine;
 pub mod matrix;
 pub mod modules;

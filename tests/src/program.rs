@@ -10,11 +10,15 @@ use crate::cache::Cache;
 use crate::error::At;
 use crate::{Result, process};
 
-/// The program of `source`, a C file. A build is kept by what went into it.
+/// The program of `source`, a C file, and of the header of its name, if it has one. A build is kept by what went into it.
 pub fn build(cache: &Cache, source: &Path) -> Result<PathBuf> {
     let name = source.file_stem().unwrap_or_default().to_string_lossy();
     let mut hasher = DefaultHasher::new();
     fs::read(source).at(source)?.hash(&mut hasher);
+    let header = source.with_extension("h");
+    if header.is_file() {
+        fs::read(&header).at(&header)?.hash(&mut hasher);
+    }
     let dir = cache.root().join("program");
     fs::create_dir_all(&dir).at(&dir)?;
     let kept = dir.join(format!("{name}-{:016x}", hasher.finish()));

@@ -11,6 +11,7 @@ mod docs;
 mod ebpf;
 mod fetch;
 mod log;
+mod long_run;
 mod paths;
 mod proof;
 mod setup;
@@ -37,6 +38,8 @@ enum Command {
     Docs(docs::Arguments),
     /// Bring QEMU and the kernels into the cache, and say what is there
     Fetch,
+    /// Watch a kernel on which everything is done at once that may be done, for ten minutes
+    LongRun(long_run::Arguments),
     /// Install what the builds need (as root on Debian), or say what is missing
     Setup,
     /// Everything CI runs; the last line is `N passed, N failed`
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Docs(arguments) => docs::run(&arguments),
         Command::Fetch => fetch::run().map(done),
+        Command::LongRun(arguments) => long_run::run(&arguments),
         Command::Setup => setup::ensure_all().map(done),
         Command::Test(arguments) => test::run(&arguments),
         Command::Vm(arguments) => vm::run(*arguments),

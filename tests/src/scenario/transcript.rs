@@ -173,7 +173,7 @@ impl Phase {
 
 /// A find (docs/finds/vtd-kva-flush-refused.md) that comes at no moment of the script's: 7.x flushes the kernel's half
 /// of every SVA domain when it frees page tables of its own, with an address mask that the IOMMU refuses.
-fn is_stray_find(line: &Value) -> bool {
+pub(crate) fn is_stray_find(line: &Value) -> bool {
     let stack = line["triggered_by"]["stack"].as_array().into_iter().flatten().filter_map(Value::as_str);
     line["check"] == "invalidation-failed"
         && line["severity"] == "warning"

@@ -121,6 +121,10 @@ hooks! {
     ResetPrepare = 50 => "reset_prepare",
     /// The reset is over: `pci_dev_reset_iommu_done`.
     ResetDone = 51 => "reset_done",
+    /// A PCI device is reset by one of its methods, each of which prepares and is done: `__pci_reset_function_locked`.
+    ResetFunction = 96 => "reset_function",
+    /// A PCI device is reset by a function-level reset, which a driver may ask for by itself: `pcie_flr`.
+    ResetFlr = 97 => "reset_flr",
     /// A device's PASID capability, which was on, is switched off: `pci_disable_pasid`.
     PasidOff = 52 => "pasid_off",
     /// A device's ATS capability, which was on, is switched off: `pci_disable_ats`.

@@ -29,6 +29,7 @@ mod pasid_reused_without_flush;
 mod pasid_table_mismatch;
 mod pasid_table_shared;
 mod released_with_pasids;
+mod reset_unpaired;
 mod rid_switch_refused;
 mod spec;
 mod sva_bond_imbalance;
@@ -53,7 +54,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, GroupRef, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 25] = [
+pub static REGISTRY: [&dyn Check; 26] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -78,6 +79,7 @@ pub static REGISTRY: [&dyn Check; 25] = [
     &teardown_flush_incomplete::TeardownFlushIncomplete,
     &invalidation_failed::InvalidationFailed,
     &pasid_reused_without_flush::PasidReusedWithoutFlush,
+    &reset_unpaired::ResetUnpaired,
     &kernel_advisory::KernelAdvisory,
 ];
 

@@ -83,6 +83,10 @@ pub enum Fault {
     Uneven,
     /// Members translate a PASID differently.
     Diverging,
+    /// This member is on the blocking domain still, and all of its resets are over.
+    Blocked(Key),
+    /// This member was reset, and its hardware table has not all PASIDs again.
+    Lacking(Key),
 }
 
 impl Subject {

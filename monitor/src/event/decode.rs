@@ -58,6 +58,8 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::VtdTableAlloc
         | Hook::VtdSubmit
         | Hook::ResetPrepare
+        | Hook::ResetFunction
+        | Hook::ResetFlr
         | Hook::VtdDetach
         | Hook::AmdDetach
         | Hook::SmmuDetach

@@ -80,6 +80,7 @@ fn is_given(types: &Btf, given: Given) -> bool {
         Given::Members(structs) => structs.iter().all(|(name, members)| {
             members.iter().any(|member| !matches!(types.member(name, member), Ok(None)))
         }),
+        Given::With(function) => types.parameters(function).is_some(),
         Given::Without(function) => types.parameters(function).is_none(),
     }
 }

@@ -80,6 +80,8 @@ pub enum Given {
     Always,
     /// Each of these structs has one of its members.
     Members(&'static [(&'static str, &'static [&'static str])]),
+    /// The kernel has another function.
+    With(&'static str),
     /// The kernel lacks a function.
     Without(&'static str),
     /// The function has so many arguments: its program counts on it.
@@ -149,8 +151,11 @@ const MM_HAS_PASID: Given =
 /// Up to 6.3 the compiler put `iommu_domain_free` into its callers in the core. (The function that came with 6.4 tells.)
 const FREED_INLINE: Given = Given::Without("iommu_deinit_device");
 
+/// Before that a reset was no affair of the IOMMU core's.
+const RESET_PREPARES: Given = Given::With("pci_dev_reset_iommu_done");
+
 /// Every hook. Prototypes and releases: drivers/iommu/iommu.c, iommu-sva.c, intel/, amd/,
-/// arm/arm-smmu-v3/ there, and drivers/pci/ats.c, 5.15 to 7.3.
+/// arm/arm-smmu-v3/ there, and drivers/pci/ats.c and pci.c, 5.15 to 7.3.
 pub const CATALOGUE: &[Row] = &[
     tracepoint(Hook::DeviceAdd, "add_device_to_group", ""),
     tracepoint(Hook::DeviceRemove, "remove_device_from_group", ""),
@@ -201,6 +206,8 @@ pub const CATALOGUE: &[Row] = &[
     entry(Hook::SnapshotDma, &["iommu_dma_get_resv_regions"], "with CONFIG_IOMMU_DMA"),
     both(Hook::ResetPrepare, &["pci_dev_reset_iommu_prepare"], "from 7.0"),
     both(Hook::ResetDone, &["pci_dev_reset_iommu_done"], "from 7.0"),
+    both(Hook::ResetFunction, &["__pci_reset_function_locked"], "from 7.0").given(RESET_PREPARES),
+    both(Hook::ResetFlr, &["pcie_flr"], "from 7.0").given(RESET_PREPARES),
     entry(Hook::PasidOff, &["pci_disable_pasid"], "with CONFIG_PCI_PASID"),
     entry(Hook::AtsOff, &["pci_disable_ats"], "with CONFIG_PCI_ATS"),
     exit(Hook::PasidOn, &["pci_enable_pasid"], "with CONFIG_PCI_PASID"),

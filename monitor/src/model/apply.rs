@@ -7,6 +7,7 @@ use crate::event::{Event, Key};
 use super::call::Moment;
 use super::group::Actor;
 use super::host::Host;
+use super::reset::is_reset;
 use super::role::{Leaver, Role, lets_rids_go, shows_alive, shows_table};
 use super::transition::Transition;
 
@@ -20,13 +21,13 @@ impl Host {
         }
         let group = match role {
             Role::Lifetime => return self.lifetime(&event, trusted, transitions),
-            Role::Leaving(_) | Role::Hardware => self.known_group(&event),
+            Role::Leaving(_) | Role::Hardware | Role::Reset => self.known_group(&event),
             Role::Call if event.phase == Phase::End && event.group.is_none() => self.group_of_call(&event),
             Role::Call | Role::Letting | Role::Reading | Role::Joining => {
                 self.meet_group(&event, transitions)
             }
         };
-        self.apply_device(&event, group, transitions);
+        self.apply_device(&event, group, trusted, transitions);
         match (role, group) {
             (Role::Hardware, _) => self.apply_hardware(event, group, trusted, transitions),
             (_, Some(key)) => self.apply_group(event, role, key, trusted, transitions),
@@ -132,7 +133,13 @@ impl Host {
     }
 
     /// What the event says of its device: that it lives and where, what table it has, that it goes.
-    fn apply_device(&mut self, event: &Event, group: Option<Key>, transitions: &mut Vec<Transition>) {
+    fn apply_device(
+        &mut self,
+        event: &Event,
+        group: Option<Key>,
+        trusted: bool,
+        transitions: &mut Vec<Transition>,
+    ) {
         let Some(seen) = event.device.as_ref().filter(|seen| !seen.name.is_empty()) else { return };
         match (event.hook, event.phase) {
             (Hook::DeviceRemove | Hook::DeviceRelease, Phase::Begin | Phase::Point) => {
@@ -151,7 +158,7 @@ impl Host {
             self.meet_device(seen, group, event.mono_ns, transitions);
         }
         let attached = event.hook == Hook::RidAttach && event.phase == Phase::End;
-        let resets = matches!(event.hook, Hook::ResetPrepare | Hook::ResetDone);
+        let resets = is_reset(event.hook);
         let table = seen.table.filter(|_| shows_table(event));
         if !attached && !resets && table.is_none() || self.overtaken(event.mono_ns) {
             return;
@@ -171,7 +178,7 @@ impl Host {
             });
         }
         if resets {
-            self.reset(seen.key, event);
+            self.reset(seen.key, event, trusted);
         }
     }
 }

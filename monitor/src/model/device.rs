@@ -3,6 +3,7 @@
 use crate::event::{self, DeviceState, Domain, Key, Name};
 
 use super::group::Actor;
+use super::reset::Resets;
 
 /// A live `struct device`. Its address is used again after a hot-unplug: then it is another
 /// generation, and nothing of the old one holds for it.
@@ -23,10 +24,7 @@ pub struct Device {
     pub generation: u64,
     /// What the last look read of it beside its tables.
     pub state: Option<DeviceState>,
-    /// Resets that were prepared and are not done, as far as that was seen.
-    pub(super) resets: u32,
-    /// A reset keeps it on the blocking domain, as was read.
-    pub(super) blocked: bool,
+    pub(super) resets: Resets,
     /// When it was first seen in its group, in CLOCK_MONOTONIC ns: it was a member from then on at the latest.
     pub since_ns: u64,
 }
@@ -35,7 +33,7 @@ impl Device {
     /// Between the preparing of a reset and its being done, or kept blocked after one that failed: its PASIDs are
     /// in the core's array, and need not be in its table.
     pub fn in_reset(&self) -> bool {
-        self.resets > 0 || self.blocked
+        self.resets.under_way()
     }
 
     /// Its state is not known any more.
@@ -44,7 +42,7 @@ impl Device {
         self.attached_by = None;
         self.table = None;
         self.state = None;
-        (self.resets, self.blocked) = (0, false);
+        self.resets = Resets::default();
     }
 
     pub(super) fn new(seen: &event::Device, generation: u64, since_ns: u64) -> Device {
@@ -58,8 +56,7 @@ impl Device {
             attached_by: None,
             generation,
             state: None,
-            resets: 0,
-            blocked: false,
+            resets: Resets::default(),
             since_ns,
         }
     }

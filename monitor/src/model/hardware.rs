@@ -1,5 +1,5 @@
 //! The hardware side of a device's PASIDs: entries that its driver clears, tables that it frees, capabilities that
-//! are switched off, and resets, inside which all of that is right.
+//! are switched off.
 //!
 //! What a call on a PASID does to its entries is that call's affair. Of interest is what happens to the others.
 
@@ -11,7 +11,7 @@ use super::device::Device;
 use super::group::{Actor, Attachment, Group, Presence};
 use super::host::Host;
 use super::look::MAX_LISTED;
-use super::order::{Operation, under_mutex};
+use super::order::Operation;
 use super::transition::Transition;
 
 /// More entries than this that were cleared without a call on them, and the group is unknown.
@@ -80,7 +80,7 @@ impl Host {
     }
 
     /// A device that is in a group, and that.
-    fn member(&self, device: Key) -> Option<(&Device, &Group)> {
+    pub(super) fn member(&self, device: Key) -> Option<(&Device, &Group)> {
         let device = self.device(device)?;
         Some((device, self.group_by_key(device.group?)?))
     }
@@ -242,47 +242,6 @@ impl Host {
         let by = call.actor();
         let event = Box::new(event.clone());
         transitions.push(Transition::DetachFailed { group: reference, pasid, attachment, by, event });
-    }
-
-    /// A reset is prepared, or done. Only a call that begins counts up, only one that returns counts down, so that
-    /// both are inside.
-    pub(super) fn reset(&mut self, key: Key, event: &Event) {
-        let others = self.member(key).map_or(0, |(_, group)| {
-            let others = group.devices.iter().filter(|&&other| other != key);
-            others.filter(|other| self.device(**other).is_some_and(Device::in_reset)).count()
-        });
-        let blocked = event.group.map_or(0, |group| group.recovery_cnt) as usize;
-        let Some(device) = self.device_mut(key) else { return };
-        match (event.hook, event.phase) {
-            (Hook::ResetPrepare, Phase::Begin) => device.resets = device.resets.saturating_add(1),
-            (Hook::ResetPrepare, Phase::End) if event.ret != Some(0) => {
-                device.resets = device.resets.saturating_sub(1);
-            }
-            // It may have been prepared before we watched.
-            (Hook::ResetDone, Phase::Begin) => device.resets = device.resets.max(1),
-            (Hook::ResetDone, Phase::End) => {
-                device.resets = device.resets.saturating_sub(1);
-                // It returned, and left somebody blocked: if that is nobody else, it is this one.
-                device.blocked = device.resets == 0 && blocked > others;
-            }
-            _ => {}
-        }
-    }
-
-    /// What a look reads of a device beside its tables.
-    pub(super) fn look_at_device(&mut self, key: Key, event: &Event) {
-        const RESET: &[Hook] = &[Hook::ResetPrepare, Hook::ResetDone];
-        let resetting = self.group_by_key(key).is_some_and(|group| group.in_flight.any(RESET));
-        let Some(seen) = event.device.as_ref() else { return };
-        let Some(device) = self.device_mut(seen.key) else { return };
-        device.state = seen.state.or(device.state);
-        let Some(state) = seen.state.filter(|_| !resetting) else { return };
-        device.blocked |= state.blocked;
-        // What was read without the mutex may be older than its place in the ring.
-        if !state.blocked && under_mutex(event.hook) {
-            // A reset of a device without ATS takes nothing off it.
-            (device.blocked, device.resets) = (false, 0);
-        }
     }
 }
 

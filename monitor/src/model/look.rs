@@ -13,6 +13,7 @@ use crate::event::{
 use super::group::Group;
 use super::host::Host;
 use super::order::Reading;
+use super::reset::AfterReset;
 use super::transition::Transition;
 use super::wanted::{Failed, Failure};
 
@@ -60,6 +61,8 @@ pub struct Member {
     /// How its hardware table compares with the core's array; `None`: one of the two was not read as a
     /// whole, it has no table, or the table is not its own.
     pub table: Option<Compared>,
+    /// It was reset, and that is over: what it was not given back.
+    pub after_reset: Option<Box<AfterReset>>,
 }
 
 /// The core's array against a hardware table, both read at the same moment. PASID 0 is left out: it is the
@@ -195,11 +198,15 @@ impl Looking {
         }
     }
 
-    fn member_locked(&mut self, event: &Event, failures: Vec<Failure>) {
+    fn member_locked(&mut self, event: &Event, failures: Vec<Failure>, after: Option<Box<AfterReset>>) {
         self.locked = true;
         self.failed.extend(failures.into_iter().map(|failure| Failed { failure, members: Vec::new() }));
         self.of_group(event);
+        let before = self.members.len();
         self.member(event);
+        if let Some((member, _)) = self.members.get_mut(before) {
+            member.after_reset = after;
+        }
     }
 
     fn of_group(&mut self, event: &Event) {
@@ -237,6 +244,7 @@ impl Looking {
             state,
             max_pasids: device.max_pasids.unwrap_or_default(),
             table: array.zip(table).map(|(array, table)| compare(array, table, device.max_pasids)),
+            after_reset: None,
         };
         for Failed { failure, members } in &mut self.failed {
             let attached = array.map(|array| array.has(failure.pasid));
@@ -320,7 +328,7 @@ fn diverging(members: &[(Member, Option<Box<TableReading>>)]) -> Vec<u32> {
 impl Host {
     /// One record of a look: its begin on entry of the read, a member with the mutex held, its end on return.
     pub(super) fn look(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
-        self.look_at_device(key, event);
+        let after = self.look_at_device(key, event);
         let ours = self.looking.as_ref().is_some_and(|looking| looking.group == key);
         match (event.hook, event.phase) {
             (Hook::SnapshotGroup, Phase::End) => {
@@ -343,7 +351,7 @@ impl Host {
                 let first = ours && self.looking.as_ref().is_some_and(|looking| !looking.locked);
                 let failures = if first { self.look_comes(key) } else { Vec::new() };
                 if let Some(looking) = self.looking.as_mut().filter(|_| ours) {
-                    looking.member_locked(event, failures);
+                    looking.member_locked(event, failures, after);
                 }
             }
         }

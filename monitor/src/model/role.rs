@@ -18,6 +18,8 @@ pub(super) enum Role {
     Leaving(Leaver),
     /// A driver works on its own tables, or on a device's capabilities.
     Hardware,
+    /// A PCI device is reset: what that does to its group, the calls inside it tell.
+    Reset,
     /// Something that attachments stand on comes or goes, on no group.
     Lifetime,
 }
@@ -67,6 +69,7 @@ impl Role {
             | Hook::PasidOff
             | Hook::AtsOn
             | Hook::AtsOff => Role::Hardware,
+            Hook::ResetFunction | Hook::ResetFlr => Role::Reset,
             Hook::PasidAlloc
             | Hook::PasidFree
             | Hook::MmDrop
@@ -86,7 +89,7 @@ pub(super) fn shows_alive(event: &Event) -> bool {
         Role::Call => event.phase != Phase::End && event.hook != Hook::SvaUnbind || under_mutex(event.hook),
         Role::Reading | Role::Joining => true,
         Role::Hardware => event.hook == Hook::VtdTableAlloc && event.ret == Some(0),
-        Role::Letting | Role::Leaving(_) | Role::Lifetime => false,
+        Role::Letting | Role::Leaving(_) | Role::Lifetime | Role::Reset => false,
     }
 }
 

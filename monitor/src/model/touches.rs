@@ -98,6 +98,8 @@ impl Touches {
             | Hook::AmdDomainFree
             | Hook::ResetPrepare
             | Hook::ResetDone
+            | Hook::ResetFunction
+            | Hook::ResetFlr
             | Hook::PasidOn
             | Hook::PasidOff
             | Hook::AtsOn

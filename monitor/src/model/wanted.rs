@@ -126,6 +126,11 @@ impl Host {
         if !(group.failed(operation, end) || several && self.takes_several(key)) {
             return;
         }
+        self.look_soon(key);
+    }
+
+    /// A look at this group is wanted.
+    pub(super) fn look_soon(&mut self, key: Key) {
         let Some(group) = self.group_mut(key) else { return };
         if !std::mem::replace(&mut group.wanted, true) {
             self.wanted.push(key);

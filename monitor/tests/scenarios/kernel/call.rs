@@ -97,6 +97,14 @@ pub enum Call {
     ResetDone {
         device: &'static str,
     },
+    /// `__pci_reset_function_locked`: what it does to the IOMMU, the calls inside it do.
+    ResetFunction {
+        device: &'static str,
+    },
+    /// `pcie_flr`
+    ResetFlr {
+        device: &'static str,
+    },
 }
 
 impl Call {
@@ -116,7 +124,9 @@ impl Call {
             | Call::Bind { device, .. }
             | Call::Unbind { device, .. }
             | Call::ResetPrepare { device }
-            | Call::ResetDone { device } => Some(device),
+            | Call::ResetDone { device }
+            | Call::ResetFunction { device }
+            | Call::ResetFlr { device } => Some(device),
             Call::Claim { .. }
             | Call::Release { .. }
             | Call::AttachGroup { .. }
@@ -196,6 +206,8 @@ impl Call {
             Call::Unbind { .. } => Hook::SvaUnbind,
             Call::ResetPrepare { .. } => Hook::ResetPrepare,
             Call::ResetDone { .. } => Hook::ResetDone,
+            Call::ResetFunction { .. } => Hook::ResetFunction,
+            Call::ResetFlr { .. } => Hook::ResetFlr,
         }
     }
 }

@@ -36,4 +36,8 @@ pub struct Faults {
     pub detach_fails: bool,
     /// It leaves the entry of a PASID that is detached in the last member's table, and doesn't say so.
     pub detach_keeps_entry: bool,
+    /// The end of a reset puts the RID back, and no PASID.
+    pub done_loses_pasids: bool,
+    /// The driver refuses to put the RID back at the end of a reset.
+    pub done_is_refused: bool,
 }

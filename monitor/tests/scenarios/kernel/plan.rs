@@ -107,6 +107,7 @@ pub(super) fn plan(call: &Call, era: Era, faults: Faults, group: &Grp) -> Plan {
         Call::Detach { pasid, .. } => (detach(era, faults, group, pasid), 0),
         Call::ResetPrepare { device } => reset::prepare(faults, group, device),
         Call::ResetDone { device } => reset::done(faults, group, device),
+        Call::ResetFunction { .. } | Call::ResetFlr { .. } => (Vec::new(), 0),
         Call::Bind { .. } | Call::Unbind { .. } => {
             unreachable!("they take the mutex in the calls inside them")
         }

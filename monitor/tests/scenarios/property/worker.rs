@@ -212,6 +212,7 @@ impl Scene<'_> {
                     !self.anybody_owes(|thing| *thing == Thing::Reset { device })
                         && !self.under_way().any(same)
                 }
+                Call::ResetFunction { .. } | Call::ResetFlr { .. } => true,
                 Call::ResetDone { .. }
                 | Call::DetachDevice { .. }
                 | Call::DetachGroup { .. }
@@ -272,7 +273,11 @@ pub fn call_is_in(call: &Call, era: Era) -> bool {
         Call::AttachGroupHandle { .. } | Call::ReplaceGroupHandle { .. } | Call::DetachGroupHandle { .. } => {
             era >= Era::Handles
         }
-        Call::Replace { .. } | Call::ResetPrepare { .. } | Call::ResetDone { .. } => era == Era::Tagged,
+        Call::Replace { .. }
+        | Call::ResetPrepare { .. }
+        | Call::ResetDone { .. }
+        | Call::ResetFunction { .. }
+        | Call::ResetFlr { .. } => era == Era::Tagged,
         Call::ClaimDevice { .. }
         | Call::ReleaseDevice { .. }
         | Call::Attach { .. }

@@ -205,6 +205,7 @@ pub fn act(era: Era, fact: &Fact, index: usize, group: &Group) -> Option<Group> 
             next.recovering = (group.recovering + after).checked_sub(before)?;
             true
         }
+        Call::ResetFunction { .. } | Call::ResetFlr { .. } => true,
         // The calls on PASIDs inside them are calls of their own.
         Call::Bind { .. } | Call::Unbind { .. } => true,
     };

@@ -4,6 +4,7 @@
 mod capability;
 mod conformance;
 mod detach;
+mod given_back;
 mod reset;
 mod switch;
 

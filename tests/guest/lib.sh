@@ -343,8 +343,8 @@ audited() {
 
 # groups DEVICE...: tells the number of each device's group
 groups() {
-	for dev in "$@"; do
-		echo "@ group $dev $(group "$dev")"
+	for member in "$@"; do
+		echo "@ group $member $(group "$member")"
 	done
 }
 

@@ -1,11 +1,13 @@
 # A RID's domain is switched while the device has PASIDs, under the real Intel driver: it keeps them, loses them, refuses
-# the switch. What the PASIDs rely on is switched off. A PASID is not taken off. And resets, inside which all of it is right.
+# the switch. What the PASIDs rely on is switched off. A PASID is not taken off. And resets, inside which all of it is
+# right, and which give back what they took, or don't.
 . /guest/lib.sh
 load_pasidcap
 load_saboteur
 load caller
 echo 0 >/sys/bus/pci/drivers_autoprobe
 dev=0000:01:00.0
+second=0000:02:00.0
 c alloc $dev rid
 c alloc $dev pasid
 
@@ -20,12 +22,13 @@ switches() {
 	as owner c detach rid $dev
 }
 
+# reset DEVICE: by its function, FLR
 reset() {
-	as owner eval 'echo 1 >/sys/bus/pci/devices/$dev/reset'
+	as owner eval "echo 1 >/sys/bus/pci/devices/$1/reset"
 }
 
 watch_start
-groups $dev
+groups $dev $second
 
 phase empty
 as owner c claim-device $dev
@@ -77,12 +80,31 @@ fi
 
 phase reset
 pasids attach
-reset
+reset $dev
 entries $dev
 if grep -q ' pci_dev_reset_iommu_done$' /proc/kallsyms; then
+	phase reset-no-rid
+	as owner c attach rid $dev
+	fault skip intel_iommu_attach_device,result=-12,device=$dev,budget=1
+	reset $dev
+	fault skip ''
+	phase reset-no-pasid
+	fault skip intel_iommu_set_dev_pasid,device=$dev,budget=1
+	reset $dev
+	fault skip ''
+	entries $dev
+	phase reset-mends
+	reset $dev
+	entries $dev
+	as owner c detach rid $dev
+	# Done isn't called, and is called in vain.
+	phase flr-unpaired
+	fault flr_unpaired $second
+	reset $second
+	fault flr_unpaired ''
 	phase reset-not-done
 	fault skip pci_dev_reset_iommu_done,device=$dev,budget=1
-	reset
+	reset $dev
 	fault skip ''
 	entries $dev
 	# The device is blocked: nothing of its PASIDs is in the hardware.
@@ -94,4 +116,5 @@ pasids detach
 as owner c release-device $dev
 watch_stop
 remove $dev
+remove $second
 rescan

@@ -22,6 +22,7 @@ struct pci_dev *only_device;
 struct fault faults[MAX_FAULTS];
 atomic_t hits = ATOMIC_INIT(0);
 void (*drop_pasid)(struct mm_struct *mm);
+int (*prepare_reset)(struct pci_dev *pdev);
 
 struct arguments { unsigned long a[6]; };
 
@@ -173,6 +174,10 @@ static long strike(struct fault *fault, struct arguments *args)
 			break;
 		drop_hollow((struct mm_struct *)args->a[0]);
 		return 0;
+	case UNPAIR:
+		if (spend(fault))
+			return prepare_reset((struct pci_dev *)args->a[0]);
+		break;
 	}
 	return call(fault, args);
 }

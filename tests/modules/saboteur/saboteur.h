@@ -18,6 +18,7 @@ enum action {
 	LOSE_PASIDS,	/* the device's PASIDs are torn down first */
 	REFUSE,		/* (attach_dev) -EBUSY while there are PASIDs */
 	HOLLOW,		/* (__mmdrop) the PASID goes back, the memory stays */
+	UNPAIR,		/* (pcie_flr) prepares the IOMMU for the reset, no more */
 };
 
 #define MAX_FAULTS 12
@@ -54,6 +55,7 @@ extern unsigned int delay_us;
 extern int budget;
 extern struct pci_dev *only_device;
 extern void (*drop_pasid)(struct mm_struct *mm);	/* mm_pasid_drop() */
+extern int (*prepare_reset)(struct pci_dev *pdev);	/* since 7.0 */
 struct fault *new_fault(enum action action);
 int put_up(struct fault *fault);
 int add_fault(const char *function, enum action action, struct pci_dev *pdev);

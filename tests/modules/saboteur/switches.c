@@ -167,6 +167,33 @@ static const struct kernel_param_ops hollow_ops = { .set = set_hollow };
 module_param_cb(hollow_mmdrop, &hollow_ops, NULL, 0200);
 MODULE_PARM_DESC(hollow_mmdrop, "a process whose mm_struct stays in memory when it is freed; empty: none");
 
+/* A device's address begins it, an empty string ends it. */
+static int set_unpaired(const char *text, const struct kernel_param *kp)
+{
+	char *copy = kstrdup(text, GFP_KERNEL), *address, *described;
+	int err = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	address = strim(copy);
+	described = kasprintf(GFP_KERNEL, "pcie_flr,budget=1,device=%s", address);
+	mutex_lock(&lock);
+	end_faults(UNPAIR);
+	if (*address) {
+		prepare_reset = address_of("pci_dev_reset_iommu_prepare");
+		err = described && prepare_reset ?
+			add_described(described, UNPAIR) : -ENOENT;
+	}
+	mutex_unlock(&lock);
+	kfree(described);
+	kfree(copy);
+	return err;
+}
+
+static const struct kernel_param_ops unpaired_ops = { .set = set_unpaired };
+module_param_cb(flr_unpaired, &unpaired_ops, NULL, 0200);
+MODULE_PARM_DESC(flr_unpaired, "a device that is prepared for its next FLR, of which nothing more comes; empty: none");
+
 static int set_only(const char *text, const struct kernel_param *kp)
 {
 	char *words[1], *copy = kstrdup(text, GFP_KERNEL);

@@ -53,10 +53,11 @@ const REASONS: &[Reason] = &[
               IOMMU has a driver of its own",
     },
     Reason {
-        checks: &["capability-off-under-pasids"],
+        checks: &["capability-off-under-pasids", "reset-unpaired"],
         kernels: &[],
         source: Some(Source::Software),
-        why: "not possible here: the devices behind the software IOMMU are not on PCI and have no capabilities",
+        why: "not possible here: the devices behind the software IOMMU are not on PCI: they have no capabilities, and \
+              are not reset",
     },
     Reason {
         checks: &["kernel-advisory"],

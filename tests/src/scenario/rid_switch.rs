@@ -1,5 +1,5 @@
-//! `rid-switch`: a RID's domain is switched under PASIDs, what they rely on goes off, a PASID is not taken off, and
-//! the same rightly; `seed`: the sequence that all of this began with.
+//! `rid-switch`: a RID's domain is switched under PASIDs, what they rely on goes off, a PASID is not taken off, a reset
+//! doesn't give back what it took, and the same rightly; `seed`: the sequence that all of this began with.
 
 use crate::Series;
 
@@ -11,13 +11,15 @@ const HANDED: &str = "user-pasid-on-nonconforming";
 const REFUSED: &str = "rid-switch-refused";
 const OFF: &str = "capability-off-under-pasids";
 const KEPT: &str = "driver-detach-failed";
+const UNPAIRED: &str = "reset-unpaired";
 const NVME: &str = "0000:01:00.0";
+const SECOND: &str = "0000:02:00.0";
 const SOFT: &str = "softdev.0";
 const BOTH: &[u32] = &[5, 70];
 
 /// The driver of 6.12 can't say that a PASID was not taken off.
 fn armed(series: Series) -> &'static [&'static str] {
-    if series == Series::V7 { &[LOST, REFUSED, OFF, KEPT] } else { &[LOST, REFUSED, OFF] }
+    if series == Series::V7 { &[LOST, REFUSED, OFF, KEPT, UNPAIRED] } else { &[LOST, REFUSED, OFF] }
 }
 
 fn found(
@@ -60,7 +62,13 @@ pub fn on_intel(report: &Report) -> Result<(), String> {
         Expect::clean("off-again", &[("pasid_detach", 2), ("detach_device", 1)]),
     ];
     let reset: expect::Calls = match newest {
-        true => &[("pasid_attach", 2), ("reset_prepare", 1), ("reset_done", 1)],
+        true => &[
+            ("pasid_attach", 2),
+            ("reset_prepare", 1),
+            ("reset_done", 1),
+            ("reset_function", 1),
+            ("reset_flr", 1),
+        ],
         false => &[("pasid_attach", 2), ("reset_prepare", 0), ("reset_done", 0)],
     };
     rows.push(Expect::clean("reset", reset));
@@ -70,14 +78,33 @@ pub fn on_intel(report: &Report) -> Result<(), String> {
                 .raises(found(KEPT, &[5], "tenant", "saboteur"))
                 .warns("iommu_detach_device_pasid"),
         );
-        rows.push(Expect::clean(
-            "reset-not-done",
-            &[("reset_prepare", 1), ("reset_done", 1), ("pasid_off", 1)],
-        ));
+        rows.extend(resets());
     }
     rows.push(Expect::clean("end", &[("pasid_detach", 2), ("release_device", 1)]));
     expect::phases(report, armed(report.series), &rows)?;
     severities(report)
+}
+
+/// What a reset takes off a device and doesn't give back, each time in another way.
+fn resets() -> [Expect; 5] {
+    let paired: expect::Calls = &[("reset_prepare", 1), ("reset_done", 1)];
+    let lost = |pasids| found(UNPAIRED, pasids, "tenant", "owner");
+    let of_rid = |device, devices| Violation {
+        group_of: Some(device),
+        devices,
+        attached_by: None,
+        ..found(UNPAIRED, &[], "tenant", "owner")
+    };
+    [
+        Expect::clean("reset-no-rid", paired).raises(of_rid(NVME, &[NVME])).warns("pci_dev_reset_iommu_done"),
+        // That no table has it follows from what is open since `not-taken-off` as well: it is told there.
+        Expect::clean("reset-no-pasid", paired).raises(lost(&[5])),
+        Expect::clean("reset-mends", paired).resolves(UNPAIRED, Some(NVME), "cleared"),
+        Expect::clean("flr-unpaired", &[("reset_prepare", 1), ("reset_done", 0), ("reset_flr", 1)])
+            .raises(of_rid(SECOND, &[SECOND])),
+        Expect::clean("reset-not-done", &[("reset_prepare", 1), ("reset_done", 1), ("pasid_off", 1)])
+            .raises(lost(BOTH)),
+    ]
 }
 
 /// ATS is a warning, PASID is critical, a refusal is for information.

@@ -7,6 +7,7 @@ mod decode;
 mod flush;
 mod identities;
 mod snapshot;
+mod tags;
 mod text;
 
 use std::{fmt, num::NonZeroU64};
@@ -16,6 +17,7 @@ use monitor_ebpf::wire::{Encoding, Hook, NAME_LEN, Phase};
 pub use decode::{Malformed, decode};
 pub use flush::{Cache, Flush};
 pub use identities::Identities;
+pub use tags::Tags;
 pub use text::Text;
 
 /// The name of a task.
@@ -293,6 +295,9 @@ pub struct Event {
     pub table: Option<Box<TableReading>>,
     /// What was flushed in the call, or what an entry is owed, where a hook keeps it.
     pub flush: Option<Box<Flush>>,
+    /// The device's cache tags on the PASID in the domain that the call names; of a snapshot, those of its RID in the
+    /// group's domain.
+    pub tags: Option<Tags>,
     /// A read from kernel memory failed: what is missing here is unknown, not absent.
     pub incomplete: bool,
 }

@@ -168,6 +168,26 @@ pub fn flushing(
     slot.submit(0);
 }
 
+/// Reports the return of a call on VT-d's domains with what was read of cache tags: bits of [`monitor_ebpf::wire::tags`].
+#[inline(always)]
+pub fn tagged(hook: Hook, subject: &Subject, ret: i64, tags: u32) {
+    let sequence = next();
+    let Some(mut slot) = EVENTS.reserve::<Operation>(0) else {
+        loss::count(subject.group, LossKind::Record);
+        return;
+    };
+    let record = slot.as_mut_ptr();
+    read::clear(record);
+    // SAFETY: the reserved memory is ours until it is submitted, as large as the type, and zero.
+    unsafe {
+        fill(&mut *record, subject, ret, Reads::PLAIN);
+        begin(&mut *record, hook as u16, Phase::End as u8, sequence, -1);
+        (*record).tags = tags;
+        (*record).header.known |= known::TAGS;
+    }
+    slot.submit(0);
+}
+
 /// The id of the kernel stack, where it is to be read.
 #[inline(always)]
 pub fn stack(context: *mut c_void, reads: Reads) -> i32 {

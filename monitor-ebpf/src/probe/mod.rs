@@ -21,5 +21,6 @@ mod reset;
 mod smmu;
 mod snapshot;
 mod tables;
+mod tags;
 mod teardown;
 mod vtd;

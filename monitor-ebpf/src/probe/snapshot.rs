@@ -24,6 +24,7 @@ use super::{
     emit, loss,
     read::{self, layout, member},
     tables::{self, Scratch, Vendor},
+    tags,
 };
 
 /// The process whose reads are of interest; set by userspace before the programs are loaded.
@@ -70,6 +71,9 @@ fn look(context: *mut c_void, access: Access, hook: Hook, vendor: Vendor) {
     read_array(scratch);
     // SAFETY: `begin` gave it.
     unsafe { tables::read(scratch, vendor, device) };
+    if vendor == Vendor::Vtd {
+        read_tags(scratch, device);
+    }
     send(scratch);
     end();
 }
@@ -157,6 +161,16 @@ extern "C" fn read_array(scratch: *mut Scratch) -> u32 {
         (*record).head.operation.header.known |= known::ARRAY;
     }
     0
+}
+
+/// Adds the cache tags that the RID of a device of VT-d's has in the group's domain.
+#[inline(always)]
+fn read_tags(scratch: *mut Scratch, device: u64) {
+    // SAFETY: `begin` gave it; null is never passed.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return };
+    let operation = &mut scratch.record.head.operation;
+    operation.tags = tags::read(operation.group.domain.key, device, 0);
+    operation.header.known |= known::TAGS;
 }
 
 /// Sends as much of the record as is filled.

@@ -1,5 +1,5 @@
-//! Walks over tables that are trees in the kernel's memory: a group's `pasid_array`, and the PASID tables of
-//! three vendors' hardware.
+//! Walks over what hangs together in the kernel's memory: a group's `pasid_array` and the PASID tables of three
+//! vendors' hardware, which are trees, and the cache tags of a VT-d domain, which are a list.
 //!
 //! Each walk is a state with a bounded step, so that the same code runs from `bpf_loop` in the kernel, where
 //! no loop may be endless, and over memory laid out by hand in the tests. A step reads, compares and moves on;
@@ -10,6 +10,7 @@
 pub mod amd;
 mod hardware;
 pub mod smmuv3;
+pub mod tags;
 pub mod vtd;
 pub mod xarray;
 

@@ -34,7 +34,8 @@ pub struct Arguments {
     pub entry: u8,
     /// Whether a submission waits until it is done.
     pub sync: u8,
-    pub reserved: [u8; 1],
+    /// `struct dmar_domain *`: VT-d's own, around a domain.
+    pub vtd_domain: u8,
     /// Where the device is, from what the argument `device` points to: a driver has structures of its own around it.
     pub device_at: i32,
     /// 1 if a pointer to the device lies there, 0 if the device itself does.
@@ -59,7 +60,7 @@ impl Arguments {
         descriptor: NO_ARGUMENT,
         entry: NO_ARGUMENT,
         sync: NO_ARGUMENT,
-        reserved: [0; 1],
+        vtd_domain: NO_ARGUMENT,
         device_at: 0,
         device_pointed: 0,
     };

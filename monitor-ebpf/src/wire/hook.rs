@@ -145,6 +145,12 @@ hooks! {
     PasidOn = 80 => "pasid_on",
     /// A device's ATS capability is switched on: `pci_enable_ats`.
     AtsOn = 81 => "ats_on",
+    /// VT-d gives a domain its cache tags for one device's RID or PASID: `cache_tag_assign_domain`.
+    VtdTagAssign = 82 => "vtd_tag_assign",
+    /// VT-d takes them away: `cache_tag_unassign_domain`.
+    VtdTagUnassign = 83 => "vtd_tag_unassign",
+    /// VT-d has switched a RID to a paging domain, and its cache tags are as they will be: `intel_iommu_attach_device`.
+    VtdAttach = 84 => "vtd_attach",
     /// A PASID is taken from the global allocator: `iommu_alloc_global_pasid`.
     PasidAlloc = 60 => "pasid_alloc",
     /// A PASID goes back to the global allocator: `iommu_free_global_pasid`.

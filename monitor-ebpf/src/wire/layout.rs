@@ -120,6 +120,28 @@ pub struct Layout {
     pub amd: AmdLayout,
     pub smmu: SmmuLayout,
     pub flush: FlushLayout,
+    pub tags: TagLayout,
+}
+
+/// VT-d's cache tags (from 6.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "bpf"), derive(IntoBytes, Immutable))]
+#[repr(C)]
+pub struct TagLayout {
+    /// `struct dmar_domain`: `domain`.
+    pub domain: u32,
+    /// `struct dmar_domain`: `cache_tags`, the list of them.
+    pub list: u32,
+    /// `struct cache_tag`: `node`, its place in that list.
+    pub node: u32,
+    /// `struct cache_tag`: `type`.
+    pub kind: u32,
+    /// `struct cache_tag`: `dev`, where the cache is.
+    pub device: u32,
+    /// `struct cache_tag`: `pasid`.
+    pub pasid: u32,
+    /// `struct cache_tag`: `users`.
+    pub users: u32,
 }
 
 /// What decides which caches a driver must flush.
@@ -225,6 +247,18 @@ impl AmdLayout {
     pub const UNKNOWN: AmdLayout = AmdLayout { domain: ABSENT, table: ABSENT, levels: ABSENT, id: ABSENT };
 }
 
+impl TagLayout {
+    pub const UNKNOWN: TagLayout = TagLayout {
+        domain: ABSENT,
+        list: ABSENT,
+        node: ABSENT,
+        kind: ABSENT,
+        device: ABSENT,
+        pasid: ABSENT,
+        users: ABSENT,
+    };
+}
+
 impl SmmuLayout {
     pub const UNKNOWN: SmmuLayout = SmmuLayout {
         master_device: ABSENT,
@@ -328,6 +362,7 @@ impl Layout {
         amd: AmdLayout::UNKNOWN,
         smmu: SmmuLayout::UNKNOWN,
         flush: FlushLayout::UNKNOWN,
+        tags: TagLayout::UNKNOWN,
     };
 }
 

@@ -20,11 +20,13 @@ pub use flush::{
     Place, SAMPLED, SUBMIT_ARGUMENTS, Teardown, WINDOW_DEPTH, Windows,
 };
 pub use hook::Hook;
-pub use layout::{ABSENT, AmdLayout, Bit, FlushLayout, Layout, Process, SmmuLayout, Symbols, Variable};
+pub use layout::{
+    ABSENT, AmdLayout, Bit, FlushLayout, Layout, Process, SmmuLayout, Symbols, TagLayout, Variable,
+};
 pub use loss::{LOSS_GROUPS, LossKind, Losses, count};
 pub use record::{
     ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,
-    PasidArray, Phase, Task, entry, known,
+    PasidArray, Phase, Task, entry, known, tags,
 };
 pub use snapshot::{
     Part, SNAPSHOT_CAPACITY, Snapshot, SnapshotHead, State, TableEntry, TableKind, is_shaped_so, is_snapshot,

@@ -52,6 +52,8 @@ pub mod known {
     pub const MEMBERS: u32 = 1 << 16;
     /// `flush` of a [`super::Flushing`].
     pub const FLUSH: u32 = 1 << 17;
+    /// `tags`.
+    pub const TAGS: u32 = 1 << 18;
     /// A read from kernel memory failed: what depends on it is missing, and that is not the kernel's saying.
     pub const FAULT: u32 = 1 << 31;
 }
@@ -176,7 +178,23 @@ pub struct Operation {
     /// The entry of `pasid_array` at `pasid`, of a call on a PASID; [`Encoding::Empty`]: there is none.
     pub slot: ArrayEntry,
     pub pasid: u32,
-    pub reserved: u32,
+    /// Of the device's cache tags on the PASID in VT-d's `struct dmar_domain`: bits of [`tags`].
+    pub tags: u32,
+}
+
+/// What was read of a device's cache tags in a domain.
+pub mod tags {
+    /// The domain's list was walked from its head to its head.
+    pub const READ: u32 = 1 << 0;
+    /// `device_domain_info.ats_enabled` was read.
+    pub const ATS_READ: u32 = 1 << 1;
+    /// It is set.
+    pub const ATS: u32 = 1 << 2;
+    /// From this bit on: how often the device's own device-TLB tag was assigned, at most [`MAX_USERS`]; 0: there is none.
+    pub const USERS_SHIFT: u32 = 16;
+    pub const MAX_USERS: u32 = 0xffff;
+    /// Every bit that means something.
+    pub const ALL: u32 = READ | ATS_READ | ATS | MAX_USERS << USERS_SHIFT;
 }
 
 /// How an entry of `pasid_array` names its domain.

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::{
     ArrayEntry, Comm, Device, Domain, DomainKind, Event, Flush, Group, Key, Name, Ownership, PasidArray,
-    Slot, Task, snapshot,
+    Slot, Tags, Task, snapshot,
 };
 
 /// Why bytes are no record.
@@ -56,6 +56,8 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::VtdSetupPassThrough
         | Hook::VtdSetupNested
         | Hook::VtdTableAlloc
+        | Hook::VtdTagAssign
+        | Hook::VtdAttach
         | Hook::VtdSubmit
         | Hook::ResetPrepare
         | Hook::ResetFunction
@@ -87,6 +89,7 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::PasidDetach
         | Hook::SvaUnbind
         | Hook::VtdTearDown
+        | Hook::VtdTagUnassign
         | Hook::VtdTableFree
         | Hook::VtdTableLeft
         | Hook::VtdQueue
@@ -208,6 +211,7 @@ pub(super) fn operation(record: &wire::Operation) -> Result<Box<Event>, Malforme
             slot: has(known::SLOT).then(|| slot(&record.slot)),
             table: None,
             flush: None,
+            tags: has(known::TAGS).then(|| Tags::new(record.tags)),
             incomplete: has(known::FAULT),
         },
     ))

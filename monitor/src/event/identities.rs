@@ -61,7 +61,9 @@ impl Identities {
         let hook = Hook::from_number(record.header.hook).ok_or(Malformed::Hook(record.header.hook))?;
         let phase = Phase::from_number(record.header.phase).ok_or(Malformed::Phase(record.header.phase))?;
         record.header.reserved = 0;
-        (record.reserved, record.group.reserved, record.device.reserved) = (0, 0, 0);
+        (record.group.reserved, record.device.reserved) = (0, 0);
+        let tagged = record.header.known & wire::known::TAGS != 0;
+        record.tags &= if tagged { wire::tags::ALL } else { 0 };
         self.pointer(&mut record.group.key);
         self.pointer(&mut record.group.owner);
         self.domain(&mut record.group.domain);

@@ -153,6 +153,15 @@ const FREED_INLINE: Given = Given::Without("iommu_deinit_device");
 
 /// Before that a reset was no affair of the IOMMU core's.
 const RESET_PREPARES: Given = Given::With("pci_dev_reset_iommu_done");
+/// VT-d's domains keep cache tags (from 6.10, "iommu/vt-d: Add cache tag assignment interface").
+const VTD_HAS_TAGS: Given = Given::Members(&[
+    ("dmar_domain", &["cache_tags"]),
+    ("dmar_domain", &["domain"]),
+    ("cache_tag", &["type"]),
+    ("cache_tag", &["dev"]),
+    ("cache_tag", &["pasid"]),
+    ("cache_tag", &["users"]),
+]);
 
 /// Every hook. Prototypes and releases: drivers/iommu/iommu.c, iommu-sva.c, intel/, amd/,
 /// arm/arm-smmu-v3/ there, and drivers/pci/ats.c and pci.c, 5.15 to 7.3.
@@ -212,6 +221,15 @@ pub const CATALOGUE: &[Row] = &[
     entry(Hook::AtsOff, &["pci_disable_ats"], "with CONFIG_PCI_ATS"),
     exit(Hook::PasidOn, &["pci_enable_pasid"], "with CONFIG_PCI_PASID"),
     exit(Hook::AtsOn, &["pci_enable_ats"], "with CONFIG_PCI_ATS"),
+    both(Hook::VtdTagAssign, &["cache_tag_assign_domain"], "from 6.10, with CONFIG_INTEL_IOMMU")
+        .given(VTD_HAS_TAGS)
+        .of(Driver::Intel),
+    both(Hook::VtdTagUnassign, &["cache_tag_unassign_domain"], "from 6.10, with CONFIG_INTEL_IOMMU")
+        .given(VTD_HAS_TAGS)
+        .of(Driver::Intel),
+    exit(Hook::VtdAttach, &["intel_iommu_attach_device"], "from 6.10, with CONFIG_INTEL_IOMMU")
+        .given(VTD_HAS_TAGS)
+        .of(Driver::Intel),
     exit(Hook::VtdDetach, &["blocking_domain_set_dev_pasid"], "from 6.14, with CONFIG_INTEL_IOMMU")
         .of(Driver::Intel),
     exit(Hook::AmdDetach, &["blocked_domain_set_dev_pasid"], "from 6.14, with CONFIG_AMD_IOMMU")

@@ -3,7 +3,7 @@
 pub mod members;
 mod vendors;
 
-use monitor_ebpf::wire::{ABSENT, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT};
+use monitor_ebpf::wire::{ABSENT, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT, TagLayout};
 
 use super::btf::{Btf, Error, Parameter};
 
@@ -85,6 +85,15 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
             smmu_stream_id: offset("arm_smmu_stream", "id")?,
             smmu_ats: bit(btf, "arm_smmu_master", "ats_enabled")?,
         },
+        tags: TagLayout {
+            domain: offset("dmar_domain", "domain")?,
+            list: offset("dmar_domain", "cache_tags")?,
+            node: offset("cache_tag", "node")?,
+            kind: offset("cache_tag", "type")?,
+            device: offset("cache_tag", "dev")?,
+            pasid: offset("cache_tag", "pasid")?,
+            users: offset("cache_tag", "users")?,
+        },
     })
 }
 
@@ -135,6 +144,7 @@ pub fn arguments(btf: &Btf, parameters: &[Parameter]) -> Result<Arguments, Error
             (Some("iommu_sva"), _) => &mut found.handle,
             (Some("mm_struct"), _) => &mut found.mm,
             (Some("intel_iommu"), _) => &mut found.iommu,
+            (Some("dmar_domain"), _) if found.vtd_domain == NO_ARGUMENT => &mut found.vtd_domain,
             // `u64 *cmds`, from 7.2 on `struct arm_smmu_cmd *cmds`
             (Some("qi_desc" | "iommu_cmd" | "arm_smmu_cmd"), _) | (None, "cmds") => &mut found.commands,
             (Some("pci_dev"), _) => &mut found.pci,

@@ -20,6 +20,8 @@ pub(super) enum Role {
     Hardware,
     /// A PCI device is reset: what that does to its group, the calls inside it tell.
     Reset,
+    /// VT-d's driver changes a domain's cache tags, or has done so.
+    Tags,
     /// Something that attachments stand on comes or goes, on no group.
     Lifetime,
 }
@@ -70,6 +72,7 @@ impl Role {
             | Hook::AtsOn
             | Hook::AtsOff => Role::Hardware,
             Hook::ResetFunction | Hook::ResetFlr => Role::Reset,
+            Hook::VtdTagAssign | Hook::VtdTagUnassign | Hook::VtdAttach => Role::Tags,
             Hook::PasidAlloc
             | Hook::PasidFree
             | Hook::MmDrop
@@ -89,7 +92,7 @@ pub(super) fn shows_alive(event: &Event) -> bool {
         Role::Call => event.phase != Phase::End && event.hook != Hook::SvaUnbind || under_mutex(event.hook),
         Role::Reading | Role::Joining => true,
         Role::Hardware => event.hook == Hook::VtdTableAlloc && event.ret == Some(0),
-        Role::Letting | Role::Leaving(_) | Role::Lifetime | Role::Reset => false,
+        Role::Letting | Role::Leaving(_) | Role::Lifetime | Role::Reset | Role::Tags => false,
     }
 }
 

@@ -78,6 +78,9 @@ impl Touches {
             | Hook::VtdSetupPassThrough
             | Hook::VtdSetupNested
             | Hook::VtdTearDown
+            | Hook::VtdTagAssign
+            | Hook::VtdTagUnassign
+            | Hook::VtdAttach
             | Hook::VtdTableAlloc
             | Hook::VtdTableFree
             | Hook::VtdTableLeft

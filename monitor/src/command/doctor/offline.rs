@@ -16,7 +16,7 @@ use crate::{
         kallsyms::{self, Kallsyms},
         layout::{
             self, Table,
-            members::{CORE, FLUSHES, Place, VENDORS},
+            members::{CORE, FLUSHES, Place, TAGS, VENDORS},
         },
     },
     report::advisories,
@@ -126,7 +126,7 @@ fn hook_state(types: &Btf, row: &Row, listed: Option<&HashSet<&str>>) -> HookSta
 /// what of the vendors' is absent is told by their tables.
 fn members(layout: &Layout) -> (Vec<(&'static str, Place)>, Vec<&'static str>) {
     let place = |(name, at): &(&'static str, fn(&Layout) -> Place)| (*name, at(layout));
-    let all = CORE.iter().chain(VENDORS).chain(FLUSHES).map(place);
+    let all = CORE.iter().chain(VENDORS).chain(FLUSHES).chain(TAGS).map(place);
     let found = all.filter(|(_, place)| *place != Place::Absent).collect();
     let missing = CORE.iter().map(place).filter(|(_, place)| *place == Place::Absent);
     (found, missing.map(|(name, _)| name).collect())

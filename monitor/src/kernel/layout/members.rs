@@ -104,3 +104,14 @@ pub const FLUSHES: &[Member] = &[
     ("arm_smmu_stream.id", |l| offset(l.flush.smmu_stream_id)),
     ("arm_smmu_master.ats_enabled", |l| bit(l.flush.smmu_ats)),
 ];
+
+/// VT-d's cache tags.
+pub const TAGS: &[Member] = &[
+    ("dmar_domain.domain", |l| offset(l.tags.domain)),
+    ("dmar_domain.cache_tags", |l| offset(l.tags.list)),
+    ("cache_tag.node", |l| offset(l.tags.node)),
+    ("cache_tag.type", |l| offset(l.tags.kind)),
+    ("cache_tag.dev", |l| offset(l.tags.device)),
+    ("cache_tag.pasid", |l| offset(l.tags.pasid)),
+    ("cache_tag.users", |l| offset(l.tags.users)),
+];

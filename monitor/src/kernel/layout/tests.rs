@@ -1,12 +1,16 @@
 //! The layouts and prototypes of twenty Debian kernels, by reductions of their BTF in `tests/kernels`. What they
 //! are held against was taken from the same kernels by other tools (see the README there).
 
+mod asked;
+
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use monitor_ebpf::wire::{Hook, Symbols, Variable};
 
+use asked::ASKED;
+
 use super::{
-    members::{CORE, FLUSHES, Place, VENDORS},
+    members::{CORE, FLUSHES, Place, TAGS, VENDORS},
     *,
 };
 use crate::advisory::Data;
@@ -37,74 +41,6 @@ const KERNELS: [&str; 20] = [
     "arm64-7.1",
     "arm64-7.2",
     "arm64-7.3",
-];
-
-/// What the layouts ask for, by struct.
-const ASKED: &[(&str, &[&str])] = &[
-    ("device", &["kobj.name", "iommu_group", "iommu", "driver", "bus"]),
-    ("bus_type", &["name"]),
-    ("dev_iommu", &["priv", "max_pasids", "iommu_dev", "attach_deferred"]),
-    ("iommu_device", &["dev"]),
-    ("pci_dev", &["ats_enabled", "pri_enabled", "pasid_enabled", "dev", "error_state"]),
-    (
-        "iommu_group",
-        &[
-            "id",
-            "owner",
-            "owner_cnt",
-            "recovery_cnt",
-            "domain",
-            "default_domain",
-            "blocking_domain",
-            "pasid_array.xa_head",
-            "devices",
-        ],
-    ),
-    ("list_head", &["next"]),
-    ("group_device", &["list", "dev", "blocked"]),
-    ("iommu_domain", &["type", "mm", "ops"]),
-    ("iommu_domain_ops", &["free"]),
-    ("mm_struct", &["mm_users.counter", "iommu_mm", "pasid"]),
-    ("iommu_mm_data", &["pasid"]),
-    ("iommu_attach_handle", &["domain"]),
-    ("iommu_sva", &["dev", "domain", "handle.domain"]),
-    ("xa_node", &["shift", "slots"]),
-    ("device_domain_info", &["pasid_table", "bus", "devfn", "ats_enabled"]),
-    ("intel_iommu", &["gcmd", "cap", "qi", "device_rbtree"]),
-    ("pasid_table", &["table", "max_pasid"]),
-    (
-        "iommu_dev_data",
-        &[
-            "dev",
-            "domain",
-            "gcr3_info",
-            "gcr3_info.gcr3_tbl",
-            "gcr3_info.glx",
-            "gcr3_info.domid",
-            "devid",
-            "ats_enabled",
-            "ats.enabled",
-        ],
-    ),
-    ("protection_domain", &["gcr3_tbl", "glx", "id"]),
-    ("arm_smmu_master", &["dev", "smmu", "domain", "cd_table", "streams", "ats_enabled"]),
-    ("arm_smmu_device", &["iommu", "strtab_cfg"]),
-    ("arm_smmu_domain", &["stage", "s1_cfg.cdcfg", "s1_cfg.s1fmt"]),
-    (
-        "arm_smmu_ctx_desc_cfg",
-        &[
-            "linear.table",
-            "linear.num_ents",
-            "l2.l2ptrs",
-            "l2.num_l1_ents",
-            "cdtab",
-            "l1_desc",
-            "num_l1_ents",
-            "s1fmt",
-        ],
-    ),
-    ("arm_smmu_l1_ctx_desc", &["l2ptr"]),
-    ("arm_smmu_stream", &["id"]),
 ];
 
 fn folder() -> PathBuf {
@@ -156,6 +92,7 @@ fn every_member_lies_where_another_tool_has_it() {
                 .iter()
                 .chain(VENDORS)
                 .chain(FLUSHES)
+                .chain(TAGS)
                 .find(|(member, _)| *member == row[0])
                 .expect("a member");
             // A `bool` is a flag of bit 0, and a flag that is there says more than its offset.
@@ -278,6 +215,22 @@ fn what_decides_over_flushes_is_known_where_the_driver_is() {
         // `qi_submit_sync(struct intel_iommu *iommu, struct qi_desc *desc, unsigned int count, …)`
         let places = found.map(|found| (found.iommu, found.commands, found.count));
         assert_eq!(places, x86.then_some((0, 1, 2)), "{name}");
+    }
+}
+
+/// By the sources of 6.12 and 7.3: `cache_tag_assign_domain(struct dmar_domain *domain, struct device *dev, ioasid_t pasid)`
+#[test]
+fn cache_tags_are_found_on_every_kernel_that_has_them() {
+    for name in KERNELS {
+        let types = kernel(name);
+        let there = name.starts_with("amd64") && !name.ends_with("-6.1");
+        for hook in [Hook::VtdTagAssign, Hook::VtdTagUnassign] {
+            let places = found(&types, hook).map(|(_, at)| (at.vtd_domain, at.device, at.pasid));
+            assert_eq!(places, there.then_some((0, 1, 2)), "{name}");
+        }
+        // `intel_iommu_attach_device` is there on all, and of interest where there are tags to read.
+        let places = found(&types, Hook::VtdAttach).map(|(_, at)| (at.domain, at.device));
+        assert_eq!(places, there.then_some((0, 1)), "{name}");
     }
 }
 

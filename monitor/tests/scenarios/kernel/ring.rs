@@ -233,6 +233,7 @@ impl Kernel {
             slot: None,
             table: None,
             flush: None,
+            tags: None,
             incomplete: false,
         }
     }

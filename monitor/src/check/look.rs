@@ -22,7 +22,11 @@ impl Shown<'_> {
     pub fn finding(self) -> Finding {
         let Shown { check, severity, fault, group, look, pasids, summary, read } = self;
         let device = match fault {
-            Fault::Extra(key) | Fault::Residue(key, _) | Fault::Blocked(key) | Fault::Lacking(key) => {
+            Fault::Extra(key)
+            | Fault::Residue(key, _)
+            | Fault::Blocked(key)
+            | Fault::Lacking(key)
+            | Fault::Untagged(key) => {
                 look.members.iter().find(|member| member.device == key)
             }
             _ => None,

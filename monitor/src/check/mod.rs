@@ -5,7 +5,10 @@
 
 mod attach_imbalance;
 mod book;
+mod cache_tag;
+mod cache_tag_leaked;
 mod capability_off_under_pasids;
+mod devtlb_tag_missing;
 mod dispatch;
 mod domain_freed_while_attached;
 mod domain_off_default;
@@ -54,7 +57,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, GroupRef, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 26] = [
+pub static REGISTRY: [&dyn Check; 28] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -80,6 +83,8 @@ pub static REGISTRY: [&dyn Check; 26] = [
     &invalidation_failed::InvalidationFailed,
     &pasid_reused_without_flush::PasidReusedWithoutFlush,
     &reset_unpaired::ResetUnpaired,
+    &devtlb_tag_missing::DevtlbTagMissing,
+    &cache_tag_leaked::CacheTagLeaked,
     &kernel_advisory::KernelAdvisory,
 ];
 

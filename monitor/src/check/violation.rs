@@ -87,6 +87,8 @@ pub enum Fault {
     Blocked(Key),
     /// This member was reset, and its hardware table has not all PASIDs again.
     Lacking(Key),
+    /// Flushes of the domain that this member's RID is on don't reach its device TLB.
+    Untagged(Key),
 }
 
 impl Subject {

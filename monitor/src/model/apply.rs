@@ -21,6 +21,7 @@ impl Host {
         }
         let group = match role {
             Role::Lifetime => return self.lifetime(&event, trusted, transitions),
+            Role::Tags => return self.reads.note(&event),
             Role::Leaving(_) | Role::Hardware | Role::Reset => self.known_group(&event),
             Role::Call if event.phase == Phase::End && event.group.is_none() => self.group_of_call(&event),
             Role::Call | Role::Letting | Role::Reading | Role::Joining => {
@@ -42,6 +43,9 @@ impl Host {
         trusted: bool,
         transitions: &mut Vec<Transition>,
     ) {
+        if event.hook == Hook::AtsOn {
+            self.reads.note_ats(&event);
+        }
         let overtaken = self.overtaken(event.mono_ns);
         if let Some(key) = group
             && let Some(group) = self.group_mut(key)
@@ -73,7 +77,10 @@ impl Host {
             (Role::Leaving(Leaver::Group), Phase::Begin | Phase::Point) => {
                 return self.free_group(key, event, transitions);
             }
-            (Role::Call, Phase::Begin) => self.call_began(event.mono_ns),
+            (Role::Call, Phase::Begin) => {
+                self.call_began(event.mono_ns);
+                self.reads.begins(&event);
+            }
             _ => {}
         }
         let moment = Moment {
@@ -105,6 +112,7 @@ impl Host {
         }
         if let Some(Transition::Returned { operation, end, .. }) = transitions.last() {
             self.want_look(key, operation, end);
+            self.tagged(transitions);
         }
     }
 

@@ -11,6 +11,7 @@ use super::device::Device;
 use super::group::Group;
 use super::lifetime::Lifetimes;
 use super::look::Looking;
+use super::tags::Reads;
 use super::transition::Transition;
 
 /// How many attached PASIDs are kept on a host: as many as there are PASIDs. Beyond it a group's PASIDs
@@ -22,7 +23,7 @@ const MAX_OBJECTS: usize = 65_536;
 const MAX_CALL_NS: u64 = 30_000_000_000;
 /// A call whose begin was lost, or came before we watched, has returned after this time, in ns. Until then
 /// it may meet other calls unseen, and they are not judged.
-const GRACE_NS: u64 = 250_000_000;
+pub(super) const GRACE_NS: u64 = 250_000_000;
 
 /// How long a process that has exited may stay bound, if nobody says otherwise.
 const SVA_GRACE: Duration = Duration::from_secs(10 * 60);
@@ -54,6 +55,7 @@ pub struct Host {
     lost_at: Option<u64>,
     /// The group that went last: what is told of its end is told when it is gone.
     departed: Option<Box<Group>>,
+    pub(super) reads: Reads,
     /// Groups at which a look is wanted.
     pub(super) wanted: Vec<Key>,
     /// No call that is under way began before, in CLOCK_MONOTONIC ns: until it is time for one of then, no
@@ -77,6 +79,7 @@ impl Host {
             trusted_from: None,
             lost_at: None,
             departed: None,
+            reads: Reads::default(),
             wanted: Vec::new(),
             oldest_call: u64::MAX,
         }
@@ -164,6 +167,7 @@ impl Host {
         self.lost_at = self.lost_at.max(Some(mono_ns));
         self.looking = None;
         self.lifetimes.forget();
+        self.reads.forget(mono_ns);
         let keys: Vec<Key> = match groups {
             Some(groups) => groups.to_vec(),
             None => {

@@ -7,7 +7,7 @@
 use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{
-    DeviceState, Domain, Event, Key, Name, Ownership, PasidArray, TableEntry, TableKind, TableReading,
+    DeviceState, Domain, Event, Key, Name, Ownership, PasidArray, TableEntry, TableKind, TableReading, Tags,
 };
 
 use super::group::Group;
@@ -63,6 +63,8 @@ pub struct Member {
     pub table: Option<Compared>,
     /// It was reset, and that is over: what it was not given back.
     pub after_reset: Option<Box<AfterReset>>,
+    /// What its RID has of cache tags in the group's domain; `None`: its driver keeps none, or it was not read.
+    pub tags: Option<Tags>,
 }
 
 /// The core's array against a hardware table, both read at the same moment. PASID 0 is left out: it is the
@@ -245,6 +247,7 @@ impl Looking {
             max_pasids: device.max_pasids.unwrap_or_default(),
             table: array.zip(table).map(|(array, table)| compare(array, table, device.max_pasids)),
             after_reset: None,
+            tags: event.tags,
         };
         for Failed { failure, members } in &mut self.failed {
             let attached = array.map(|array| array.has(failure.pasid));

@@ -12,6 +12,7 @@ use super::host::GroupRef;
 use super::lifetime::{Gone, Held};
 use super::look::Look;
 use super::order::Operation;
+use super::tags::Tagged;
 
 /// One thing that became known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub enum Transition {
     },
     /// The driver could not take a PASID off a device, as this call would have it.
     DetachFailed { group: GroupRef, pasid: u32, attachment: Attachment, by: Actor, event: Box<Event> },
+    /// A call has returned that switched a RID or a PASID, and what it left of a device's cache tags.
+    Tagged { group: GroupRef, tagged: Box<Tagged> },
     /// A device left its group.
     DeviceGone { device: Box<Device> },
     /// A driver frees a device's hardware PASID table, and PASIDs are in it still.
@@ -97,6 +100,7 @@ pub enum Kind {
     TableGone,
     CapabilityOff,
     DetachFailed,
+    Tagged,
     DeviceGone,
     Gone,
     PasidLeaked,
@@ -137,7 +141,8 @@ impl Kind {
             Kind::FreedWithPasids => 18,
             Kind::CapabilityOff => 19,
             Kind::DetachFailed => 20,
-            Kind::Returned(hook) => 21 + hook as usize,
+            Kind::Tagged => 21,
+            Kind::Returned(hook) => 22 + hook as usize,
         }
     }
 }
@@ -157,6 +162,7 @@ impl Transition {
             Transition::TableGone { .. } => Kind::TableGone,
             Transition::CapabilityOff { .. } => Kind::CapabilityOff,
             Transition::DetachFailed { .. } => Kind::DetachFailed,
+            Transition::Tagged { .. } => Kind::Tagged,
             Transition::DeviceGone { .. } => Kind::DeviceGone,
             Transition::Gone { .. } => Kind::Gone,
             Transition::PasidLeaked { .. } => Kind::PasidLeaked,

@@ -27,4 +27,5 @@ mod rid;
 mod rig;
 mod strayed;
 mod tables;
+mod tags;
 mod unknown;

@@ -17,6 +17,7 @@ mod lifetime;
 mod plan;
 mod reset;
 mod ring;
+pub mod tags;
 
 pub use call::Call;
 pub use faults::Faults;

@@ -4,6 +4,7 @@
 
 mod amd;
 mod audit;
+mod cache_tags;
 pub(crate) mod expect;
 mod flush;
 mod harmless;
@@ -158,6 +159,7 @@ pub const ALL: &[Scenario] = &[
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),
     row("flush", &Series::ALL, INTEL, Scenario::LONG, flush::flushed),
+    row("cache-tags", &WITH_PASIDS, INTEL, Scenario::LONG, cache_tags::tagged),
     row("amd", &Series::ALL, AMD, Scenario::LONG, amd::watched),
     row("rid-switch", &WITH_PASIDS, INTEL, Scenario::LONG, rid_switch::on_intel),
     row("seed", &Series::ALL, SEED, Scenario::LONG, rid_switch::seed),

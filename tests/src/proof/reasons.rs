@@ -26,6 +26,12 @@ const REASONS: &[Reason] = &[
               PASID",
     },
     Reason {
+        checks: &["devtlb-tag-missing", "cache-tag-leaked"],
+        kernels: &[Series::V6_1],
+        source: None,
+        why: "not possible here: the VT-d driver of this kernel keeps no cache tags, which came with 6.10",
+    },
+    Reason {
         checks: &["released-with-pasids"],
         kernels: &[Series::V6_1],
         source: Some(Source::Software),
@@ -46,6 +52,8 @@ const REASONS: &[Reason] = &[
             "teardown-flush-incomplete",
             "invalidation-failed",
             "pasid-reused-without-flush",
+            "devtlb-tag-missing",
+            "cache-tag-leaked",
         ],
         kernels: &[],
         source: Some(Source::Software),

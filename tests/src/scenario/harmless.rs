@@ -161,6 +161,8 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "teardown-flush-incomplete",
             "invalidation-failed",
             "pasid-reused-without-flush",
+            "devtlb-tag-missing",
+            "cache-tag-leaked",
             "kernel-advisory",
         ],
         Series::V7 => &[
@@ -188,6 +190,8 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "teardown-flush-incomplete",
             "invalidation-failed",
             "pasid-reused-without-flush",
+            "devtlb-tag-missing",
+            "cache-tag-leaked",
             "kernel-advisory",
         ],
     }

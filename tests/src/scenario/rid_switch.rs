@@ -10,6 +10,7 @@ const LOST: &str = "pasid-lost-on-detach";
 const HANDED: &str = "user-pasid-on-nonconforming";
 const REFUSED: &str = "rid-switch-refused";
 const OFF: &str = "capability-off-under-pasids";
+const LEAKED: &str = "cache-tag-leaked";
 const KEPT: &str = "driver-detach-failed";
 const UNPAIRED: &str = "reset-unpaired";
 const NVME: &str = "0000:01:00.0";
@@ -157,6 +158,9 @@ pub fn seed(report: &Report) -> Result<(), String> {
         // The driver is found out while userspace has its PASID; then it is known before. A process's is the kernel's.
         a = a.raises(found(OFF, pasid, "user", "driver")).raises(handed(NVME, None));
         b = b.raises(handed(NVME, Some("user")));
+        // ATS is off when the PASID is detached, and its tag stays (docs/finds/vtd-cache-tag-left-by-blocked-rid.md).
+        let leaked = found(LEAKED, pasid, "user", "user");
+        (a, b) = (a.raises(leaked), b.raises(leaked));
         (a, b) = (a.resolves(HANDED, Some(NVME), "cleared"), b.resolves(HANDED, Some(NVME), "cleared"));
     }
     let refused =

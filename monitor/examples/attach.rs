@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         means: Means::Best,
         drivers: Sysfs::default().drivers(),
         submission_returns: !std::env::args().any(|word| word == "--no-submission-returns"),
+        flush_slow: probes::SLOW,
         log_level: aya_log::Level::Warn,
         advisories: None,
     };

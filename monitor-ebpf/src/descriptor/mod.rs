@@ -5,6 +5,7 @@
 
 pub mod amd;
 pub mod smmuv3;
+pub mod timed;
 pub mod vtd;
 pub mod window;
 

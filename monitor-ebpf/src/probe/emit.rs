@@ -139,8 +139,9 @@ pub fn emit(context: *mut c_void, hook: Hook, phase: Phase, subject: &Subject, r
     }
 }
 
-/// Reports one moment of a call with what was flushed in it.
+/// Reports one moment of a call with what was flushed in it; `took_us`: and that a submission took so long, 0 for none.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "they are one record's members, and it is inlined")]
 pub fn flushing(
     context: *mut c_void,
     hook: Hook,
@@ -149,6 +150,7 @@ pub fn flushing(
     ret: i64,
     reads: Reads,
     flush: &Flush,
+    took_us: u32,
 ) {
     let stack = stack(context, reads);
     let sequence = next();
@@ -164,6 +166,10 @@ pub fn flushing(
         begin(&mut (*record).operation, hook as u16, phase as u8, sequence, stack);
         (*record).flush = *flush;
         (*record).operation.header.known |= known::FLUSH;
+        if took_us != 0 {
+            (*record).operation.device.took_us = took_us;
+            (*record).operation.header.known |= known::TOOK;
+        }
     }
     slot.submit(0);
 }

@@ -7,18 +7,18 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_pid_tgid, generated},
+    helpers::generated,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use monitor_ebpf::{
     descriptor::{amd, smmuv3, vtd},
-    wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS, SAMPLED, SUBMIT_ARGUMENTS, TableKind},
+    wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, SAMPLED, SUBMIT_ARGUMENTS, TableKind},
 };
 
 use super::{
     call::{self, Access, program},
-    loss,
+    clock,
     read::member,
     window,
 };
@@ -35,7 +35,7 @@ pub(super) use feed;
 
 /// This CPU's index among the counters.
 #[inline(always)]
-fn cpu() -> usize {
+pub(super) fn cpu() -> usize {
     // SAFETY: takes nothing. The kernel makes it two instructions from 6.10 on, a call before.
     (unsafe { generated::bpf_get_smp_processor_id() }) as usize & (FEED_CPUS - 1)
 }
@@ -71,16 +71,18 @@ fn vtd_queue(context: *mut c_void) {
     }
 }
 
-/// A window is open somewhere, or this submission is timed.
+/// A window is open somewhere, or this submission is timed: one in so many, and each in a window of its task's.
 #[inline(never)]
 fn rarely(context: *mut c_void, count: u64) {
+    let sampled = count & (SAMPLED - 1) == 0;
+    let mut inside = false;
     if window::any() {
         // SAFETY: the program's own context.
         let (qw0, qw1) = unsafe { (word(context, 1), word(context, 2)) };
-        window::submitted(TableKind::Vtd, qw0, qw1);
+        inside = window::submitted(TableKind::Vtd, qw0, qw1);
     }
-    if count & (SAMPLED - 1) == 0 {
-        start_clock();
+    if sampled || inside {
+        clock::start(sampled);
     }
 }
 
@@ -96,46 +98,6 @@ pub fn vtd_qi_submit_raw(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// This submission is timed.
-#[inline(always)]
-fn start_clock() {
-    let cpu = cpu();
-    // SAFETY: this CPU's slot, as above.
-    unsafe {
-        feed!(cpus[cpu].began_tid).write(u64::from(bpf_get_current_pid_tgid() as u32));
-        feed!(cpus[cpu].began_ns).write(generated::bpf_ktime_get_ns());
-    }
-}
-
-/// How many bits a number has, as an index of the histogram. Counted one by one, so that a verifier sees the bound.
-#[inline(always)]
-fn bucket(mut number: u64) -> usize {
-    let mut bits = 0;
-    while bits < LATENCY_BUCKETS - 1 && number != 0 {
-        number >>= 1;
-        bits += 1;
-    }
-    bits
-}
-
-/// A submission has returned on the CPU where a timed one began.
-#[inline(never)]
-fn stop_clock(cpu: usize, began_ns: u64) {
-    let cpu = cpu & (FEED_CPUS - 1);
-    // SAFETY: this CPU's slot, as above; the histogram is shared, and added to atomically.
-    unsafe {
-        feed!(cpus[cpu].began_ns).write(0);
-        // Between the queue's lock and its return a task can be preempted, and another one submit.
-        if feed!(cpus[cpu].began_tid).read() != u64::from(bpf_get_current_pid_tgid() as u32) {
-            return;
-        }
-        let took = generated::bpf_ktime_get_ns().wrapping_sub(began_ns);
-        loss::add(feed!(latency[bucket(took)]), 1);
-        let sum = feed!(cpus[cpu].sum_ns);
-        sum.write(sum.read().wrapping_add(took));
-    }
-}
-
 /// A submission, or the waiting for it, returns: the clock is stopped, what it asked for is done or has failed.
 #[inline(always)]
 fn returned(context: *mut c_void, access: Access, hook: Hook, ret: i32) {
@@ -143,7 +105,10 @@ fn returned(context: *mut c_void, access: Access, hook: Hook, ret: i32) {
     // SAFETY: a global of our own.
     let began_ns = unsafe { feed!(cpus[cpu].began_ns).read() };
     if began_ns != 0 {
-        stop_clock(cpu, began_ns);
+        let took_ns = clock::stop(cpu, began_ns);
+        if took_ns > clock::limit() {
+            clock::slow(context, access, hook, took_ns);
+        }
     }
     if ret != 0 {
         failed(context, access, hook, ret);
@@ -200,22 +165,6 @@ fn count(cpu: usize, index: u64) -> u64 {
     }
 }
 
-/// Something is about to be waited for that is timed now and then. A clock that runs already is of one whose end was
-/// not seen.
-#[inline(always)]
-fn clock(cpu: usize, count: u64) {
-    if count & (SAMPLED - 1) == 0 {
-        return start_clock();
-    }
-    // SAFETY: this CPU's slot, as above.
-    unsafe {
-        let began = feed!(cpus[cpu].began_ns);
-        if began.read() != 0 {
-            began.write(0);
-        }
-    }
-}
-
 /// `__iommu_queue_command_sync(iommu, cmd, sync)` has put a command into AMD's buffer, under `iommu->lock`; its return
 /// is not known to a kprobe, which runs before.
 #[inline(always)]
@@ -228,7 +177,7 @@ fn amd_queued(context: *mut c_void, access: Access, ret: i32) {
     let cpu = cpu();
     let count = count(cpu, amd::index(low));
     if amd::is_wait(low) {
-        clock(cpu, count);
+        clock::wait(cpu, count);
     }
     if window::any() {
         amd_in_window(low, member(command, 8));
@@ -238,7 +187,9 @@ fn amd_queued(context: *mut c_void, access: Access, ret: i32) {
 #[inline(never)]
 fn amd_in_window(low: u64, high: u64) {
     if amd::is_wait(low) {
-        window::waited();
+        if window::waited() {
+            clock::wait_in_window();
+        }
     } else {
         window::submitted(TableKind::Amd, low, high);
     }
@@ -293,9 +244,9 @@ fn smmu_issuing(context: *mut c_void, access: Access) {
     unsafe {
         generated::bpf_loop(BATCH, issue as *const () as *mut c_void, (&raw mut batch).cast(), 0);
     }
-    clock(cpu, count(cpu, CALLS_AT));
-    if window::any() && call::argument(context, access, at.sync) as u8 != 0 {
-        window::waited();
+    clock::wait(cpu, count(cpu, CALLS_AT));
+    if window::any() && call::argument(context, access, at.sync) as u8 != 0 && window::waited() {
+        clock::wait_in_window();
     }
 }
 

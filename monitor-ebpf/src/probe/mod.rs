@@ -11,6 +11,7 @@ mod window;
 mod amd;
 mod attach;
 mod capability;
+mod clock;
 mod invalidation;
 mod left;
 mod lifetime;

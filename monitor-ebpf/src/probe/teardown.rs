@@ -85,7 +85,7 @@ pub fn ends(
     if flush.owed != 0 {
         owed::add(&place, &flush);
     }
-    emit::flushing(context, hook, Phase::End, &subject, ret, reads, &flush);
+    emit::flushing(context, hook, Phase::End, &subject, ret, reads, &flush, 0);
 }
 
 /// What a teardown is owed, now that it is over.
@@ -108,7 +108,7 @@ pub fn table_free(context: *mut c_void, access: Access, hook: Hook, reads: Reads
 pub fn set_up(context: *mut c_void, hook: Hook, subject: &Subject, ret: i64, reads: Reads) {
     let mut flush = Flush::NONE;
     if ret as i32 == 0 && owed::take(&place(subject), &mut flush) {
-        emit::flushing(context, hook, Phase::End, subject, ret, reads, &flush);
+        emit::flushing(context, hook, Phase::End, subject, ret, reads, &flush, 0);
     } else {
         emit::emit(context, hook, Phase::End, subject, ret, reads);
     }

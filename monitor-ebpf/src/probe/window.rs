@@ -150,24 +150,27 @@ pub fn gone(device: u64) {
 }
 
 /// A descriptor is submitted, and a window is open somewhere, or an entry is owed a flush.
+/// Returns `true` if the window is this task's.
 #[inline(always)]
-pub fn submitted(queue: TableKind, low: u64, high: u64) {
+pub fn submitted(queue: TableKind, low: u64, high: u64) -> bool {
     // SAFETY: a global of our own.
     if unsafe { feed!(owed).read_volatile() } != 0 {
         owed::submitted(low, high);
     }
-    let Some(frame) = innermost() else { return };
+    let Some(frame) = innermost() else { return false };
     // SAFETY: as `innermost` says.
     let frame = unsafe { &mut *frame };
     window::submitted(frame, queue, low, high);
+    true
 }
 
-/// This task asks to be told when what it submitted is done.
+/// This task asks to be told when what it submitted is done. Returns `true` if it is in a window.
 #[inline(never)]
-pub fn waited() {
-    let Some(frame) = innermost() else { return };
+pub fn waited() -> bool {
+    let Some(frame) = innermost() else { return false };
     // SAFETY: as `innermost` says.
     window::waited(unsafe { &mut *frame });
+    true
 }
 
 /// What this task's innermost window keeps, if it is one of this kind on this entry.
@@ -202,24 +205,61 @@ pub fn failed(context: *mut c_void, access: Access, hook: Hook, ret: i32) {
         let scopes = if scopes != 0 { scopes } else { frame.pending_scopes };
         window::returned(frame, ret, scopes);
         flush = Flush { failed: ret, failed_scopes: scopes, ..frame.flush };
-        subject = Subject { device: frame.device, group: frame.group, pasid: flush.pasid, ..subject };
-        subject.known = known::PASID;
-    } else if !may_send() {
+        subject = of_frame(frame);
+    // SAFETY: a global of our own.
+    } else if !may_send(unsafe { feed!(failure_sent_ns) }) {
         return;
     }
-    emit::flushing(context, hook, Phase::End, &subject, i64::from(ret), Reads::STACK, &flush);
+    emit::flushing(context, hook, Phase::End, &subject, i64::from(ret), Reads::STACK, &flush, 0);
 }
 
-/// A dead device may let every flush fail: of those that no window is about a few are enough.
+/// A submission took long: that is told at once, with the window that it was in.
+#[inline(never)]
+pub fn slow(context: *mut c_void, access: Access, hook: Hook, took_ns: u64) {
+    let mut scopes = scopes(context, access, hook);
+    let (mut subject, mut flush) = (Subject::default(), Flush::NONE);
+    if let Some(frame) = innermost() {
+        // SAFETY: as `innermost` says.
+        let frame = unsafe { &*frame };
+        // What it waited for is pending still.
+        scopes = if scopes != 0 { scopes } else { frame.pending_scopes };
+        flush = frame.flush;
+        subject = of_frame(frame);
+    // SAFETY: a global of our own.
+    } else if !may_send(unsafe { feed!(slow_sent_ns) }) {
+        return;
+    }
+    if let Access::Trampoline = access {
+        flush.iommu = call::iommu(context, access, hook);
+    }
+    (flush.failed, flush.failed_scopes) = (0, scopes);
+    // Of no record 0: less than a microsecond is not slow.
+    let took_us = (took_ns / 1000).clamp(1, u64::from(u32::MAX)) as u32;
+    emit::flushing(context, hook, Phase::End, &subject, 0, Reads::STACK, &flush, took_us);
+}
+
+/// Whose entry a window is about.
 #[inline(always)]
-fn may_send() -> bool {
+fn of_frame(frame: &Frame) -> Subject {
+    Subject {
+        device: frame.device,
+        group: frame.group,
+        pasid: frame.flush.pasid,
+        known: known::PASID,
+        ..Subject::default()
+    }
+}
+
+/// A dead device may let every flush fail, or be slow: of those that no window is about a few are enough.
+#[inline(always)]
+fn may_send(sent_ns: *mut u64) -> bool {
     // SAFETY: a global of our own; of two CPUs at once both may send.
     unsafe {
         let now = generated::bpf_ktime_get_ns();
-        let last = feed!(failure_sent_ns).read_volatile();
+        let last = sent_ns.read_volatile();
         let may = last == 0 || now.wrapping_sub(last) >= FAILURE_SENT_EVERY_NS;
         if may {
-            feed!(failure_sent_ns).write_volatile(now);
+            sent_ns.write_volatile(now);
         }
         may
     }

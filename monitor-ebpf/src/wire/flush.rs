@@ -8,6 +8,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Operation;
+use crate::descriptor::timed::Moment;
 
 /// A window's flushes, or what an entry is still owed. A record that has this part is an [`Operation`] followed by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +37,8 @@ pub struct Flush {
     pub owed: u32,
     /// What the first failed submission returned, 0 if none failed.
     pub failed: i32,
-    /// Bits of [`Scope`](crate::descriptor::Scope), by number: what the failed submission asked for.
+    /// Bits of [`Scope`](crate::descriptor::Scope), by number: what the failed submission asked for, or the slow one that
+    /// the record is about.
     pub failed_scopes: u32,
     /// Descriptors in the window, whatever they covered.
     pub descriptors: u32,
@@ -60,8 +62,10 @@ pub const FEED_CPUS: usize = 1024;
 pub const FEED_TYPES: usize = 16;
 /// Buckets of the histogram: bucket n has what took less than 2^n ns, and not less than half of it.
 pub const LATENCY_BUCKETS: usize = 40;
-/// Failures outside every window are sent at most once in this time, ns; all are counted.
+/// Failures outside every window are sent at most once in this time, ns; all are counted. So are slow submissions.
 pub const FAILURE_SENT_EVERY_NS: u64 = 100_000_000;
+/// A submission that takes longer is slow, ns, where nobody says otherwise.
+pub const SLOW_NS: u64 = 10_000_000;
 /// One in so many submissions of a type of descriptor is timed; a power of two.
 pub const SAMPLED: u64 = 256;
 /// How many arguments `qi_submit_sync` has, 5.15 to 7.3: the program at its return finds the result behind them.
@@ -80,7 +84,11 @@ pub struct CpuFeed {
     pub sum_ns: u64,
     /// Submissions that failed.
     pub failed: u64,
-    pub reserved: [u64; 12],
+    /// Of the submission that is timed: 1 if it is one of the sample, and not only one in a window; what this CPU had
+    /// counted when it began, and how often its task had left a CPU.
+    pub began_sampled: u64,
+    pub began: Moment,
+    pub reserved: [u64; 9],
 }
 
 /// Everything that is counted, and the switch that every descriptor looks at. One map value that programs reach
@@ -95,7 +103,9 @@ pub struct Feed {
     pub failure_sent_ns: u64,
     /// 1: returns from waiting for the queue are seen, where that is a function of its own (AMD).
     pub waits: u64,
-    pub reserved: [u64; 4],
+    /// When a slow submission outside every window was last sent, ns.
+    pub slow_sent_ns: u64,
+    pub reserved: [u64; 3],
     /// The histogram of what the timed submissions took.
     pub latency: [u64; LATENCY_BUCKETS],
     pub cpus: [CpuFeed; FEED_CPUS],
@@ -107,7 +117,8 @@ impl Feed {
         owed: 0,
         failure_sent_ns: 0,
         waits: 0,
-        reserved: [0; 4],
+        slow_sent_ns: 0,
+        reserved: [0; 3],
         latency: [0; LATENCY_BUCKETS],
         cpus: [CpuFeed {
             descriptors: [0; FEED_TYPES],
@@ -115,7 +126,9 @@ impl Feed {
             began_tid: 0,
             sum_ns: 0,
             failed: 0,
-            reserved: [0; 12],
+            began_sampled: 0,
+            began: Moment { descriptors: 0, switches: 0 },
+            reserved: [0; 9],
         }; FEED_CPUS],
     };
     /// How many 64-bit words it is.

@@ -120,6 +120,10 @@ pub struct Layout {
     pub amd: AmdLayout,
     pub smmu: SmmuLayout,
     pub flush: FlushLayout,
+    /// `struct task_struct`: `nvcsw`, how often the task has slept.
+    pub task_slept: u32,
+    /// `struct task_struct`: `nivcsw`, how often it was preempted.
+    pub task_preempted: u32,
     pub tags: TagLayout,
 }
 
@@ -165,6 +169,8 @@ pub struct FlushLayout {
     pub pci_device: u32,
     /// `struct pci_dev`: `error_state`.
     pub pci_error: u32,
+    /// `struct pci_dev`, from its `dev` on: `is_virtfn`.
+    pub pci_virtual: Bit,
     /// `struct iommu_dev_data` (AMD): `devid`, the requester id.
     pub amd_devid: u32,
     /// `struct iommu_dev_data` (AMD): `ats_enabled`, up to 6.6 `ats.enabled`.
@@ -235,6 +241,7 @@ impl FlushLayout {
         vtd_iommu_qi: ABSENT,
         pci_device: ABSENT,
         pci_error: ABSENT,
+        pci_virtual: Bit::ABSENT,
         amd_devid: ABSENT,
         amd_ats: Bit::ABSENT,
         smmu_streams: ABSENT,
@@ -362,6 +369,8 @@ impl Layout {
         amd: AmdLayout::UNKNOWN,
         smmu: SmmuLayout::UNKNOWN,
         flush: FlushLayout::UNKNOWN,
+        task_slept: ABSENT,
+        task_preempted: ABSENT,
         tags: TagLayout::UNKNOWN,
     };
 }

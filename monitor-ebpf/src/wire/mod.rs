@@ -17,7 +17,7 @@ pub use arguments::{Arguments, NO_ARGUMENT};
 pub use call::{Call, Subject};
 pub use flush::{
     CpuFeed, FAILURE_SENT_EVERY_NS, FEED_CPUS, FEED_TYPES, Feed, Flush, Flushing, Frame, LATENCY_BUCKETS,
-    Place, SAMPLED, SUBMIT_ARGUMENTS, Teardown, WINDOW_DEPTH, Windows,
+    Place, SAMPLED, SLOW_NS, SUBMIT_ARGUMENTS, Teardown, WINDOW_DEPTH, Windows,
 };
 pub use hook::Hook;
 pub use layout::{

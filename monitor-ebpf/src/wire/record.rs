@@ -54,6 +54,8 @@ pub mod known {
     pub const FLUSH: u32 = 1 << 17;
     /// `tags`.
     pub const TAGS: u32 = 1 << 18;
+    /// `device.took_us`.
+    pub const TOOK: u32 = 1 << 19;
     /// A read from kernel memory failed: what depends on it is missing, and that is not the kernel's saying.
     pub const FAULT: u32 = 1 << 31;
 }
@@ -153,7 +155,8 @@ pub struct Device {
     /// `kobj.name`, NUL-terminated: for a PCI device `segment:bus:device.function`.
     pub name: [u8; NAME_LEN],
     pub max_pasids: u32,
-    pub reserved: u32,
+    /// How long a submission to the command queue took, µs: one in a window of this device's, or in none of any.
+    pub took_us: u32,
 }
 
 /// One run of a program on a call: who, what about, and the group's state at that moment.

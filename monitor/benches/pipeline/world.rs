@@ -257,7 +257,7 @@ fn device(group: u32) -> wire::Device {
     let text = format!("{:04x}:{:02x}:{:02x}.0", group >> 13, group >> 5 & 0xff, group & 0x1f);
     let mut name = [0; NAME_LEN];
     name[..text.len()].copy_from_slice(text.as_bytes());
-    wire::Device { key: address(2, group), table: 0, name, max_pasids: 1 << 20, reserved: 0 }
+    wire::Device { key: address(2, group), table: 0, name, max_pasids: 1 << 20, took_us: 0 }
 }
 
 fn task(number: usize) -> wire::Task {

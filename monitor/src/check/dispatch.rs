@@ -91,6 +91,7 @@ mod tests {
             Kind::TornDown,
             Kind::SetUpOwed,
             Kind::SubmissionFailed,
+            Kind::SubmissionSlow,
         ];
         numbers.extend(others.map(Kind::index));
         assert!(numbers.iter().all(|&number| number < Kind::COUNT));

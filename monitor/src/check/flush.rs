@@ -110,6 +110,18 @@ pub(super) fn device(flushed: &Flushed) -> String {
     flushed.event.device.map_or("a device".into(), |device| device.name.to_string())
 }
 
+/// When a submission was made, in words.
+pub(super) fn window(flushed: &Flushed) -> String {
+    // A window names its group, also one that we don't know.
+    match (flushed.event.group, flushed.flush.vendor) {
+        (None, _) => "outside every window".to_owned(),
+        (Some(_), Some(_)) => {
+            format!("while {} of {} was torn down", entry(&flushed.flush), device(flushed))
+        }
+        (Some(_), None) => format!("while the domain of {} was switched", device(flushed)),
+    }
+}
+
 /// Caches as a list for a person: `PASID cache and device TLB`.
 pub(super) fn list(caches: &[Cache]) -> String {
     let names: Vec<&str> = caches.iter().map(|cache| cache.name()).collect();

@@ -120,13 +120,7 @@ impl Check for InvalidationFailed {
         let window = flushed.event.group.is_some();
         let group = reference.and_then(|reference| case.host.group(reference));
         let scopes: Vec<String> = found.failed_scopes().iter().map(|scope| scope.name().to_owned()).collect();
-        let what = match (window, found.vendor) {
-            (false, _) => "outside every window".to_owned(),
-            (true, Some(_)) => {
-                format!("while {} of {} was torn down", flush::entry(found), flush::device(flushed))
-            }
-            (true, None) => format!("while the domain of {} was switched", flush::device(flushed)),
-        };
+        let what = flush::window(flushed);
         let mut read = vec![
             Read { what: "errno", value: Value::Names(vec![errno_name(errno).to_owned()]) },
             Read { what: "asked for", value: Value::Names(scopes) },

@@ -16,6 +16,7 @@ mod driver_detach_failed;
 mod drivers;
 mod failed_attach_residue;
 mod flush;
+mod flush_slow;
 mod group_divergence;
 mod invalidation_failed;
 mod kernel_advisory;
@@ -57,7 +58,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, GroupRef, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 28] = [
+pub static REGISTRY: [&dyn Check; 29] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -85,6 +86,7 @@ pub static REGISTRY: [&dyn Check; 28] = [
     &reset_unpaired::ResetUnpaired,
     &devtlb_tag_missing::DevtlbTagMissing,
     &cache_tag_leaked::CacheTagLeaked,
+    &flush_slow::FlushSlow,
     &kernel_advisory::KernelAdvisory,
 ];
 

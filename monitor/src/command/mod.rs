@@ -25,7 +25,7 @@ use crate::{
     kernel::{
         attach::Cost,
         clock, host,
-        probes::{Means, Plan},
+        probes::{Means, Plan, SLOW},
         sysfs::Sysfs,
     },
     live::Upkeep,
@@ -107,6 +107,9 @@ struct Global {
     /// How long a process that has exited may stay bound to a device before that is a warning [default: 600]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     sva_grace: Option<Duration>,
+    /// How long an invalidation may take before that is a violation [default: 10]
+    #[arg(long, global = true, value_name = "MILLISECONDS", value_parser = milliseconds)]
+    flush_slow: Option<Duration>,
     /// Colour the text
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     color: Color,
@@ -169,8 +172,9 @@ impl Global {
         };
         let means = if self.no_trampolines { Means::NoTrampolines } else { Means::Best };
         let submission_returns = !self.no_submission_returns;
+        let flush_slow = self.flush_slow.unwrap_or(SLOW);
         let (drivers, advisories) = (Sysfs::default().drivers(), Some(self.advisories()?));
-        Ok(Plan { wanted, means, drivers, submission_returns, log_level, advisories })
+        Ok(Plan { wanted, means, drivers, submission_returns, flush_slow, log_level, advisories })
     }
 
     /// The known defects of kernels: as built in, or of a newer file.
@@ -272,6 +276,14 @@ fn check_name(name: &str) -> Result<String, String> {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     text.parse().map(Duration::from_secs).map_err(|_| "not a whole number of seconds".into())
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0) => Err("every invalidation takes some time".into()),
+        Ok(number) => Ok(Duration::from_millis(number)),
+        Err(_) => Err("not a whole number of milliseconds".into()),
+    }
 }
 
 /// The smallest size of a file of a recording: what it must begin with has to fit.

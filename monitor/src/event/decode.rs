@@ -1,5 +1,7 @@
 //! Wire record → typed event.
 
+use std::time::Duration;
+
 use monitor_ebpf::wire::{self, Encoding, Hook, Phase, known};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -163,7 +165,11 @@ fn inventory(record: &wire::Inventory) -> Result<Box<Event>, Malformed> {
 fn flushing(record: &wire::Flushing) -> Result<Box<Event>, Malformed> {
     let mut event = operation(&record.operation)?;
     if record.operation.header.known & known::FLUSH != 0 {
-        event.flush = Some(Box::new(Flush::new(&record.flush)));
+        let mut flush = Flush::new(&record.flush);
+        if record.operation.header.known & known::TOOK != 0 {
+            flush.took = Some(Duration::from_micros(u64::from(record.operation.device.took_us)));
+        }
+        event.flush = Some(Box::new(flush));
     }
     Ok(event)
 }

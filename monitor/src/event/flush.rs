@@ -1,5 +1,7 @@
 //! What a driver flushed while it tore a PASID entry down.
 
+use std::time::Duration;
+
 use monitor_ebpf::descriptor::{self, Conditions, Scope, cache, condition};
 use monitor_ebpf::wire;
 
@@ -52,8 +54,10 @@ pub struct Flush {
     pub owed_since_ns: Option<u64>,
     /// What the first failed submission returned.
     pub failed: Option<i32>,
-    /// What it asked for, as bits of [`Scope`].
+    /// What it asked for, or what the slow one did, as bits of [`Scope`].
     failed_scopes: u32,
+    /// The record is about a submission that was slow: it took so long.
+    pub took: Option<Duration>,
     /// Descriptors in the window, whatever they were about.
     pub descriptors: u32,
     /// How many windows were around it.
@@ -79,6 +83,7 @@ impl Flush {
             owed_since_ns: (record.owed_since_ns != 0).then_some(record.owed_since_ns),
             failed: (record.failed != 0).then_some(record.failed),
             failed_scopes: record.failed_scopes,
+            took: None,
             descriptors: record.descriptors,
             outer: record.outer,
         }
@@ -119,7 +124,7 @@ impl Flush {
         Cache::of(self.owed)
     }
 
-    /// What a failed submission asked for; nothing where that wasn't read.
+    /// What a failed or slow submission asked for; nothing where that wasn't read.
     pub fn failed_scopes(&self) -> Vec<Scope> {
         let all = Scope::ALL.into_iter();
         all.filter(|&scope| self.failed_scopes & 1 << scope as u32 != 0).collect()

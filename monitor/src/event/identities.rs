@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use monitor_ebpf::wire::{self, Hook, Phase};
+use monitor_ebpf::wire::{self, Hook, Phase, known};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::decode::{MAX_ERRNO, Malformed, Returns, returns};
@@ -60,10 +60,12 @@ impl Identities {
     pub(super) fn operation(&mut self, record: &mut wire::Operation) -> Result<(), Malformed> {
         let hook = Hook::from_number(record.header.hook).ok_or(Malformed::Hook(record.header.hook))?;
         let phase = Phase::from_number(record.header.phase).ok_or(Malformed::Phase(record.header.phase))?;
-        record.header.reserved = 0;
-        (record.group.reserved, record.device.reserved) = (0, 0);
-        let tagged = record.header.known & wire::known::TAGS != 0;
+        (record.header.reserved, record.group.reserved) = (0, 0);
+        let tagged = record.header.known & known::TAGS != 0;
         record.tags &= if tagged { wire::tags::ALL } else { 0 };
+        if record.header.known & known::TOOK == 0 {
+            record.device.took_us = 0;
+        }
         self.pointer(&mut record.group.key);
         self.pointer(&mut record.group.owner);
         self.domain(&mut record.group.domain);
@@ -115,8 +117,6 @@ impl Identities {
 
 #[cfg(test)]
 mod tests {
-    use monitor_ebpf::wire::known;
-
     use super::*;
     use crate::event::decode;
 

@@ -79,6 +79,7 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
             vtd_iommu_qi: offset("intel_iommu", "qi")?,
             pci_device: offset("pci_dev", "dev")?,
             pci_error: offset("pci_dev", "error_state")?,
+            pci_virtual: pci_bit(btf, "is_virtfn")?,
             amd_devid: offset("iommu_dev_data", "devid")?,
             amd_ats: vendors::amd_ats(btf)?,
             smmu_streams: offset("arm_smmu_master", "streams")?,
@@ -94,6 +95,8 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
             pasid: offset("cache_tag", "pasid")?,
             users: offset("cache_tag", "users")?,
         },
+        task_slept: offset("task_struct", "nvcsw")?,
+        task_preempted: offset("task_struct", "nivcsw")?,
     })
 }
 

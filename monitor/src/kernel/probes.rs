@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::{Btf as LoaderBtf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel};
-use monitor_ebpf::wire::{ABSENT, Arguments, Hook};
+use monitor_ebpf::wire::{ABSENT, Arguments, Hook, SLOW_NS};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -47,6 +47,9 @@ pub enum Error {
     #[error("no hook could be attached; the first refusal: {0}")]
     Nothing(String),
 }
+
+/// A submission that takes longer is told, where nobody says otherwise.
+pub const SLOW: Duration = Duration::from_nanos(SLOW_NS);
 
 /// The programs and maps in the kernel. Dropping it detaches everything.
 pub struct Probes {
@@ -114,6 +117,8 @@ pub struct Plan {
     pub drivers: Drivers,
     /// Attach to the returns of submissions to a command queue, too.
     pub submission_returns: bool,
+    /// A submission that takes longer is told.
+    pub flush_slow: Duration,
     /// Of the programs' own diagnostics.
     pub log_level: aya_log::Level,
     /// Known defects to ask the kernel's types for.
@@ -162,6 +167,7 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         .override_global("SYMBOLS", kallsyms.symbols.as_bytes(), true)
         .override_global("ARGUMENTS", arguments.as_slice().as_bytes(), true)
         .override_global("OWN_PROCESS", own_process.as_bytes(), true)
+        .override_global("SLOW", &slow_ns(plan.flush_slow), true)
         .override_global(aya_log::LEVEL, &(plan.log_level as u8), false)
         .load(object)
         .map_err(|error| Error::Load(Box::new(error)))?;
@@ -197,6 +203,11 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     Ok(Probes { ebpf, coverage, timing, costs, tables })
 }
 
+/// As the programs have it.
+fn slow_ns(slow: Duration) -> u64 {
+    u64::try_from(slow.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Where the functions of a kernel with these types take what they are about.
 pub(super) fn arguments(types: &Btf) -> Result<[Arguments; Hook::COUNT], Error> {
     let mut arguments = [Arguments::NONE; Hook::COUNT];
@@ -226,6 +237,7 @@ mod tests {
             means: Means::Best,
             drivers: Drivers::EVERY,
             submission_returns: true,
+            flush_slow: SLOW,
             log_level: aya_log::Level::Warn,
             advisories: None,
         };

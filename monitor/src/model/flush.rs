@@ -11,7 +11,7 @@ use super::transition::{Flushed, Transition};
 impl Host {
     /// A record with what was flushed.
     pub(super) fn flushed(
-        &self,
+        &mut self,
         group: Option<Key>,
         event: Box<Event>,
         flush: Box<Flush>,
@@ -27,6 +27,10 @@ impl Host {
         let hook = event.hook;
         let flushed = Flushed { event, flush, by, called: called.is_some(), domain };
         match (hook, group) {
+            (Hook::VtdSubmit | Hook::AmdWait | Hook::SmmuQueue, group) if flushed.flush.took.is_some() => {
+                let again = self.slow.again(flushed.flush.iommu, flushed.event.mono_ns);
+                transitions.push(Transition::SubmissionSlow { group, flushed, again });
+            }
             (Hook::VtdSubmit | Hook::AmdQueue | Hook::AmdWait | Hook::SmmuQueue, group) => {
                 transitions.push(Transition::SubmissionFailed { group, flushed });
             }

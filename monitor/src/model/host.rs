@@ -12,6 +12,7 @@ use super::group::Group;
 use super::lifetime::Lifetimes;
 use super::look::Looking;
 use super::tags::Reads;
+use super::slow::Slow;
 use super::transition::Transition;
 
 /// How many attached PASIDs are kept on a host: as many as there are PASIDs. Beyond it a group's PASIDs
@@ -47,6 +48,7 @@ pub struct Host {
     generation: u64,
     pub(super) lifetimes: Lifetimes,
     sva_grace: Duration,
+    pub(super) slow: Slow,
     /// The look that is under way: one group is looked at after the other.
     pub(super) looking: Option<Looking>,
     /// From then on every call under way is known: calls that began before are not judged.
@@ -75,6 +77,7 @@ impl Host {
             generation: 0,
             lifetimes: Lifetimes::default(),
             sva_grace: SVA_GRACE,
+            slow: Slow::default(),
             looking: None,
             trusted_from: None,
             lost_at: None,

@@ -21,6 +21,7 @@ mod names;
 mod order;
 mod reset;
 mod role;
+mod slow;
 mod stirred;
 mod tags;
 mod takers;

@@ -52,6 +52,8 @@ pub enum Transition {
     /// Invalidations were submitted, and failed; with a group if it was while one of its entries was torn down, or its
     /// RID's domain was switched.
     SubmissionFailed { group: Option<GroupRef>, flushed: Flushed },
+    /// Invalidations were submitted, and took long; `again`: so did others of the same IOMMU shortly before.
+    SubmissionSlow { group: Option<GroupRef>, flushed: Flushed, again: bool },
     /// Somebody switched a capability of a device off under these PASIDs, outside every switch of its RID's domain.
     CapabilityOff {
         group: GroupRef,
@@ -109,6 +111,7 @@ pub enum Kind {
     TornDown,
     SetUpOwed,
     SubmissionFailed,
+    SubmissionSlow,
     TableLeft,
     FreedWithPasids,
 }
@@ -142,7 +145,8 @@ impl Kind {
             Kind::CapabilityOff => 19,
             Kind::DetachFailed => 20,
             Kind::Tagged => 21,
-            Kind::Returned(hook) => 22 + hook as usize,
+            Kind::SubmissionSlow => 22,
+            Kind::Returned(hook) => 23 + hook as usize,
         }
     }
 }
@@ -171,6 +175,7 @@ impl Transition {
             Transition::TornDown { .. } => Kind::TornDown,
             Transition::SetUpOwed { .. } => Kind::SetUpOwed,
             Transition::SubmissionFailed { .. } => Kind::SubmissionFailed,
+            Transition::SubmissionSlow { .. } => Kind::SubmissionSlow,
             Transition::TableLeft { .. } => Kind::TableLeft,
             Transition::FreedWithPasids { .. } => Kind::FreedWithPasids,
         }

@@ -25,6 +25,7 @@ mod released;
 mod residue;
 mod rid;
 mod rig;
+mod slow;
 mod strayed;
 mod tables;
 mod tags;

@@ -1,4 +1,5 @@
-# Teardowns of PASID entries under the real Intel driver, each of their flushes left out in turn, and one that fails.
+# Teardowns of PASID entries under the real Intel driver, each of their flushes left out in turn, one that fails, and some
+# that are late.
 . /guest/lib.sh
 load_pasidcap
 load_saboteur
@@ -24,6 +25,13 @@ torn_down() {
 	fault fail ''
 	fault skip ''
 	fault budget -1
+}
+
+# late US PASID: the same, and the answer to the flush of the PASID cache is so late
+late() {
+	fault delay "qi_submit_sync,type=7,us=$1,budget=1"
+	torn_down $2
+	fault delay ''
 }
 
 # switched DEVICE DOMAIN FAULT...: the RID's domain is switched while the fault strikes, and switched back
@@ -84,6 +92,22 @@ if [ -n "$pasids" ]; then
 	groups $nvme
 	as heir c attach-pasid two $nvme 22
 	as heir c detach-pasid two $nvme 22
+
+	# Late once may be an interrupt.
+	phase late-once
+	late 200000 26
+	phase late
+	late 200000 27
+	phase dead
+	late 1200000 28
+	phase in-time
+	torn_down 29
+else
+	# There and back: twice.
+	phase rid-late
+	fault delay "qi_submit_sync,type=7,us=200000,budget=2"
+	switched $nvme one
+	fault delay ''
 fi
 
 phase outside

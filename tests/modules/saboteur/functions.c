@@ -114,6 +114,23 @@ static void wait_late(struct fault *fault)
 		cpu_relax();
 }
 
+/*
+ * qi_submit_sync() waits with interrupts off, and so is it late: nothing comes
+ * in between, and the task stays where it is.
+ */
+static long answer_late(struct fault *fault, const struct arguments *args)
+{
+	unsigned long flags;
+	long ret;
+
+	local_irq_save(flags);
+	ret = call(fault, args);
+	if (spend(fault))
+		wait_late(fault);
+	local_irq_restore(flags);
+	return ret;
+}
+
 /* attach_dev(domain, dev): going back to where the core is never fails. */
 static bool is_switch_under_pasids(const struct arguments *args)
 {
@@ -155,6 +172,8 @@ static long strike(struct fault *fault, struct arguments *args)
 		ret = call(fault, args);
 		return ret || !spend(fault) ? ret : error_of(fault);
 	case DELAY:
+		if (fault->type != ANY)
+			return answer_late(fault, args);
 		ret = call(fault, args);
 		if (spend(fault))
 			wait_late(fault);

@@ -54,6 +54,7 @@ const REASONS: &[Reason] = &[
             "pasid-reused-without-flush",
             "devtlb-tag-missing",
             "cache-tag-leaked",
+            "flush-slow",
         ],
         kernels: &[],
         source: Some(Source::Software),

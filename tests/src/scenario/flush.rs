@@ -1,4 +1,5 @@
-//! `flush`: the flushes of a PASID entry's teardown left out in turn; one that fails; an entry used again without.
+//! `flush`: the flushes of a PASID entry's teardown left out in turn; one that fails; an entry used again without; some
+//! that are late.
 
 use serde_json::Value;
 
@@ -9,6 +10,7 @@ use crate::Series;
 const TEARDOWN: &str = "teardown-flush-incomplete";
 const FAILED: &str = "invalidation-failed";
 const REUSED: &str = "pasid-reused-without-flush";
+const SLOW: &str = "flush-slow";
 
 const INCOMPLETE: Violation = Violation {
     check: TEARDOWN,
@@ -21,7 +23,7 @@ const INCOMPLETE: Violation = Violation {
 };
 
 pub fn flushed(report: &Report) -> Result<(), String> {
-    let armed = [TEARDOWN, FAILED, REUSED];
+    let armed = [TEARDOWN, FAILED, REUSED, SLOW];
     // A RID's entry is set up again at once, in the same call.
     let rid = Violation { attached_by: None, implied: &[REUSED], ..INCOMPLETE };
     let mut clean = Expect::clean("clean", &[("claim_group", 1), ("release_group", 1)]);
@@ -58,7 +60,13 @@ pub fn flushed(report: &Report) -> Result<(), String> {
         told.push(("rid-device-tlb", "the device TLB was not flushed"));
     }
     rows.push(device_tlb);
-    if report.series != Series::V6_1 {
+    let mut severe = vec![("late", "warning"), ("dead", "critical")];
+    if report.series == Series::V6_1 {
+        let triggered_by = Some("owner");
+        let late = Violation { check: SLOW, attached_by: None, triggered_by, ..INCOMPLETE };
+        rows.push(Expect::clean("rid-late", &[]).raises(late));
+        severe = vec![("rid-late", "warning")];
+    } else {
         let of = |pasids| Violation { pasids, ..INCOMPLETE };
         rows.extend([
             Expect::clean("pasid-cache", &[]).raises(of(&[21])),
@@ -77,6 +85,10 @@ pub fn flushed(report: &Report) -> Result<(), String> {
                 ..of(&[22])
             }),
             Expect::clean("reused-right", &[]),
+            Expect::clean("late-once", &[]),
+            Expect::clean("late", &[]).raises(Violation { check: SLOW, ..of(&[27]) }),
+            Expect::clean("dead", &[]).raises(Violation { check: SLOW, ..of(&[28]) }),
+            Expect::clean("in-time", &[]),
         ]);
         told.extend([
             ("pasid-cache", "the PASID cache was not flushed"),
@@ -85,11 +97,22 @@ pub fn flushed(report: &Report) -> Result<(), String> {
             ("nothing", "the PASID cache, IOTLB and device TLB were not flushed"),
             ("failed", "failed with EIO while PASID 25 of 0000:01:00.0 was torn down"),
             ("reused", "is in use again, and the IOTLB and device TLB were not flushed"),
+            ("late", "ms while PASID 27 of 0000:01:00.0 was torn down"),
         ]);
     }
     expect::phases(report, &armed, &rows)?;
+    for (phase, severity) in severe {
+        let found = violations(report, phase);
+        let slow = found.iter().find(|found| found["check"] == SLOW);
+        if slow.is_none_or(|slow| slow["severity"] != severity) {
+            return Err(format!("{phase}: no {SLOW} is {severity}: {found:?}"));
+        }
+    }
     for (phase, text) in told {
-        let summaries = summaries(report, phase);
+        let summaries: Vec<String> = violations(report, phase)
+            .iter()
+            .filter_map(|found| found["summary"].as_str().map(str::to_owned))
+            .collect();
         if !summaries.iter().any(|summary| summary.contains(text)) {
             return Err(format!("{phase}: no violation says `{text}`: {summaries:?}"));
         }
@@ -97,12 +120,11 @@ pub fn flushed(report: &Report) -> Result<(), String> {
     Ok(())
 }
 
-/// What the violations of a phase say of themselves.
-fn summaries(report: &Report, phase: &str) -> Vec<String> {
+/// The violations of a phase.
+fn violations(report: &Report, phase: &str) -> Vec<Value> {
     let mark = format!("@ phase {phase}");
     let lines = report.text.lines().skip_while(|line| *line != mark).skip(1);
     let lines = lines.take_while(|line| !line.starts_with("@ phase "));
     let values = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let violations = values.filter(|value| value["kind"] == "violation");
-    violations.filter_map(|value| value["summary"].as_str().map(str::to_owned)).collect()
+    values.filter(|value| value["kind"] == "violation").collect()
 }

@@ -64,6 +64,8 @@ pub const CORE: &[Member] = &[
     ("iommu_sva.domain", |l| offset(l.sva_domain)),
     ("xa_node.shift", |l| offset(l.xa_node_shift)),
     ("xa_node.slots", |l| offset(l.xa_node_slots)),
+    ("task_struct.nvcsw", |l| offset(l.task_slept)),
+    ("task_struct.nivcsw", |l| offset(l.task_preempted)),
 ];
 
 /// The drivers' that keep PASID tables.
@@ -98,6 +100,7 @@ pub const FLUSHES: &[Member] = &[
     ("intel_iommu.qi", |l| offset(l.flush.vtd_iommu_qi)),
     ("pci_dev.dev", |l| offset(l.flush.pci_device)),
     ("pci_dev.error_state", |l| offset(l.flush.pci_error)),
+    ("pci_dev.is_virtfn", |l| bit(l.flush.pci_virtual)),
     ("iommu_dev_data.devid", |l| offset(l.flush.amd_devid)),
     ("iommu_dev_data.ats_enabled", |l| bit(l.flush.amd_ats)),
     ("arm_smmu_master.streams", |l| offset(l.flush.smmu_streams)),

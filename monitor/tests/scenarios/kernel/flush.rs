@@ -1,6 +1,7 @@
 //! VT-d's driver at its queue: what it submits while it tears an entry down, as the programs in the kernel keep it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use monitor::event::{Event, Flush, Task};
 use monitor_ebpf::descriptor::{Conditions, Scope, condition, vtd, window};
@@ -33,6 +34,9 @@ pub fn device_tlb(pasid: u32) -> [u64; 2] {
         _ => [8 | u64::from(SOURCE) << 16 | u64::from(pasid) << 32, 0x7fff_ffff_ffff_f800],
     }
 }
+
+/// The IOMMU that every device here is behind.
+const IOMMU: u64 = 0xd0;
 
 /// What the driver does: all of it, and each submission returns 0.
 pub fn all(pasid: u32) -> Vec<Submission> {
@@ -137,6 +141,23 @@ impl Vtd {
         }
     }
 
+    /// A submission of the teardown of an entry takes so long, while that is under way.
+    pub fn is_slow(&mut self, kernel: &mut Kernel, task: &Task, name: &'static str, pasid: u32, took: Duration) {
+        let slow = slow_flush(wire::TableKind::Vtd as u32, pasid, Scope::PasidCache, took);
+        report(kernel, task, name, Hook::VtdSubmit, Phase::End, Some(pasid), |event| {
+            (event.ret, event.flush) = (Some(0), Some(slow));
+        });
+    }
+
+    /// A submission takes so long that no window is about.
+    pub fn is_slow_outside(&mut self, kernel: &mut Kernel, hook: Hook, task: &Task, took: Duration) {
+        let id = *kernel.groups.keys().next().expect("a group");
+        let mut event = kernel.event(hook, Phase::End, id, task);
+        (event.group, event.array, event.ret) = (None, None, Some(0));
+        event.flush = Some(slow_flush(0, 0, Scope::Iotlb, took));
+        kernel.push(event);
+    }
+
     /// A submission fails that no window is about.
     pub fn fails(&mut self, kernel: &mut Kernel, task: &Task, scope: Scope, ret: i32) {
         let flush = wire::Flush { failed: ret, failed_scopes: 1 << scope as u32, ..wire::Flush::NONE };
@@ -146,6 +167,14 @@ impl Vtd {
         event.flush = Some(Box::new(Flush::new(&flush)));
         kernel.push(event);
     }
+}
+
+/// What a record has of a submission that was slow.
+fn slow_flush(vendor: u32, pasid: u32, scope: Scope, took: Duration) -> Box<Flush> {
+    let flush = wire::Flush { iommu: IOMMU, vendor, pasid, failed_scopes: 1 << scope as u32, ..wire::Flush::NONE };
+    let mut flush = Flush::new(&flush);
+    flush.took = Some(took);
+    Box::new(flush)
 }
 
 pub(super) fn report(

@@ -6,7 +6,7 @@ pub const ASKED: &[(&str, &[&str])] = &[
     ("bus_type", &["name"]),
     ("dev_iommu", &["priv", "max_pasids", "iommu_dev", "attach_deferred"]),
     ("iommu_device", &["dev"]),
-    ("pci_dev", &["ats_enabled", "pri_enabled", "pasid_enabled", "dev", "error_state"]),
+    ("pci_dev", &["ats_enabled", "pri_enabled", "pasid_enabled", "dev", "error_state", "is_virtfn"]),
     (
         "iommu_group",
         &[
@@ -30,6 +30,7 @@ pub const ASKED: &[(&str, &[&str])] = &[
     ("iommu_attach_handle", &["domain"]),
     ("iommu_sva", &["dev", "domain", "handle.domain"]),
     ("xa_node", &["shift", "slots"]),
+    ("task_struct", &["nvcsw", "nivcsw"]),
     ("device_domain_info", &["pasid_table", "bus", "devfn", "ats_enabled"]),
     ("intel_iommu", &["gcmd", "cap", "qi", "device_rbtree"]),
     ("pasid_table", &["table", "max_pasid"]),

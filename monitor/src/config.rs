@@ -1,168 +1,139 @@
 //! The configuration file: TOML, read as a whole, all that is wrong with it told at once.
 
-use std::{fmt, fs, ops::Range, path::Path};
+mod parse;
+mod walk;
 
-use jiff::{Timestamp, civil::Date};
-use serde::Deserialize;
-use toml::Spanned;
-
-use crate::{
-    advisory, check,
-    conformance::{Allowance, end_of},
+use std::{
+    fmt,
+    fs::OpenOptions,
+    io::{self, Read},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
 };
+
+use crate::check::{Expectation, Settings};
 
 /// More than this of a file is not read.
 const MOST: u64 = 1 << 20;
+/// How many faults are told of a file.
+const MOST_FAULTS: usize = 100;
 
-/// What the file says.
+/// What the file says. Of what it says nothing, the flags and the defaults do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    pub expected: Vec<Expected>,
+    /// Where the pages are served.
+    pub listen: Option<SocketAddr>,
+    /// How often every group is read again; zero: never.
+    pub audit: Option<Duration>,
+    /// Whether programs may be attached to the kernel's trampolines.
+    pub trampolines: Option<bool>,
+    /// Whether the program is attached that sees what submissions to the IOMMU's queue return.
+    pub submission_returns: Option<bool>,
+    /// The file of known defects.
+    pub advisories: Option<PathBuf>,
+    /// What it says of the checks; on no clock yet ([`Settings::on_clock`]).
+    pub checks: Settings,
 }
 
-/// A deviation that is expected.
+/// One thing that is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected {
-    pub iommu_driver: String,
-    pub check: String,
-    pub reason: String,
-    /// The last day of it, UTC.
-    pub until: Date,
+pub struct Fault {
+    /// `None`: of the file as a whole.
+    pub line: Option<usize>,
+    /// What is wrong: the key with its value, and what is allowed.
+    pub what: String,
 }
 
-/// All that is wrong with a file, each with its line.
+/// All that is wrong with a file.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<String>);
+pub struct Faults(pub Vec<Fault>);
 
 impl std::error::Error for Faults {}
 
-impl fmt::Display for Faults {
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.what),
+            None => f.write_str(&self.what),
+        }
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    #[serde(default)]
-    expected: Vec<RawExpected>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawExpected {
-    iommu_driver: Spanned<String>,
-    check: Spanned<String>,
-    reason: Spanned<String>,
-    #[serde(deserialize_with = "advisory::date")]
-    until: Date,
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: Vec<String> = self.0.iter().map(Fault::to_string).collect();
+        f.write_str(&faults.join("; "))
+    }
 }
 
 impl Config {
     pub fn read(path: &Path) -> Result<Config, Faults> {
-        let wrong = |what: String| Faults(vec![what]);
-        let about = fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
-        if !about.is_file() || about.len() > MOST {
-            return Err(wrong("it is larger than 1 MiB, or no regular file".into()));
-        }
-        Config::parse(&fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?)
+        let text =
+            contents(path).map_err(|error| Faults(vec![Fault { line: None, what: error.to_string() }]))?;
+        Config::parse(&text)
     }
 
     pub fn parse(text: &str) -> Result<Config, Faults> {
-        let line = |span: Range<usize>| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1;
-        let raw: Raw = toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(String::new(), |span| format!("line {}: ", line(span)));
-            Faults(vec![format!("{at}{}", error.message())])
-        })?;
-        let mut faults = Vec::new();
-        let mut wrong = |key: &str, value: &Spanned<String>, allowed: &str| {
-            let value_text = value.get_ref().escape_default();
-            faults.push(format!("line {}: {key} = \"{value_text}\": {allowed}", line(value.span())));
-        };
-        let mut expected = Vec::new();
-        for one in raw.expected {
-            if check::find(one.check.get_ref()).is_none() {
-                wrong("check", &one.check, "no such check; `iommu-watch checks` lists them");
-            }
-            if one.iommu_driver.get_ref().trim().is_empty() {
-                wrong("iommu_driver", &one.iommu_driver, "a driver's name, as in intel, amd or arm-smmu-v3");
-            }
-            if one.reason.get_ref().trim().is_empty() {
-                wrong("reason", &one.reason, "why it is expected, in words for whoever reads the report");
-            }
-            expected.push(Expected {
-                iommu_driver: one.iommu_driver.into_inner(),
-                check: one.check.into_inner(),
-                reason: one.reason.into_inner(),
-                until: one.until,
-            });
+        let (config, mut faults) = parse::parse(text);
+        if faults.is_empty() {
+            return Ok(config);
         }
-        if faults.is_empty() { Ok(Config { expected }) } else { Err(Faults(faults)) }
+        // A parser that goes on after an error may tell one place twice.
+        faults.sort_by(|one, other| (one.line, &one.what).cmp(&(other.line, &other.what)));
+        faults.dedup();
+        if let Some(more) = faults.len().checked_sub(MOST_FAULTS).filter(|&more| more > 0) {
+            faults.truncate(MOST_FAULTS);
+            faults.push(Fault { line: None, what: format!("and {more} more") });
+        }
+        Err(Faults(faults))
     }
 
-    /// What is expected, on a host whose CLOCK_REALTIME less its CLOCK_MONOTONIC is so many ns.
-    pub fn allowances(&self, clock_offset_ns: i64) -> Vec<Allowance> {
-        let allowance = |expected: &Expected| Allowance {
-            iommu_driver: expected.iommu_driver.clone(),
-            check: expected.check.clone(),
-            reason: expected.reason.clone(),
-            until: expected.until,
-            until_mono_ns: 0,
-        };
-        self.expected.iter().map(allowance).map(|one| one.on_clock(clock_offset_ns)).collect()
+    /// What was expected until a day that is over at this time, in ns since the epoch.
+    pub fn expectations_over(&self, now_ns: i128) -> impl Iterator<Item = &Expectation> {
+        self.checks
+            .expected
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(move |expectation| expectation.end_ns() <= now_ns)
     }
 
-    /// What was expected until some day before.
-    pub fn expected_until(&self, now: Timestamp) -> impl Iterator<Item = &Expected> {
-        let now = now.as_nanosecond();
-        self.expected.iter().filter(move |expected| end_of(expected.until) <= now)
+    /// It says something else of what is in force from a start to the next.
+    pub fn differs_at_start(&self, other: &Config) -> bool {
+        let other = Config { checks: self.checks.clone(), ..other.clone() };
+        *self != other
     }
+
+    /// What it says, in a line.
+    pub fn summary(&self) -> String {
+        let Settings { off, severities, thresholds, expected } = &self.checks;
+        format!(
+            "{} checks off, {} with a severity of their own, {} thresholds, {} expected deviations",
+            off.len(),
+            severities.len(),
+            thresholds.len(),
+            expected.len()
+        )
+    }
+}
+
+/// The text of a file, if it is one. A pipe is not waited for, and what grows is read no further than the bound.
+fn contents(path: &Path) -> io::Result<String> {
+    let refuse = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(refuse("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST {
+        return Err(refuse("it is larger than 1 MiB"));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| refuse(&format!("it is no UTF-8 from byte {} on", error.utf8_error().valid_up_to())))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ONE: &str = "[[expected]]\niommu_driver = \"amd\"\ncheck = \"pasid-lost-on-detach\"\n\
-                       reason = \"it has no PASIDs here\"\nuntil = 2027-03-31\n";
-
-    #[test]
-    fn what_is_expected_has_a_reason_and_an_end() {
-        let config = Config::parse(ONE).expect("well-formed");
-        let [expected] = config.expected.as_slice() else { panic!("{config:?}") };
-        assert_eq!(
-            (expected.check.as_str(), expected.until.to_string()),
-            ("pasid-lost-on-detach", "2027-03-31".into())
-        );
-        assert!(Config::parse(&ONE.replace("reason = \"it has no PASIDs here\"\n", "")).is_err());
-        assert!(Config::parse(&ONE.replace("until = 2027-03-31\n", "")).is_err());
-        assert_eq!(Config::parse(""), Ok(Config::default()));
-    }
-
-    #[test]
-    fn all_that_is_wrong_is_told_at_once_with_its_line() {
-        let text = ONE.replace("\"amd\"", "\" \"").replace("pasid-lost-on-detach", "pasid-lost");
-        let Faults(faults) = Config::parse(&text).expect_err("it is wrong");
-        assert_eq!(faults.len(), 2, "{faults:?}");
-        assert!(faults[0].starts_with("line 3: check = \"pasid-lost\": no such check"), "{faults:?}");
-        assert!(faults[1].starts_with("line 2: iommu_driver"), "{faults:?}");
-        let told = |text: &str| Config::parse(text).expect_err("it is wrong").to_string();
-        assert!(told(&format!("{ONE}color = 1\n")).starts_with("line 6: unknown field `color`"));
-        assert!(told(&ONE.replace("2027-03-31", "\"soon\"")).starts_with("line 5: "));
-        assert!(told("[[expected]\n").starts_with("line 1: "));
-    }
-
-    #[test]
-    fn the_last_day_counts_to_its_end() {
-        let config = Config::parse(ONE).expect("well-formed");
-        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
-        assert_eq!(config.expected_until(at("2027-03-31T23:59:59Z")).count(), 0);
-        assert_eq!(config.expected_until(at("2027-04-01T00:00:00Z")).count(), 1);
-        // A host that was booted on the last day at 23:00, and one that was booted after it.
-        let offset = |text: &str| at(text).as_nanosecond() as i64;
-        let end = |booted: &str| config.allowances(offset(booted))[0].until_mono_ns;
-        assert_eq!(end("2027-03-31T23:00:00Z"), 3_600_000_000_000);
-        assert_eq!(end("2027-04-02T00:00:00Z"), 0);
-    }
-}
+mod tests;

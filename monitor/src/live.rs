@@ -1,6 +1,7 @@
 //! The live end of the pipe: a running kernel drives a [`Watcher`].
 
 mod audit;
+mod configure;
 mod follow;
 mod stall;
 mod tap;
@@ -80,6 +81,8 @@ pub struct Live {
     audit: Audit,
     wanted: Wanted,
     stall: Stall,
+    /// CLOCK_REALTIME less CLOCK_MONOTONIC, in ns, when it was last looked at.
+    clock_offset_ns: i64,
     pub watcher: Watcher,
     tap: Tap,
     /// Held to stay attached; dropped last.
@@ -129,6 +132,7 @@ impl Live {
             audit: Audit::new(upkeep.audit),
             wanted: Wanted::default(),
             stall: Stall::default(),
+            clock_offset_ns: clock::wall_offset_ns(),
             watcher: Watcher::new(options),
             tap: Tap::new(upkeep.recorder),
             probes,
@@ -173,6 +177,7 @@ impl Live {
             reports.extend(self.refresh_inventory()?);
         }
         reports.extend(self.tell_missed());
+        reports.extend(self.look_at_the_clock());
         // Only what is found with the ring empty is settled: there may be more in it than a batch.
         reports.extend(self.drain()?.0);
         if self.tap.tick() {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
 
+use crate::check::Settings;
 use crate::report::{Clock, Context, Stacks};
 use crate::trace::{Error, Head, Item, Reader};
 use crate::watcher::{Options, Report, Watcher};
@@ -26,9 +28,9 @@ impl<R: Read> Replay<R> {
         let reader = Reader::open(source)?;
         let Head { host, kernel, boot_id, .. } = reader.head().clone();
         let offset = reader.head().clock_offset_ns;
-        let allowances = options.allowances.into_iter().map(|one| one.on_clock(offset)).collect();
+        let settings = Arc::new(Settings::clone(&options.settings).on_clock(offset));
         let coverage = reader.head().coverage();
-        let options = Options { host, kernel, boot_id, coverage, allowances, ..options };
+        let options = Options { host, kernel, boot_id, coverage, settings, ..options };
         Ok(Replay {
             reader,
             watcher: Watcher::new(options),

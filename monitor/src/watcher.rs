@@ -3,17 +3,18 @@
 
 mod advice;
 mod asks;
+mod configure;
 mod conformance;
 mod counters;
 mod filter;
 mod report;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use monitor_ebpf::wire::{Hook, is_snapshot};
 
-use crate::check::{self, Book, CheckState, Dispatch, Outcome, REGISTRY, Severity, Violation};
-use crate::conformance::{Allowance, Ledger};
+use crate::check::{self, Book, CheckState, Dispatch, Outcome, REGISTRY, Settings, Severity, Violation};
+use crate::conformance::Ledger;
 use crate::coverage::Coverage;
 use crate::event::Event;
 use crate::input::{Input, Lost};
@@ -21,7 +22,7 @@ use crate::invalidations::Invalidations;
 use crate::inventory::Inventory;
 use crate::model::{Group, Host, Names, Transition};
 
-pub use counters::{Calls, Counters, LATENCY_BOUNDS, Latency};
+pub use counters::{Calls, Configured, Counters, LATENCY_BOUNDS, Latency};
 pub use filter::Filter;
 pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report, Tables};
 
@@ -39,10 +40,8 @@ pub struct Options {
     pub events: bool,
     /// Our own reads of the kernel among them.
     pub readings: bool,
-    /// How long a process that has exited may stay bound; `None`: as long as is usual.
-    pub sva_grace: Option<Duration>,
-    /// Deviations of IOMMU drivers that are expected.
-    pub allowances: Vec<Allowance>,
+    /// What the operator says of the checks.
+    pub settings: Arc<Settings>,
 }
 
 /// Rebuilds the state from events and holds it against the checks.
@@ -77,11 +76,9 @@ impl Watcher {
             mono_ns: 0,
             transitions: Vec::new(),
         };
-        if let Some(grace) = watcher.options.sva_grace {
-            watcher.host.set_sva_grace(grace);
-        }
-        watcher.ledger = Ledger::new(std::mem::take(&mut watcher.options.allowances));
-        watcher.restate(0);
+        let settings = Settings::clone(&watcher.options.settings);
+        // Nothing is known yet of which there were something to say.
+        watcher.adopt(settings, 0);
         watcher
     }
 
@@ -150,6 +147,7 @@ impl Watcher {
         self.follow(&transitions, mono_ns, &mut reports);
         let mut outcomes = Vec::new();
         self.book.expire(mono_ns, &mut outcomes);
+        self.book.end_expectations(mono_ns, &mut outcomes);
         self.book.raise(mono_ns, &self.host, &mut outcomes);
         self.conclude(outcomes, mono_ns, &mut reports);
         reports
@@ -195,9 +193,9 @@ impl Watcher {
         self.book.open()
     }
 
-    /// How many of this check and severity were raised so far.
+    /// How many of this check and severity were raised so far that nobody expected.
     pub fn raised(&self, check: &'static str, severity: Severity) -> u64 {
-        self.book.total(check, severity)
+        self.book.raised(check, severity)
     }
 
     /// How many violations were not raised because too many were open.
@@ -279,20 +277,6 @@ impl Watcher {
         }
     }
 
-    fn tell(&self, outcomes: Vec<Outcome>, reports: &mut Vec<Report>) {
-        let filter = &self.options.filter;
-        reports.extend(outcomes.into_iter().filter_map(|outcome| {
-            match outcome {
-                Outcome::Raised(violation) => {
-                    filter.passes(violation.group, &violation.devices).then_some(Report::Violation(violation))
-                }
-                Outcome::Resolved(resolved) => filter
-                    .passes(resolved.group, &resolved.devices)
-                    .then_some(Report::Resolved(Box::new(resolved))),
-            }
-        }));
-    }
-
     fn report_state(&mut self, transition: &Transition, mono_ns: u64, reports: &mut Vec<Report>) {
         let (Transition::Synced { group } | Transition::Unknown { group }) = transition else { return };
         let Some(group) = self.host.group(*group).filter(|group| self.passes_group(group)) else { return };
@@ -335,7 +319,7 @@ impl Watcher {
     }
 
     fn look_states(&self) -> Vec<Option<CheckState>> {
-        let state = |check: &&dyn check::Check| match self.options.filter.check(check.spec().name) {
+        let state = |check: &&dyn check::Check| match self.wants(check.spec().name) {
             true => check.look_state(&self.options.coverage, self.inventory.as_ref()),
             false => None,
         };
@@ -351,7 +335,7 @@ impl Watcher {
     }
 
     fn check_states(&self) -> Vec<CheckState> {
-        let state = |check: &&dyn check::Check| match self.options.filter.check(check.spec().name) {
+        let state = |check: &&dyn check::Check| match self.wants(check.spec().name) {
             true => check.state(&self.options.coverage, self.inventory.as_ref()),
             false => CheckState::Off,
         };

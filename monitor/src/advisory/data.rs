@@ -203,7 +203,7 @@ impl Known {
 }
 
 /// A date of the file's own kind, without a time.
-pub(crate) fn date<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Date, D::Error> {
+fn date<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Date, D::Error> {
     let date = toml::value::Datetime::deserialize(source)?;
     let wrong = |error: &dyn fmt::Display| serde::de::Error::custom(format!("`{date}` is no date: {error}"));
     if date.time.is_some() || date.offset.is_some() {

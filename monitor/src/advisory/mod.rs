@@ -10,7 +10,6 @@ use std::fmt;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use data::date;
 pub use data::{Data, Error, Known};
 
 /// What can be asked about a kernel.

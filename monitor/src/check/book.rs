@@ -1,14 +1,19 @@
 //! The violations that are open: each is raised once, folds its consequences in, and resolves.
 
+mod weigh;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::event::Key;
 use crate::inventory::Inventory;
 use crate::model::{GroupRef, Host, Names};
 
 use super::outcome::{Outcome, Reason, Resolved};
+use super::settings::Settings;
 use super::spec::{Severity, Spec};
 use super::violation::{Fault, Finding, Fingerprint, Implied, Standing, Subject, Violation};
+use weigh::Total;
 
 /// How long something that happened stays active, in ns: 15 min.
 const HOLD_NS: u64 = 15 * 60 * 1_000_000_000;
@@ -54,17 +59,17 @@ pub(crate) struct Book {
     /// Those that are about something that happened, by the end of their hold time.
     holds: BTreeSet<(u64, Fingerprint)>,
     pending: Vec<Pending>,
-    totals: BTreeMap<(&'static str, Severity), u64>,
+    totals: BTreeMap<(&'static str, Severity), Total>,
     suppressed: u64,
+    /// What the operator says of them.
+    settings: Arc<Settings>,
+    /// When the first of those that are expected is so no more, at the earliest.
+    expected_until: Option<u64>,
 }
 
 impl Book {
     pub fn open(&self) -> impl Iterator<Item = &Violation> {
         self.open.values().map(|open| &open.violation)
-    }
-
-    pub fn total(&self, check: &'static str, severity: Severity) -> u64 {
-        self.totals.get(&(check, severity)).copied().unwrap_or_default()
     }
 
     /// How many were not raised because too many were open.
@@ -78,10 +83,10 @@ impl Book {
     }
 
     /// When there is something to do with no event: at once if a finding waits, else when the hold time of
-    /// a violation is over.
+    /// a violation is over, or the time for which it is expected.
     pub fn deadline(&self) -> Option<u64> {
         let waiting = self.pending.iter().map(|pending| pending.open.last_ns);
-        waiting.chain(self.holds.first().map(|&(end, _)| end)).min()
+        waiting.chain(self.holds.first().map(|&(end, _)| end)).chain(self.expected_until).min()
     }
 
     /// Puts what follows from an open violation into it, before what the same event ended is closed; the rest is given
@@ -154,7 +159,7 @@ impl Book {
         }
         let mut raised = Vec::new();
         for open in self.fold_ready(ready) {
-            raised.extend(self.open_one(open, outcomes));
+            raised.extend(self.open_one(open, mono_ns, outcomes));
         }
         self.review(raised, mono_ns, host, outcomes);
     }
@@ -241,7 +246,7 @@ impl Book {
     }
 
     /// Opens a violation; `None` if it is open already, or too many are.
-    fn open_one(&mut self, open: Open, outcomes: &mut Vec<Outcome>) -> Option<Fingerprint> {
+    fn open_one(&mut self, mut open: Open, mono_ns: u64, outcomes: &mut Vec<Outcome>) -> Option<Fingerprint> {
         let fingerprint = open.violation.fingerprint;
         if let Some(known) = self.open.get_mut(&fingerprint) {
             if self.holds.remove(&(known.hold_end(), fingerprint)) {
@@ -255,7 +260,7 @@ impl Book {
             self.suppressed += 1;
             return None;
         }
-        *self.totals.entry((open.violation.check.name, open.violation.severity)).or_default() += 1;
+        self.weigh_and_count(&mut open.violation, mono_ns);
         match open.subject.group() {
             _ if open.happened() => drop(self.holds.insert((open.hold_end(), fingerprint))),
             Some(group) => self.groups.entry(group.key).or_default().push(fingerprint),

@@ -14,6 +14,7 @@ mod domain_freed_while_attached;
 mod domain_off_default;
 mod driver_detach_failed;
 mod drivers;
+mod expectation;
 mod failed_attach_residue;
 mod flush;
 mod flush_slow;
@@ -35,18 +36,22 @@ mod pasid_table_shared;
 mod released_with_pasids;
 mod reset_unpaired;
 mod rid_switch_refused;
+mod settings;
 mod spec;
 mod sva_bond_imbalance;
 mod sva_outlives_mm;
 mod teardown_flush_incomplete;
+pub mod threshold;
 mod user_pasid_on_nonconforming;
 mod violation;
 
 pub(crate) use book::{Book, Scope};
 pub(crate) use dispatch::Dispatch;
+pub use expectation::Expectation;
 pub(crate) use outcome::Outcome;
 pub use outcome::{Reason, Resolved};
 pub(crate) use ownership_stuck::was_last as was_last_release;
+pub use settings::Settings;
 pub use spec::{CheckState, Needs, Severity, Spec};
 pub use violation::{
     Confidence, Fault, Finding, Fingerprint, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,

@@ -6,6 +6,8 @@ use super::violation::{Fingerprint, Violation};
 /// What came of it.
 pub(crate) enum Outcome {
     Raised(Box<Violation>),
+    /// It stands still; whether it is expected, or how bad it is, is another matter than it was.
+    Restated(Box<Violation>),
     Resolved(Resolved),
 }
 
@@ -32,6 +34,8 @@ pub enum Reason {
     Expired,
     /// The group or the device is gone.
     Released,
+    /// Its check was switched off.
+    Off,
 }
 
 impl Reason {
@@ -40,6 +44,7 @@ impl Reason {
             Reason::Cleared => "cleared",
             Reason::Expired => "expired",
             Reason::Released => "released",
+            Reason::Off => "off",
         }
     }
 }

@@ -1,11 +1,13 @@
 //! A broken invariant: what a check found, and what is told of it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::event::{Comm, Domain, Key, Name, Ownership};
 use crate::inventory::Inventory;
 use crate::model::{Actor, Attachment, DomainName, Evidence, Group, GroupRef, Host, Names};
 
+use super::expectation::Expectation;
 use super::spec::{Severity, Spec};
 
 /// What a check found.
@@ -230,7 +232,12 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub struct Violation {
     pub check: &'static Spec,
+    /// As the operator weighs it.
     pub severity: Severity,
+    /// As the check itself does.
+    pub own_severity: Severity,
+    /// By what the operator expects it, if he does.
+    pub expected: Option<Arc<Expectation>>,
     pub fingerprint: Fingerprint,
     pub mono_ns: u64,
     /// The group's number; `None` if it is about no single group.
@@ -287,10 +294,15 @@ impl Violation {
             },
             check: finding.check,
             severity: finding.severity,
+            own_severity: finding.severity,
+            expected: None,
             fingerprint: fingerprint(finding, group, &devices, boot_id),
             mono_ns: finding.mono_ns,
             group: group.or_else(|| common_group(&finding.subject, host)).map(|group| group.id),
-            iommu_driver: iommu_driver(&devices, inventory),
+            iommu_driver: match finding.subject {
+                Subject::SharedByDesign => only_driver(inventory),
+                _ => iommu_driver(&devices, inventory),
+            },
             devices,
             domain: finding.domain.map(|domain| names.domain(domain)),
             summary: finding.summary.clone(),
@@ -338,6 +350,13 @@ fn iommu_driver(devices: &[String], inventory: Option<&Inventory>) -> Option<Str
     let groups = inventory.iter().flat_map(|inventory| &inventory.groups);
     let mut entries = groups.flat_map(|group| &group.devices);
     entries.find(|entry| devices.contains(&entry.name))?.iommu_driver.clone()
+}
+
+/// The IOMMU driver of the host, if it has no other.
+fn only_driver(inventory: Option<&Inventory>) -> Option<String> {
+    let mut drivers = inventory?.groups.iter().filter_map(|group| group.iommu_driver());
+    let first = drivers.next()?;
+    drivers.all(|other| other == first).then(|| first.to_owned())
 }
 
 fn steps(group: &Group, names: &mut Names) -> Vec<Step> {

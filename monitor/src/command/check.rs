@@ -11,7 +11,6 @@ use prometheus::{Encoder, TextEncoder};
 use serde_json::json;
 
 use crate::{
-    check::Severity,
     kernel::{host, probes, snapshot},
     live::{Live, Upkeep},
     report::{json, metrics, text},
@@ -20,7 +19,7 @@ use crate::{
 
 use super::{
     FAILED, Format, Global, RIGHT, WRONG,
-    output::{Output, context, put},
+    output::{Output, context, counts, put},
 };
 
 pub fn run(global: &Global) -> Result<u8> {
@@ -59,7 +58,7 @@ pub fn run(global: &Global) -> Result<u8> {
         );
         return Ok(FAILED);
     }
-    let wrong = live.watcher.violations().any(|violation| violation.severity > Severity::Info);
+    let wrong = live.watcher.violations().any(counts);
     Ok(if wrong { WRONG } else { RIGHT })
 }
 
@@ -95,6 +94,10 @@ fn summary(live: &Live, groups: usize) -> String {
     let found = match live.watcher.violations().count() {
         1 => "1 violation".to_owned(),
         count => format!("{count} violations"),
+    };
+    let found = match live.watcher.violations().filter(|violation| violation.expected.is_some()).count() {
+        0 => found,
+        expected => format!("{found} ({expected} expected)"),
     };
     match judged(live).as_slice() {
         [] => format!(

@@ -51,7 +51,7 @@ pub fn run(global: &Global, command: &Command) -> Result<u8> {
 /// Of the running kernel, for a time or until stopped.
 fn watched(global: &Global, arguments: &Arguments) -> Result<u8> {
     let probes = probes::attach(&global.plan(|_| true)?)?;
-    let (live, _) = Live::start(probes, global.options()?, arguments.audit.upkeep())?;
+    let (live, _) = Live::start(probes, global.options()?, arguments.audit.upkeep(global)?)?;
     host::drop_privileges()?;
     if !global.quiet {
         eprintln!("iommu-watch: watching; stop with Ctrl-C for the report");

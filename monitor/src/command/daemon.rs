@@ -8,33 +8,40 @@ use std::{
 use anyhow::Result;
 use prometheus::{Encoder, TextEncoder};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    config::Config,
     kernel::{clock, heap, host, probes},
     live::{self, Live},
     report::{conformance, json, metrics},
-    watcher::GroupState,
+    watcher::{GroupState, Report},
     web,
 };
 
 use super::{
-    DaemonArguments, Format, Global, RIGHT, doctor, huge_pages,
+    DaemonArguments, Format, Global, RIGHT, configuration, doctor, huge_pages,
     output::{Output, context},
 };
 
 pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
+    if arguments.config_check {
+        return configuration::check(global);
+    }
     huge_pages::settle();
     heap::keep_little();
     let started = Instant::now();
-    let start_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    let start_seconds = seconds_since_epoch();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // First what fails at once, then what takes its time. Who asks meanwhile waits in the queue.
-    let listener = runtime.block_on(web::bind(arguments.listen))?;
+    let listener = runtime.block_on(web::bind(arguments.listen(global)?))?;
+    // From now on a SIGHUP waits, and ends nobody.
+    let mut reloads = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let probes = probes::attach(&global.plan(|_| true)?)?;
     let (attached, there) = doctor::count(&probes.coverage);
     global.tell_costs(&probes.costs);
     let (timing, attached_at) = (probes.timing, Instant::now());
-    let (mut live, first) = Live::start(probes, global.options()?, arguments.audit.upkeep())?;
+    let (mut live, first) = Live::start(probes, global.options()?, arguments.audit.upkeep(global)?)?;
     let reading = attached_at.elapsed();
     host::drop_privileges()?;
     heap::give_back();
@@ -51,22 +58,68 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     }
     let output = Output::new(global, Format::Json);
     output.write(&first, &context(live.watcher.options(), live.stacks()))?;
+    live.watcher.config_was_read(Some(start_seconds));
     let live = Arc::new(Mutex::new(live));
     let build = metrics::Build { version: env!("CARGO_PKG_VERSION").into(), start_seconds };
     let pages = Arc::new(Pages { live: live.clone(), build });
     runtime.block_on(async {
         let stop = live::stop_requested()?;
         let server = tokio::spawn(web::serve(listener, pages));
-        let done = live::follow(&live, stop, |live, reports| {
+        let follow = live::follow(&live, stop, |live, reports| {
             output.write(reports, &context(live.watcher.options(), live.stacks()))?;
             live.watcher.reported(reports, clock::monotonic_ns());
             Ok(())
-        })
-        .await;
+        });
+        let reload = async {
+            while reloads.recv().await.is_some() {
+                let mut live = live::lock(&live);
+                let reports = reload(global, &mut live);
+                output.write(&reports, &context(live.watcher.options(), live.stacks()))?;
+            }
+            std::future::pending().await
+        };
+        let done = tokio::select! {
+            done = follow => done.map_err(anyhow::Error::from),
+            done = reload => done,
+        };
         server.abort();
         done
     })?;
     Ok(RIGHT)
+}
+
+/// Reads the configuration again: all of it counts, or nothing.
+fn reload(global: &Global, live: &mut Live) -> Vec<Report> {
+    let Some(file) = &global.config else {
+        eprintln!("iommu-watch: SIGHUP: there is no --config FILE to be read again");
+        return Vec::new();
+    };
+    match Config::read(file) {
+        Ok(config) => {
+            global.tell_expectations_over(file, &config);
+            let reports = live.configure(&global.over(&config.checks));
+            live.watcher.config_was_read(Some(seconds_since_epoch()));
+            if !global.quiet {
+                eprintln!("iommu-watch: {}: read again: {}", file.display(), config.summary());
+            }
+            if global.config().is_ok_and(|first| config.differs_at_start(first)) {
+                eprintln!(
+                    "iommu-watch: {}: [web] and [watch] are in force from the next start",
+                    file.display()
+                );
+            }
+            reports
+        }
+        Err(faults) => {
+            live.watcher.config_was_read(None);
+            eprintln!("iommu-watch: {}: nothing of it is in force: {faults}", file.display());
+            Vec::new()
+        }
+    }
+}
+
+fn seconds_since_epoch() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// The pages, read from the live state when they are asked for.

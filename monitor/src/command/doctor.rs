@@ -80,24 +80,23 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
         attached,
     };
     match global.format {
-        Some(Format::Json) => output::put(&(findings.json(global).to_string() + "\n"))?,
-        _ => output::put(&findings.text(global))?,
+        Some(Format::Json) => output::put(&(findings.json(global)?.to_string() + "\n"))?,
+        _ => output::put(&findings.text(global)?)?,
     }
-    findings
-        .attached
-        .map(|attached| verdict(&states(&attached.coverage, Some(&findings.inventory), global)))
-        .map_err(Into::into)
+    let states = states(&findings.attached?.coverage, Some(&findings.inventory), global)?;
+    Ok(verdict(&states))
 }
 
 type States = Vec<(&'static str, CheckState)>;
 
-fn states(coverage: &Coverage, inventory: Option<&Inventory>, global: &Global) -> States {
+fn states(coverage: &Coverage, inventory: Option<&Inventory>, global: &Global) -> Result<States> {
+    let (filter, settings) = (global.filter(), &global.config()?.checks);
     let state = |check: &&dyn crate::check::Check| {
         let name = check.spec().name;
-        let wanted = global.checks.is_empty() || global.checks.iter().any(|wanted| wanted == name);
+        let wanted = filter.check(name) && !settings.off.contains(name);
         (name, if wanted { check.state(coverage, inventory) } else { CheckState::Off })
     };
-    REGISTRY.iter().map(state).collect()
+    Ok(REGISTRY.iter().map(state).collect())
 }
 
 /// 0: all that apply and aren't off are armed; 1: some not; 2: none.
@@ -116,13 +115,13 @@ fn verdict(states: &States) -> u8 {
 }
 
 impl Findings {
-    fn text(&self, global: &Global) -> String {
+    fn text(&self, global: &Global) -> Result<String> {
         let mut text = String::new();
         let _ = writeln!(text, "kernel      {}", self.identity.kernel);
         let _ = writeln!(text, "lockdown    {}", self.lockdown.name());
         let _ = writeln!(text, "privileges  {}", if host::capable() { "enough" } else { "not enough" });
         let _ = writeln!(text, "iommu       {}", self.iommus());
-        let Ok(Attached { coverage, timing, missed, tables, .. }) = &self.attached else { return text };
+        let Ok(Attached { coverage, timing, missed, tables, .. }) = &self.attached else { return Ok(text) };
         let (attached, there) = count(coverage);
         let _ = writeln!(text, "hooks       {attached} of {there} attached in {timing}");
         let _ = writeln!(text, "missed runs {}\n", missed_text(missed));
@@ -148,13 +147,13 @@ impl Findings {
         text += &tables_text(tables);
         text += &advisories::text(coverage.advisories.as_ref(), global.verbose > 0);
         let _ = writeln!(text, "\nchecks");
-        for (name, state) in states(coverage, Some(&self.inventory), global) {
+        for (name, state) in states(coverage, Some(&self.inventory), global)? {
             let _ = writeln!(text, "  {name:<28}{state}");
         }
-        text
+        Ok(text)
     }
 
-    fn json(&self, global: &Global) -> Value {
+    fn json(&self, global: &Global) -> Result<Value> {
         let mut report = json!({
             "v": 1,
             "kind": "doctor",
@@ -203,12 +202,12 @@ impl Findings {
                     }
                 })
                 .collect();
-            report["checks"] = states(coverage, Some(&self.inventory), global)
+            report["checks"] = states(coverage, Some(&self.inventory), global)?
                 .iter()
                 .map(|(name, state)| json!({"check": name, "state": state.name(), "reason": state.reason()}))
                 .collect();
         }
-        report
+        Ok(report)
     }
 
     fn iommus(&self) -> String {

@@ -3,6 +3,7 @@
 
 mod check;
 mod checks;
+mod configuration;
 mod conformance;
 mod daemon;
 mod doctor;
@@ -12,7 +13,7 @@ mod record;
 mod replay;
 mod watch;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
@@ -21,14 +22,12 @@ use monitor_ebpf::wire::Hook;
 use crate::{
     advisory, check as registry,
     config::Config,
-    conformance::Allowance,
     kernel::{
         attach::Cost,
-        clock, host,
+        host,
         probes::{Means, Plan, SLOW},
         sysfs::Sysfs,
     },
-    live::Upkeep,
     watcher::{Filter, Options},
 };
 
@@ -101,6 +100,9 @@ struct Global {
     /// The configuration file (TOML)
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What it says, once it was read.
+    #[arg(skip)]
+    read: OnceLock<Config>,
     /// Known defects of kernels, from a file that is newer than the one that is built in
     #[arg(long, global = true, value_name = "FILE")]
     advisories: Option<PathBuf>,
@@ -137,30 +139,13 @@ impl Global {
     fn options(&self) -> anyhow::Result<Options> {
         let identity = host::identity();
         Ok(Options {
-            allowances: self.allowances()?,
+            settings: self.settings()?,
             host: identity.host,
             kernel: identity.kernel,
             boot_id: identity.boot_id,
             filter: self.filter(),
-            sva_grace: self.sva_grace,
             ..Options::default()
         })
-    }
-
-    /// The deviations of drivers that the configuration expects; of those that are over nothing is left but a word.
-    fn allowances(&self) -> anyhow::Result<Vec<Allowance>> {
-        let Some(file) = &self.config else { return Ok(Vec::new()) };
-        let config = Config::read(file).with_context(|| format!("--config {}", file.display()))?;
-        for over in config.expected_until(jiff::Timestamp::now()).filter(|_| !self.quiet) {
-            eprintln!(
-                "iommu-watch: {}: {} of {} was expected until {}: that is over",
-                file.display(),
-                over.check,
-                over.iommu_driver,
-                over.until
-            );
-        }
-        Ok(config.allowances(clock::wall_offset_ns()))
     }
 
     /// What to attach for a command that wants these hooks.
@@ -170,8 +155,8 @@ impl Global {
             1 => aya_log::Level::Info,
             _ => aya_log::Level::Debug,
         };
-        let means = if self.no_trampolines { Means::NoTrampolines } else { Means::Best };
-        let submission_returns = !self.no_submission_returns;
+        let means = if self.trampolines()? { Means::Best } else { Means::NoTrampolines };
+        let submission_returns = self.submission_returns()?;
         let flush_slow = self.flush_slow.unwrap_or(SLOW);
         let (drivers, advisories) = (Sysfs::default().drivers(), Some(self.advisories()?));
         Ok(Plan { wanted, means, drivers, submission_returns, flush_slow, log_level, advisories })
@@ -179,7 +164,7 @@ impl Global {
 
     /// The known defects of kernels: as built in, or of a newer file.
     fn advisories(&self) -> anyhow::Result<advisory::Data> {
-        match &self.advisories {
+        match self.advisories_file()? {
             None => Ok(advisory::Data::built_in()?),
             Some(file) => {
                 advisory::Data::read(file).with_context(|| format!("--advisories {}", file.display()))
@@ -214,24 +199,21 @@ enum Color {
 
 #[derive(Args)]
 struct DaemonArguments {
-    /// Where to serve /metrics and the rest
-    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9436")]
-    listen: SocketAddr,
+    /// Where to serve /metrics and the rest [default: 127.0.0.1:9436]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Say all that is wrong with the file of --config, each with its line, and start nothing
+    #[arg(long = "config.check")]
+    config_check: bool,
     #[command(flatten)]
     audit: Audit,
 }
 
 #[derive(Args)]
 struct Audit {
-    /// Read every group from the kernel again about every so many seconds; 0: never
-    #[arg(long = "audit", value_name = "SECONDS", value_parser = seconds, default_value = "60")]
-    every: Duration,
-}
-
-impl Audit {
-    fn upkeep(&self) -> Upkeep {
-        Upkeep { audit: Some(self.every).filter(|every| !every.is_zero()), recorder: None }
-    }
+    /// Read every group from the kernel again about every so many seconds; 0: never [default: 60]
+    #[arg(long = "audit", value_name = "SECONDS", value_parser = seconds)]
+    every: Option<Duration>,
 }
 
 #[derive(Args)]

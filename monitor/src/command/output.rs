@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use crate::{
-    check::Severity,
+    check::{Severity, Violation},
     kernel::{self, clock},
     report::{Clock, Context, Stacks, json, text},
     watcher::{Options, Report},
@@ -45,8 +45,10 @@ impl Output {
 
     /// The same, but of text only what is wrong, mended or lost.
     pub fn write_findings(&self, reports: &[Report], context: &Context<'_>) -> io::Result<()> {
-        let is_finding =
-            |report: &Report| matches!(report, Report::Violation(_) | Report::Resolved(_) | Report::Loss(_));
+        let is_finding = |report: &Report| {
+            use Report::{Loss, Resolved, Restated, Violation};
+            matches!(report, Violation(_) | Restated(_) | Resolved(_) | Loss(_))
+        };
         self.write_those(reports, |report| self.json || is_finding(report), context)
     }
 
@@ -83,7 +85,12 @@ impl Stacks for kernel::stacks::Stacks {
 
 /// Whether a report changes the exit code.
 pub fn is_wrong(report: &Report) -> bool {
-    matches!(report, Report::Violation(found) if found.severity > Severity::Info)
+    matches!(report, Report::Violation(found) | Report::Restated(found) if counts(found))
+}
+
+/// Whether a violation changes the exit code: it is for more than information, and nobody expects it.
+pub fn counts(found: &Violation) -> bool {
+    found.severity > Severity::Info && found.expected.is_none()
 }
 
 /// What every line is told with, as of now.

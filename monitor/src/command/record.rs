@@ -37,7 +37,7 @@ pub fn run(global: &Global, arguments: &RecordArguments) -> Result<u8> {
     let probes = probes::attach(&global.plan(|_| true)?)?;
     let recorder = Recorder::new(store, origin, &probes.coverage);
     let (live, first) =
-        Live::start(probes, options, Upkeep { recorder: Some(recorder), ..arguments.audit.upkeep() })?;
+        Live::start(probes, options, Upkeep { recorder: Some(recorder), ..arguments.audit.upkeep(global)? })?;
     host::drop_privileges()?;
     let output = Output::new(global, Format::Text);
     if !global.quiet {

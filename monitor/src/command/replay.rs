@@ -73,13 +73,8 @@ pub fn run(global: &Global, file: &Path, show: Show) -> Result<u8> {
 
 /// A recording, to be replayed as the command line says.
 pub fn opened(global: &Global, file: &Path, events: bool) -> Result<Replay<Box<dyn Read>>> {
-    let options = Options {
-        filter: global.filter(),
-        sva_grace: global.sva_grace,
-        allowances: global.allowances()?,
-        events,
-        ..Options::default()
-    };
+    let options =
+        Options { filter: global.filter(), settings: global.settings()?, events, ..Options::default() };
     Replay::open(open(file)?, options).with_context(|| file.display().to_string())
 }
 

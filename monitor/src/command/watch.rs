@@ -22,7 +22,7 @@ pub fn run(global: &Global, arguments: &WatchArguments) -> Result<u8> {
     }
     let options = Options { events: true, readings: global.verbose > 0, ..global.options()? };
     let probes = probes::attach(&global.plan(|_| true)?)?;
-    let (live, first) = Live::start(probes, options, arguments.audit.upkeep())?;
+    let (live, first) = Live::start(probes, options, arguments.audit.upkeep(global)?)?;
     host::drop_privileges()?;
     if !global.quiet {
         eprintln!("iommu-watch: watching; stop with Ctrl-C");

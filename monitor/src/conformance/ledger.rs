@@ -1,16 +1,16 @@
 //! What was seen of each driver: how often a rule was exercised, and what broke it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use foldhash::HashMap;
 use monitor_ebpf::wire::Hook;
 
-use crate::check::{Fingerprint, Severity, Violation, was_last_release};
+use crate::check::{Expectation, Fingerprint, Settings, Severity, Violation, was_last_release};
 use crate::event::Event;
 use crate::inventory::Inventory;
 use crate::model::{Device, GroupRef, Host, Look, Member, Operation, Transition};
 
-use super::allow::Allowance;
 use super::rule::{Index, RULES};
 
 /// `-EBUSY`: a switch is refused.
@@ -48,9 +48,19 @@ pub struct Switches {
 pub(super) struct Tally {
     /// How often it could have been broken, and that was seen.
     pub exercised: u64,
-    /// How often it was broken, by check.
-    pub broken: BTreeMap<&'static str, u64>,
+    /// How it was broken, by check.
+    pub broken: BTreeMap<&'static str, Breaks>,
     pub evidence: Vec<Evidence>,
+}
+
+/// How a rule was broken, as one check found it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Breaks {
+    pub times: u64,
+    /// One of them at least was expected by nobody, when it was raised.
+    unexpected: bool,
+    /// What expected the others.
+    expected: Vec<Arc<Expectation>>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,13 +76,14 @@ pub struct Ledger {
     pub(super) drivers: Vec<Driver>,
     /// The driver of a group, by the inventory; `None`: it has none, or there are too many.
     groups: HashMap<GroupRef, Option<usize>>,
-    pub(super) allowances: Vec<Allowance>,
+    settings: Arc<Settings>,
     broken: bool,
 }
 
 impl Ledger {
-    pub fn new(allowances: Vec<Allowance>) -> Ledger {
-        Ledger { allowances, ..Ledger::default() }
+    /// What the operator says from now on.
+    pub fn configure(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
     }
 
     /// Which driver a group sits behind may be another one.
@@ -176,7 +187,10 @@ impl Ledger {
             let own = &mut rules[Index::OwnTable as usize];
             own.exercised += 1;
             if own.broken.is_empty() {
-                own.broken.insert("pasid-table-shared", 1);
+                own.broken.insert(
+                    "pasid-table-shared",
+                    Breaks { times: 1, unexpected: true, expected: Vec::new() },
+                );
                 own.evidence.push(Evidence {
                     check: "pasid-table-shared",
                     fingerprint: None,
@@ -212,7 +226,10 @@ impl Ledger {
 
     /// A violation was raised. Says whether this is the first that breaks a rule of its driver that nobody allowed.
     pub fn raised(&mut self, violation: &Violation) -> bool {
-        let Some(name) = &violation.iommu_driver else { return false };
+        // What is about the driver as such has no devices, and is known from the looks.
+        let Some(name) = violation.iommu_driver.as_ref().filter(|_| !violation.devices.is_empty()) else {
+            return false;
+        };
         let Some(driver) = self.driver(name) else { return false };
         let before = self.deviates(driver, violation.mono_ns);
         // What follows from somebody's wrong use of the API is no fault of the driver's, and neither is a group that
@@ -224,12 +241,14 @@ impl Ledger {
         let implied = violation.implied.iter().map(|implied| implied.check);
         for check in std::iter::once(violation.check.name).chain(implied) {
             for (index, rule) in RULES.iter().enumerate() {
-                let counts = rule.by_info || violation.severity > Severity::Info;
+                let counts = rule.by_info || violation.own_severity > Severity::Info;
                 if !counts || !rule.checks.contains(&check) {
                     continue;
                 }
                 let tally = &mut self.drivers[driver].rules[index];
-                *tally.broken.entry(check).or_default() += 1;
+                // What follows from what is expected is not excused by that.
+                let expected = self.settings.expectation(check, violation, violation.mono_ns);
+                tally.broken.entry(check).or_default().add(expected);
                 self.broken = true;
                 if tally.evidence.len() < MAX_EVIDENCE {
                     tally.evidence.push(Evidence {
@@ -270,13 +289,38 @@ impl Ledger {
     /// The rules that a driver broke, but for what is allowed.
     fn broken_rules(&self, driver: &Driver, mono_ns: u64) -> Vec<&'static str> {
         let broken = RULES.iter().zip(&driver.rules).filter(|(_, tally)| {
-            tally.broken.keys().any(|check| self.allowance(&driver.name, check, mono_ns).is_none())
+            let mut broken = tally.broken.iter();
+            broken.any(|(check, breaks)| self.excuse(&driver.name, check, breaks, mono_ns).is_none())
         });
         broken.map(|(rule, _)| rule.name).collect()
     }
 
-    pub(super) fn allowance(&self, driver: &str, check: &str, mono_ns: u64) -> Option<&Allowance> {
-        self.allowances.iter().find(|allowance| allowance.covers(driver, check, mono_ns))
+    /// By what all that a check found of a driver is expected: of this driver wherever it is, or each of them by
+    /// itself. `None`: not all of it is.
+    pub(super) fn excuse(
+        &self,
+        driver: &str,
+        check: &str,
+        breaks: &Breaks,
+        mono_ns: u64,
+    ) -> Option<Vec<Arc<Expectation>>> {
+        let valid = || self.settings.expected.iter().filter(|one| !one.is_over(mono_ns));
+        if let Some(everywhere) = valid().find(|one| one.covers_driver(driver, check)) {
+            return Some(vec![everywhere.clone()]);
+        }
+        let still = |known: &Arc<Expectation>| valid().any(|one| one == known);
+        (!breaks.unexpected && breaks.expected.iter().all(still)).then(|| breaks.expected.clone())
+    }
+}
+
+impl Breaks {
+    fn add(&mut self, expected: Option<&Arc<Expectation>>) {
+        self.times += 1;
+        match expected {
+            None => self.unexpected = true,
+            Some(known) if self.expected.contains(known) => {}
+            Some(new) => self.expected.push(new.clone()),
+        }
     }
 }
 

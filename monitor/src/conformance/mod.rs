@@ -3,12 +3,10 @@
 //!
 //! It is pure, and keeps counts alone: the watcher tells it what became known, and what was raised.
 
-mod allow;
 mod ledger;
 mod rule;
 mod verdict;
 
-pub use allow::{Allowance, end_of};
 pub use ledger::{Evidence, Ledger, Switches};
 pub use rule::{RULES, Rule};
 pub use verdict::{Conformance, RuleVerdict, Verdict};

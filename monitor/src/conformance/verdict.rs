@@ -1,9 +1,10 @@
 //! What the counts come to.
 
-use crate::check::CheckState;
+use std::sync::Arc;
+
+use crate::check::{CheckState, Expectation};
 use crate::coverage::Coverage;
 
-use super::allow::Allowance;
 use super::ledger::{Driver, Evidence, Ledger, Switches, Tally};
 use super::rule::{RULES, Rule};
 
@@ -40,7 +41,7 @@ pub struct RuleVerdict {
     /// Why it was not exercised, for a person.
     pub reason: Option<String>,
     /// All that broke it is expected: by these.
-    pub allowed: Vec<Allowance>,
+    pub allowed: Vec<Arc<Expectation>>,
 }
 
 /// Of one driver.
@@ -109,18 +110,19 @@ impl Ledger {
             (true, None, 1..) => Verdict::Conforms,
             (true, ..) => Verdict::NotExercised,
         };
-        let allowances: Option<Vec<&Allowance>> =
-            tally.broken.keys().map(|check| self.allowance(driver, check, mono_ns)).collect();
+        let broken = tally.broken.iter();
+        let excuses: Option<Vec<Vec<Arc<Expectation>>>> =
+            broken.map(|(check, breaks)| self.excuse(driver, check, breaks, mono_ns)).collect();
         let reason = || blind.unwrap_or_else(|| "nothing of the kind was seen".into());
         RuleVerdict {
             rule: rule.name,
             holds: rule.holds,
             verdict,
             exercised: tally.exercised,
-            violated: tally.broken.values().sum(),
+            violated: tally.broken.values().map(|breaks| breaks.times).sum(),
             evidence: tally.evidence.clone(),
             reason: (verdict == Verdict::NotExercised).then(reason),
-            allowed: allowances.unwrap_or_default().into_iter().cloned().collect(),
+            allowed: excuses.unwrap_or_default().into_iter().flatten().collect(),
         }
     }
 }

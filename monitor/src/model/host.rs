@@ -27,7 +27,7 @@ const MAX_CALL_NS: u64 = 30_000_000_000;
 pub(super) const GRACE_NS: u64 = 250_000_000;
 
 /// How long a process that has exited may stay bound, if nobody says otherwise.
-const SVA_GRACE: Duration = Duration::from_secs(10 * 60);
+pub const SVA_GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// A group of one generation: stays distinct when the address is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -33,7 +33,7 @@ pub use bond::{Bond, Ended};
 pub use device::Device;
 pub use group::{Actor, Attachment, Evidence, Group, Presence};
 pub use hardware::{Capability, Taken};
-pub use host::{GroupRef, Host, MAX_PASIDS};
+pub use host::{GroupRef, Host, MAX_PASIDS, SVA_GRACE};
 pub use lifetime::{Gone, Held, Rids};
 pub use look::{Compared, Look, Member};
 pub use names::{DomainName, Names};

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value as Json, json};
 
-use crate::check::{CheckState, Spec};
+use crate::check::{
+    CheckState, Spec,
+    threshold::{self, Threshold},
+};
 
 use super::text::Block;
 
@@ -39,6 +42,7 @@ pub fn explain(spec: &Spec, state: Option<&CheckState>, width: usize) -> String 
         block.section("Folds in", &[&spec.implies.join(", ")]);
     }
     block.bullets("What does not raise it", spec.traps);
+    block.bullets("Thresholds", &thresholds(spec));
     block.bullets("Needs", &needs(spec));
     block.bullets("Seen in the field", spec.seen_in);
     block.section("Docs", &[&spec.docs()]);
@@ -64,6 +68,7 @@ pub fn explain_json(spec: &Spec, state: Option<&CheckState>) -> Json {
         "what_to_do": spec.what_to_do,
         "implies": spec.implies,
         "traps": spec.traps,
+        "thresholds": threshold::of(spec.name).map(threshold_json).collect::<Vec<_>>(),
         "needs": {
             "core_pasids": spec.needs.core_pasids,
             "required": names(spec.needs.required),
@@ -75,6 +80,25 @@ pub fn explain_json(spec: &Spec, state: Option<&CheckState>) -> Json {
         "docs": spec.docs(),
         "state": state.map(CheckState::name),
         "reason": state.and_then(CheckState::reason),
+    })
+}
+
+fn thresholds(spec: &Spec) -> Vec<String> {
+    let told = threshold::of(spec.name).map(|threshold| {
+        let (least, most) = threshold.bounds;
+        format!("{}: {}; {least} to {most}, else {}", threshold.key, threshold.what, threshold.default)
+    });
+    told.collect()
+}
+
+fn threshold_json(threshold: &Threshold) -> Json {
+    let (least, most) = threshold.bounds;
+    json!({
+        "key": threshold.key,
+        "what": threshold.what,
+        "default": threshold.default,
+        "least": least,
+        "most": most,
     })
 }
 

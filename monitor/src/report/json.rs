@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use crate::check::{Pasid, Read, Resolved, Step, Value, Violation};
+use crate::check::{Expectation, Pasid, Read, Resolved, Step, Value, Violation};
 use crate::event::DeviceState;
 use crate::model::{Actor, DomainName};
 use crate::watcher::{CheckChange, EventLine, Loss, Report};
@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 pub fn line(report: &Report, context: &Context<'_>) -> String {
     let mono_ns = report.mono_ns();
     match report {
-        Report::Violation(violation) => {
+        Report::Violation(violation) | Report::Restated(violation) => {
             render("violation", mono_ns, context, violation_line(violation, context))
         }
         Report::Resolved(resolved) => render("resolved", mono_ns, context, resolved_line(resolved, context)),
@@ -65,6 +65,8 @@ fn render<T: Serialize>(kind: &'static str, mono_ns: u64, context: &Context<'_>,
 struct ViolationLine<'a> {
     check: &'static str,
     severity: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<ExpectedObject<'a>>,
     fingerprint: String,
     group: Option<u32>,
     devices: &'a [String],
@@ -85,6 +87,7 @@ fn violation_line<'a>(violation: &'a Violation, context: &Context<'_>) -> Violat
     ViolationLine {
         check: violation.check.name,
         severity: violation.severity.name(),
+        expected: violation.expected.as_deref().map(expected),
         fingerprint: violation.fingerprint.to_string(),
         group: violation.group,
         devices: &violation.devices,
@@ -103,6 +106,16 @@ fn violation_line<'a>(violation: &'a Violation, context: &Context<'_>) -> Violat
         confidence: violation.confidence.name(),
         docs: violation.check.docs(),
     }
+}
+
+#[derive(Serialize)]
+struct ExpectedObject<'a> {
+    reason: &'a str,
+    until: String,
+}
+
+fn expected(expectation: &Expectation) -> ExpectedObject<'_> {
+    ExpectedObject { reason: &expectation.reason, until: expectation.until.to_string() }
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,7 @@
 //! The metrics, read from the watcher at the time of the scrape. Every family is a row of a table.
 
+mod checks;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use monitor_ebpf::descriptor::Scope;
@@ -8,13 +10,16 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::advisory::Verdict;
-use crate::check::CheckState;
 use crate::conformance::Verdict as Judged;
 use crate::coverage::HookState;
 use crate::errno::{ERRNOS, OTHER_ERRNO};
 use crate::input::{Resync, Stage};
 use crate::invalidations::SAMPLED;
 use crate::watcher::{Calls, GroupState, Knowledge, LATENCY_BOUNDS, Watcher};
+use checks::{
+    check_state, deviations, deviations_over, expected_active, expected_total, violations_active,
+    violations_total,
+};
 
 /// What is said of the program itself.
 #[derive(Clone, Debug, Default)]
@@ -51,10 +56,16 @@ struct Scrape<'a> {
 
 /// Every family, in the order of the reference. The histograms ([`HISTOGRAMS`]) are filled by themselves.
 #[rustfmt::skip]
-pub static FAMILIES: [Family; 29] = [
-    counter("violations_total", "Violations raised, by check and severity.", &["check", "severity"], violations_total),
-    gauge("violations_active", "Violations that stand now, by check and severity.", &["check", "severity"], violations_active),
+pub static FAMILIES: [Family; 35] = [
+    counter("violations_total", "Violations raised that nobody expected, by check and severity.", &["check", "severity"], violations_total),
+    gauge("violations_active", "Violations that stand now and that nobody expects, by check and severity.", &["check", "severity"], violations_active),
+    counter("violations_expected_total", "Violations that the configuration expected when they were raised, by check and severity.", &["check", "severity"], expected_total),
+    gauge("violations_expected_active", "Violations that stand now and that the configuration expects, by check and severity.", &["check", "severity"], expected_active),
     counter("violations_suppressed_total", "Violations not raised because too many were open.", &[], |scrape| one(scrape.watcher.suppressed() as f64)),
+    gauge("expected_deviations", "Deviations that the configuration expects now.", &[], deviations),
+    gauge("expected_deviations_over", "Deviations that the configuration expected until a day that is over: they have no say any more.", &[], deviations_over),
+    gauge("config_reload_success", "1 if the last reading of the configuration was good, else 0: the one before is kept.", &[], |scrape| one(f64::from(u8::from(!scrape.watcher.counters().config.failed)))),
+    gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last read and good, in seconds since the epoch.", &[], |scrape| one(scrape.watcher.counters().config.read_at_seconds)),
     gauge("check_state", "1 for the state that a check is in, else 0.", &["check", "state"], check_state),
     gauge("hook_attached", "1 if the hook listens, else 0; by what it listens.", &["hook", "backend"], hook_attached),
     gauge("groups", "IOMMU groups, by whether their state is known.", &["knowledge"], groups),
@@ -243,38 +254,6 @@ fn one(value: f64) -> Vec<Sample> {
 
 fn sample<T: ToString, const N: usize>(labels: [T; N], value: f64) -> Sample {
     Sample { labels: labels.iter().map(T::to_string).collect(), value }
-}
-
-fn violations_total(scrape: &Scrape<'_>) -> Vec<Sample> {
-    pairs(scrape, |check, severity| scrape.watcher.raised(check, severity))
-}
-
-fn violations_active(scrape: &Scrape<'_>) -> Vec<Sample> {
-    pairs(scrape, |check, severity| {
-        let of_pair = |violation: &&crate::check::Violation| {
-            violation.check.name == check && violation.severity == severity
-        };
-        scrape.watcher.violations().filter(of_pair).count() as u64
-    })
-}
-
-/// Every pair of check and severity that there is, so that all are present from the start.
-fn pairs(scrape: &Scrape<'_>, value: impl Fn(&'static str, crate::check::Severity) -> u64) -> Vec<Sample> {
-    let pairs = scrape
-        .watcher
-        .checks()
-        .flat_map(|(spec, _)| spec.severities.iter().map(move |&severity| (spec, severity)));
-    pairs
-        .map(|(spec, severity)| sample([spec.name, severity.name()], value(spec.name, severity) as f64))
-        .collect()
-}
-
-fn check_state(scrape: &Scrape<'_>) -> Vec<Sample> {
-    let checks = scrape.watcher.checks();
-    let samples = checks.flat_map(|(spec, state)| {
-        CheckState::NAMES.map(|name| sample([spec.name, name], f64::from(u8::from(state.name() == name))))
-    });
-    samples.collect()
 }
 
 fn hook_attached(scrape: &Scrape<'_>) -> Vec<Sample> {

@@ -28,7 +28,7 @@ impl Default for Style {
 /// One report, without a newline at its end. A violation is a block, all else is a line.
 pub fn report(report: &Report, context: &Context<'_>, style: Style) -> String {
     match report {
-        Report::Violation(found) => violation(found, context, style),
+        Report::Violation(found) | Report::Restated(found) => violation(found, context, style),
         Report::Resolved(gone) => resolved(gone, context, style),
         Report::Loss(lost) => loss(lost, context, style),
         Report::State(state) => group(state),
@@ -43,8 +43,12 @@ pub fn violation(violation: &Violation, context: &Context<'_>, style: Style) -> 
     let severity = paint(&violation.severity.name().to_uppercase(), violation.severity, style);
     let group = violation.group.map_or(String::new(), |group| format!("  group {group}"));
     let synthetic = if context.synthetic { "  (synthetic)" } else { "" };
-    let _ = writeln!(block.text, "{severity}  {}{group}{synthetic}", violation.check.name);
+    let known = if violation.expected.is_some() { "  (expected)" } else { "" };
+    let _ = writeln!(block.text, "{severity}  {}{group}{known}{synthetic}", violation.check.name);
     block.wrap(2, 2, &violation.summary);
+    if let Some(expectation) = &violation.expected {
+        block.field("known", &format!("until {}: {}", expectation.until, expectation.reason));
+    }
     block.field("when", &context.clock.rfc3339(violation.mono_ns));
     let driver =
         violation.iommu_driver.as_deref().map_or(String::new(), |driver| format!("  (IOMMU: {driver})"));

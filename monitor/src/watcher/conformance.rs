@@ -29,25 +29,41 @@ impl Watcher {
 
     /// What was raised is told, and what follows from it of the drivers, too.
     pub(super) fn conclude(&mut self, outcomes: Vec<Outcome>, mono_ns: u64, reports: &mut Vec<Report>) {
-        let deviates = self.deviates(&outcomes);
-        self.tell(outcomes, reports);
-        let ask = |check: &dyn Check, case: &mut Case<'_>| {
-            case.host.groups().for_each(|group| check.deviates(group, mono_ns, case));
-        };
-        if deviates && self.consult(|check, _, case| ask(check, case)) {
+        if self.foresee(outcomes, mono_ns, reports) {
             let mut outcomes = Vec::new();
             self.book.raise(mono_ns, &self.host, &mut outcomes);
             self.tell(outcomes, reports);
         }
     }
 
+    /// What was raised is told, and what follows from it of the drivers is found; it is not raised yet, for the ring may
+    /// hold what explains what else waits. Says whether there is any.
+    pub(super) fn foresee(
+        &mut self,
+        outcomes: Vec<Outcome>,
+        mono_ns: u64,
+        reports: &mut Vec<Report>,
+    ) -> bool {
+        let deviates = self.deviates(&outcomes);
+        self.tell(outcomes, reports);
+        let ask = |check: &dyn Check, case: &mut Case<'_>| {
+            case.host.groups().for_each(|group| check.deviates(group, mono_ns, case));
+        };
+        deviates && self.consult(|check, _, case| ask(check, case))
+    }
+
     /// Whether a driver is seen to deviate by what was raised, for the first time.
     fn deviates(&mut self, outcomes: &[Outcome]) -> bool {
         let mut deviates = false;
         for outcome in outcomes {
-            if let Outcome::Raised(violation) = outcome {
+            match outcome {
                 // That tables are shared by design is about the host, and the ledger has it from the look.
-                deviates |= self.ledger.raised(violation) || violation.check.name == "pasid-table-shared";
+                Outcome::Raised(violation) => {
+                    deviates |= self.ledger.raised(violation) || violation.check.name == "pasid-table-shared";
+                }
+                // What was expected is so no more.
+                Outcome::Restated(violation) => deviates |= violation.expected.is_none(),
+                Outcome::Resolved(_) => {}
             }
         }
         deviates

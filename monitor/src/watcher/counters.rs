@@ -49,6 +49,15 @@ impl Default for ByHook {
     }
 }
 
+/// How the last reading of the configuration went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Configured {
+    /// It was bad: the one before is kept.
+    pub failed: bool,
+    /// When it was last good, in seconds since the epoch.
+    pub read_at_seconds: f64,
+}
+
 /// Everything that is counted since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -62,6 +71,7 @@ pub struct Counters {
     pub detection: Latency,
     /// What the kernel side has counted, when it was last read.
     pub invalidations: Invalidations,
+    pub config: Configured,
 }
 
 impl Counters {

@@ -11,7 +11,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    pub(super) fn check(&self, name: &str) -> bool {
+    pub fn check(&self, name: &str) -> bool {
         self.checks.is_empty() || self.checks.iter().any(|wanted| wanted == name)
     }
 

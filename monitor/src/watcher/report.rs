@@ -12,6 +12,8 @@ use crate::model::{Actor, DomainName, Group, Host, Names};
 #[derive(Clone, Debug)]
 pub enum Report {
     Violation(Box<Violation>),
+    /// It stands still, and is expected, or weighed, otherwise than when it was told last.
+    Restated(Box<Violation>),
     Resolved(Box<Resolved>),
     Loss(Loss),
     State(Box<GroupState>),
@@ -23,7 +25,7 @@ impl Report {
     /// When it happened, in CLOCK_MONOTONIC ns.
     pub fn mono_ns(&self) -> u64 {
         match self {
-            Report::Violation(violation) => violation.mono_ns,
+            Report::Violation(violation) | Report::Restated(violation) => violation.mono_ns,
             Report::Resolved(resolved) => resolved.mono_ns,
             Report::Loss(loss) => loss.mono_ns,
             Report::State(state) => state.mono_ns,

@@ -1,5 +1,6 @@
 //! `sva-bond-imbalance`, `sva-outlives-mm`: a process is bound and unbound, and its memory stays until then.
 
+use monitor::check::Settings;
 use monitor::watcher::{Options, Watcher};
 
 use crate::kernel::{Call, Era, Faults};
@@ -175,8 +176,9 @@ fn a_bond_that_is_there_long_after_its_process_is_a_warning_until_the_unbind() {
 #[test]
 fn how_long_an_exited_process_may_be_bound_is_for_the_operator_to_say() {
     let mut rig = Rig::unwatched(Era::Tagged);
-    let grace = Some(std::time::Duration::from_secs(60));
-    rig.watcher = Watcher::new(Options { sva_grace: grace, ..options(Era::Tagged) });
+    let thresholds = [(("sva-outlives-mm", "grace_seconds"), 60)].into();
+    let settings = Settings { thresholds, ..Settings::default() };
+    rig.watcher = Watcher::new(Options { settings: settings.into(), ..options(Era::Tagged) });
     rig.bootstrap();
     rig.calls(&driver(), [bind(NVME)]);
     rig.kernel.exit(&other(), 9);

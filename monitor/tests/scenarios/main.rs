@@ -6,6 +6,7 @@ mod bonds;
 mod bounds;
 mod certain;
 mod command_queues;
+mod configured;
 mod conflict;
 mod flush;
 mod golden;

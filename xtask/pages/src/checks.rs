@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use monitor::check::{REGISTRY, Spec};
+use monitor::check::{REGISTRY, Spec, threshold};
 use monitor::kernel::catalogue::{CATALOGUE, Target};
 use monitor_ebpf::wire::Hook;
 
@@ -87,6 +87,17 @@ fn page(spec: &Spec) -> String {
     text.push_str("\n## What doesn't raise it\n");
     for trap in spec.traps {
         text.push_str(&wrap(&linked(trap, spec), "- ", "  "));
+    }
+    if threshold::of(spec.name).next().is_some() {
+        text.push_str("\n## Thresholds\n");
+    }
+    for threshold in threshold::of(spec.name) {
+        let (least, most) = threshold.bounds;
+        let line = format!(
+            "`{}`: {}; {least} to {most}, else {}.",
+            threshold.key, threshold.what, threshold.default
+        );
+        text.push_str(&wrap(&line, "- ", "  "));
     }
     text.push_str("\n## What it needs\n");
     text.push_str(&needs(spec));

@@ -24,8 +24,9 @@ const GROUP: &str = "group-object";
 /// What every line has; told once.
 const COMMON: [&str; 7] = ["v", "kind", "ts", "mono_ns", "host", "kernel", "synthetic"];
 /// Parts that several kinds have, each with its own table.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "domain",
+    "expected",
     "actor",
     "attachment",
     "step",

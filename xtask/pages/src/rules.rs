@@ -35,8 +35,9 @@ struct Alert {
 }
 
 fn alerts(spec: &'static Spec) -> Vec<Alert> {
-    let paging = spec.severities.iter().filter(|severity| **severity > Severity::Info);
-    paging.map(|&severity| Alert { spec, severity }).collect()
+    // Whichever of them the check has of its own: the configuration may give it another one.
+    let paging = Severity::ALL.into_iter().rev().filter(|severity| *severity > Severity::Info);
+    paging.map(|severity| Alert { spec, severity }).collect()
 }
 
 impl Alert {
@@ -79,6 +80,8 @@ fn rules(alerts: &[Alert]) -> String {
          #\n\
          # An alert fires while the violation stands, and for 15 minutes after it was raised: one that came and went\n\
          # between two scrapes, or before the first scrape of a daemon that has just started, is told all the same.\n\
+         # What the configuration expects is counted apart and fires nothing. Every check has an alert of both severities:\n\
+         # the configuration can give it another one than its own.\n\
          groups:\n  - name: iommu-watch-checks\n    rules:\n",
     );
     for alert in alerts {

@@ -75,7 +75,7 @@ fn forecast(global: &Global, btf: &Path, symbols: Option<&Path>) -> Result<Forec
     }
     let (found, missing) = members(&layout);
     // What runs there isn't known, so no check is found not to apply.
-    let states = states(&coverage, None, global);
+    let states = states(&coverage, None, global)?;
     let tables = layout::tables(&layout, kallsyms.symbols, kallsyms.reason);
     Ok(Forecast { file, coverage, found, missing, tables, states })
 }

@@ -1,7 +1,10 @@
 //! What a switch of the RID's domain did to the PASIDs of its device, as the verdict on the IOMMU driver; and
 //! `user-pasid-on-nonconforming`, which hangs on it.
 
-use monitor::conformance::{Allowance, Conformance, RuleVerdict, Switches, Verdict};
+use std::sync::Arc;
+
+use monitor::check::{Expectation, Settings};
+use monitor::conformance::{Conformance, RuleVerdict, Switches, Verdict};
 
 use super::*;
 
@@ -26,16 +29,20 @@ fn behind(driver: &str, era: Era) -> Rig {
     rig
 }
 
-fn allowing(rig: &mut Rig, allowances: Vec<Allowance>) {
-    rig.watcher = Watcher::new(Options { allowances, ..options(rig.kernel.era) });
+fn allowing(rig: &mut Rig, allowances: Vec<Expectation>) {
+    let settings =
+        Settings { expected: allowances.into_iter().map(Arc::new).collect(), ..Settings::default() };
+    rig.watcher = Watcher::new(Options { settings: Arc::new(settings), ..options(rig.kernel.era) });
     rig.tell(Input::Inventory(inventory("intel")));
     rig.bootstrap();
 }
 
-fn allowance(check: &str, until_mono_ns: u64) -> Allowance {
-    Allowance {
-        iommu_driver: "intel".into(),
-        check: check.into(),
+fn allowance(check: &'static str, until_mono_ns: u64) -> Expectation {
+    Expectation {
+        check,
+        iommu_driver: Some("intel".into()),
+        group: None,
+        device: None,
         reason: "no device here has PASIDs".into(),
         until: "2027-03-31".parse().expect("a date"),
         until_mono_ns,
@@ -171,12 +178,30 @@ fn what_is_allowed_is_shown_and_not_held_against_it() {
     let found = verdict(&rig);
     let switches = rule(&found, RULE);
     assert_eq!((found.verdict, switches.verdict), (Verdict::Conforms, Verdict::Violates));
-    assert_eq!(switches.allowed, [allowance(LOST, end)]);
+    assert_eq!(switches.allowed, [Arc::new(allowance(LOST, end))]);
     // Until its last day is over.
     rig.kernel.sleep(700_000_000_000);
     rig.calls(&driver(), [attach(6)]);
     let found = verdict(&rig);
     assert!(found.verdict == Verdict::Violates && rule(&found, RULE).allowed.is_empty());
+}
+
+/// Of one group alone: what it did there is excused, and what it does in another is not.
+#[test]
+fn what_is_allowed_of_one_group_excuses_what_was_done_there() {
+    for (group, verdict_of_driver) in [(7, Verdict::Conforms), (8, Verdict::Violates)] {
+        let mut rig = behind("intel", Era::Tagged);
+        let end = rig.kernel.now + 600_000_000_000;
+        let narrow = Expectation { iommu_driver: None, group: Some(group), ..allowance(LOST, end) };
+        allowing(&mut rig, vec![narrow]);
+        rig.calls(&driver(), [attach(5)]);
+        with(&mut rig, clears(), &vfio(), switch());
+        rig.expect(&[lost(&[5])]);
+        assert_eq!(verdict(&rig).verdict, verdict_of_driver, "group {group}");
+        rig.kernel.sleep(700_000_000_000);
+        rig.calls(&driver(), [attach(6)]);
+        assert_eq!(verdict(&rig).verdict, Verdict::Violates, "its last day is over");
+    }
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! What the operator says: the flags of the command line over the configuration file over the defaults.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{check::Settings, config::Config, kernel::clock, live::Upkeep};
+
+use super::{Audit, DaemonArguments, FAILED, Global, RIGHT};
+
+/// Where the pages are served, if nobody says otherwise.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9436);
+const AUDIT: Duration = Duration::from_secs(60);
+
+impl Global {
+    /// The configuration file, read once; without one, the one that says nothing.
+    pub(super) fn config(&self) -> Result<&Config> {
+        if let Some(known) = self.read.get() {
+            return Ok(known);
+        }
+        let config = match &self.config {
+            None => Config::default(),
+            Some(file) => {
+                let config = Config::read(file).with_context(|| format!("--config {}", file.display()))?;
+                self.tell_expectations_over(file, &config);
+                config
+            }
+        };
+        Ok(self.read.get_or_init(|| config))
+    }
+
+    /// What is said of the checks, on this host's clock.
+    pub(super) fn settings(&self) -> Result<Arc<Settings>> {
+        Ok(Arc::new(self.over(&self.config()?.checks).on_clock(clock::wall_offset_ns())))
+    }
+
+    /// The flags over what a file says of the checks.
+    pub(super) fn over(&self, checks: &Settings) -> Settings {
+        let mut settings = checks.clone();
+        if let Some(grace) = self.sva_grace {
+            settings.thresholds.insert(("sva-outlives-mm", "grace_seconds"), grace.as_secs());
+        }
+        settings
+    }
+
+    /// Of what was expected until a day that is over nothing is left but a word.
+    pub(super) fn tell_expectations_over(&self, file: &Path, config: &Config) {
+        let now = jiff::Timestamp::now().as_nanosecond();
+        for over in config.expectations_over(now).filter(|_| !self.quiet) {
+            eprintln!(
+                "iommu-watch: {}: {} of {} was expected until {}: that is over",
+                file.display(),
+                over.check,
+                super::one_line(&over.object()),
+                over.until
+            );
+        }
+    }
+
+    pub(super) fn advisories_file(&self) -> Result<Option<&PathBuf>> {
+        Ok(self.advisories.as_ref().or(self.config()?.advisories.as_ref()))
+    }
+
+    pub(super) fn trampolines(&self) -> Result<bool> {
+        Ok(!self.no_trampolines && self.config()?.trampolines.unwrap_or(true))
+    }
+
+    pub(super) fn submission_returns(&self) -> Result<bool> {
+        Ok(!self.no_submission_returns && self.config()?.submission_returns.unwrap_or(true))
+    }
+}
+
+impl Audit {
+    pub(super) fn upkeep(&self, global: &Global) -> Result<Upkeep> {
+        let every = self.every.or(global.config()?.audit).unwrap_or(AUDIT);
+        Ok(Upkeep { audit: Some(every).filter(|every| !every.is_zero()), recorder: None })
+    }
+}
+
+impl DaemonArguments {
+    pub(super) fn listen(&self, global: &Global) -> Result<SocketAddr> {
+        Ok(self.listen.or(global.config()?.listen).unwrap_or(LISTEN))
+    }
+}
+
+/// `daemon --config.check`: all that is wrong with the file, a line each, as compilers tell it.
+pub fn check(global: &Global) -> Result<u8> {
+    let file = global.config.as_ref().context("--config.check: of which file? name it by --config FILE")?;
+    match Config::read(file) {
+        Ok(config) => {
+            global.tell_expectations_over(file, &config);
+            if !global.quiet {
+                super::output::put(&format!("{}: valid: {}\n", file.display(), config.summary()))?;
+            }
+            Ok(RIGHT)
+        }
+        Err(faults) => {
+            for fault in &faults.0 {
+                let line = fault.line.map_or(String::new(), |line| format!(":{line}"));
+                eprintln!("{}{line}: {}", file.display(), fault.what);
+            }
+            Ok(FAILED)
+        }
+    }
+}

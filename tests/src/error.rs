@@ -38,6 +38,8 @@ pub enum Error {
     Died { console: PathBuf, tail: String, output: String },
     #[error("the script did not end within {} s; the guest's console: {console}", limit.as_secs())]
     Timeout { limit: Duration, console: PathBuf, output: String },
+    #[error("Prometheus: {reason}")]
+    Prometheus { reason: String },
     #[error("{path}: {source}")]
     Json { path: PathBuf, source: serde_json::Error },
 }

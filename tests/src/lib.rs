@@ -2,7 +2,7 @@
 //!
 //! From below upwards:
 //! - [`cache`] keeps what was fetched; [`apt`] fetches Debian packages without touching the machine.
-//! - [`qemu`], [`kernel`], [`busybox`], [`promtool`] and [`bpftrace`] are made from such packages.
+//! - [`qemu`], [`kernel`], [`busybox`], [`prometheus`] and [`bpftrace`] are made from such packages.
 //! - [`kbuild`] builds the test modules for a kernel, [`program`] the programs that run beside them.
 //! - [`initramfs`] packs the guest that [`guest`] describes; [`machine`] is what it runs on.
 //! - [`vm`] boots it (by [`boot`]) and gives back what its script said.
@@ -26,7 +26,7 @@ pub mod modules;
 pub mod process;
 pub mod program;
 pub mod progress;
-pub mod promtool;
+pub mod prometheus;
 pub mod proof;
 pub mod qemu;
 pub mod scenario;

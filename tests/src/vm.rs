@@ -18,6 +18,9 @@ use crate::{Error, Result, kbuild, program};
 /// What every guest of a Debian kernel can `modprobe` without asking.
 const MODULES: [&str; 4] = ["nvme", "e1000e", "vfio-pci", "vfio-iommu-type1"];
 
+/// By this the guest finds the network card that leads to the host.
+pub const CARD: &str = "52:54:00:00:00:01";
+
 /// A guest whose init was not reached is booted again: TCG loses a timer tick now and then.
 const ATTEMPTS: u32 = 3;
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
@@ -55,6 +58,7 @@ pub struct Vm {
     script: Script,
     append: Vec<String>,
     devices: Vec<String>,
+    forward: Option<(u16, u16)>,
     icount: bool,
     timeout: Duration,
     console: Option<PathBuf>,
@@ -94,6 +98,7 @@ impl Vm {
             script: Script::Text(String::new()),
             append: Vec::new(),
             devices: Vec::new(),
+            forward: None,
             icount: false,
             timeout: Duration::from_secs(120),
             console: None,
@@ -141,6 +146,13 @@ impl Vm {
         self
     }
 
+    /// A network card of address [`CARD`], behind which the host's loopback is 10.0.2.2; port `host` there leads to
+    /// `guest`.
+    pub fn forward(mut self, host: u16, guest: u16) -> Self {
+        self.forward = Some((host, guest));
+        self
+    }
+
     /// Virtual time counts instructions, on one processor.
     pub fn icount(mut self, icount: bool) -> Self {
         self.icount = icount;
@@ -173,8 +185,16 @@ impl Vm {
         let (kernel, initramfs, release) = self.prepare(&cache, &qemu, work.path())?;
         let console = Console { running: work.path().join("console"), kept: self.console_path()? };
         let arguments = self.arguments();
-        let devices: Vec<String> =
+        let mut extra: Vec<String> =
             self.devices.iter().flat_map(|device| ["-device".into(), device.clone()]).collect();
+        if let Some((host, guest)) = self.forward {
+            extra.extend([
+                "-netdev".into(),
+                format!("user,id=net,hostfwd=tcp:127.0.0.1:{host}-:{guest}"),
+                "-device".into(),
+                format!("e1000e,netdev=net,mac={CARD},bus=pcie.0"),
+            ]);
+        }
         let machine = Machine {
             kernel: &kernel,
             initramfs: &initramfs,
@@ -182,7 +202,7 @@ impl Vm {
             iommu: self.iommu,
             icount: self.icount,
             console: &console.running,
-            extra: &devices,
+            extra: &extra,
         };
         let limits = Limits { boot: BOOT_LIMIT.min(self.timeout), script: self.timeout };
         for _ in 0..ATTEMPTS {

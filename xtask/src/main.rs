@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod dashboards;
 mod demo;
 mod docs;
 mod ebpf;

@@ -1,17 +1,13 @@
 //! `cargo xtask test`: everything that CI runs, as one list of steps.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use testbed::cache::Cache;
-use testbed::promtool::Promtool;
 use testbed::{Scenario, Series, matrix, scenario};
 
 use crate::log::{self, Log};
-use crate::{bench, build, docs, ebpf, paths, proof, setup};
+use crate::{bench, build, dashboards, docs, ebpf, paths, proof, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -39,7 +35,7 @@ struct Step {
     run: fn(&Arguments, &Log) -> Result<Tally>,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 13] = [
     Step { name: "setup", title: "what the machine must have", run: set_up },
     Step { name: "fmt", title: "formatting", run: fmt },
     Step { name: "ebpf", title: "the eBPF object", run: build_ebpf },
@@ -51,6 +47,12 @@ const STEPS: [Step; 11] = [
     Step { name: "static", title: "the static release build", run: static_build },
     Step { name: "vm", title: "scenarios on real kernels", run: scenarios },
     Step { name: "rules", title: "Prometheus rules", run: rules },
+    Step { name: "grafana", title: "the dashboards against Grafana's types", run: grafana },
+    Step {
+        name: "prometheus",
+        title: "rules and dashboards on a Prometheus that scrapes a daemon",
+        run: prometheus,
+    },
 ];
 
 /// How many guests run side by side.
@@ -58,7 +60,7 @@ const GUESTS: usize = 2;
 
 /// What a step counts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Tally {
+pub struct Tally {
     passed: usize,
     failed: usize,
     skipped: Option<&'static str>,
@@ -68,15 +70,15 @@ impl Tally {
     const PASSED: Self = Self { passed: 1, failed: 0, skipped: None };
     const FAILED: Self = Self { passed: 0, failed: 1, skipped: None };
 
-    fn skipped(why: &'static str) -> Self {
+    pub fn skipped(why: &'static str) -> Self {
         Self { skipped: Some(why), ..Self::default() }
     }
 
-    fn of(ok: bool) -> Self {
+    pub fn of(ok: bool) -> Self {
         if ok { Self::PASSED } else { Self::FAILED }
     }
 
-    fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
     }
@@ -287,44 +289,16 @@ fn pages(_: &Arguments, log: &Log) -> Result<Tally> {
     log.run(&mut docs::command(true)).map(Tally::of)
 }
 
-/// Rules are files with `groups:`, their tests files with `rule_files:`.
 fn rules(_: &Arguments, log: &Log) -> Result<Tally> {
-    let files = yaml_files(&paths::workspace().join("dashboards"))?;
-    let with = |key: &str| -> Vec<&PathBuf> {
-        let has_key = |text: String| text.lines().any(|line| line.starts_with(key));
-        files.iter().filter(|file| fs::read_to_string(file).is_ok_and(has_key)).collect()
-    };
-    let (rules, tests) = (with("groups:"), with("rule_files:"));
-    if rules.is_empty() {
-        return Ok(Tally::skipped("there are no rules"));
-    }
-    let promtool = match setup::runs(Command::new("promtool").arg("--version")) {
-        true => "promtool".into(),
-        false => Promtool::fetch(&Cache::open()?)?.binary,
-    };
-    let mut tally = Tally::default();
-    for (what, files) in [("check", rules), ("test", tests)] {
-        for file in files {
-            let mut promtool = Command::new(&promtool);
-            tally.add(log.run(promtool.args([what, "rules"]).arg(file)).map(Tally::of)?);
-        }
-    }
-    Ok(tally)
+    dashboards::rules(log)
 }
 
-fn yaml_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let Ok(entries) = dir.read_dir() else { return Ok(found) };
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(yaml_files(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
+fn grafana(_: &Arguments, log: &Log) -> Result<Tally> {
+    dashboards::schema(log)
+}
+
+fn prometheus(_: &Arguments, log: &Log) -> Result<Tally> {
+    dashboards::live(log)
 }
 
 fn cargo(arguments: &[&str]) -> Command {

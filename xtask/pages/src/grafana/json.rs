@@ -262,7 +262,7 @@ fn transformations(columns: &[(&str, &str)], queries: usize) -> Value {
         columns.iter().enumerate().map(|(place, (name, _))| ((*name).into(), place.into())).collect();
     let titles: serde_json::Map<String, Value> =
         columns.iter().map(|(name, title)| ((*name).into(), (*title).into())).collect();
-    let left_out = ["Time", "__name__", "job", "instance", "Value", "Value #A"];
+    let left_out = ["Time", "__name__", "job", "instance", "group", "backend", "Value", "Value #A"];
     let left_out: serde_json::Map<String, Value> = left_out
         .iter()
         .filter(|name| !order.contains_key(**name))

@@ -1,0 +1,163 @@
+//! Prometheus, which runs the rules and scrapes a daemon, and its promtool, which checks the rules: Debian's packages,
+//! unpacked and not installed.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::cache::Cache;
+use crate::error::At;
+use crate::{Error, Result, apt};
+
+/// promtool from the cache, fetched where it isn't there yet.
+pub fn promtool(cache: &Cache) -> Result<PathBuf> {
+    let entry = apt::package(cache, "promtool", "promtool", "16 MB")?;
+    Ok(entry.dir.join("root/usr/bin/promtool"))
+}
+
+/// A Prometheus that runs; it ends with this.
+#[derive(Debug)]
+pub struct Prometheus {
+    process: Child,
+    pub port: u16,
+    _work: tempfile::TempDir,
+}
+
+/// How long it may take to start, and to answer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+impl Prometheus {
+    /// Scrapes `target`, a port of the loopback, under `job="iommu-watch"`, and evaluates `rules`, each once a second.
+    pub fn start(cache: &Cache, target: u16, rules: &[PathBuf]) -> Result<Self> {
+        let entry = apt::package(cache, "prometheus", "prometheus", "30 MB")?;
+        let work = tempfile::tempdir().at("the temporary directory")?;
+        let config = work.path().join("prometheus.yml");
+        std::fs::write(&config, configuration(target, rules)).at(&config)?;
+        let port = free_port()?;
+        let log = work.path().join("log");
+        let process = Command::new(entry.dir.join("root/usr/bin/prometheus"))
+            .arg(option("config.file", &config))
+            .arg(option("storage.tsdb.path", &work.path().join("data")))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .current_dir(work.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).at(&log)?)
+            .spawn()
+            .map_err(|source| Error::Spawn { program: "prometheus".into(), source })?;
+        let mut started = Self { process, port, _work: work };
+        let start = Instant::now();
+        while started.get("/-/ready").is_err() {
+            let ended = started.process.try_wait().at("prometheus")?;
+            if ended.is_some() || start.elapsed() > LIMIT {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                return Err(Error::Prometheus { reason: format!("it does not start: {said}") });
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(started)
+    }
+
+    /// What an expression gives at a time, in seconds since the epoch; now, where none is given.
+    pub fn query(&self, expression: &str, time: Option<f64>) -> Result<Vec<Value>> {
+        let time = time.map(|time| format!("&time={time}")).unwrap_or_default();
+        self.results(&format!("/api/v1/query?query={}{time}", escaped(expression)))
+    }
+
+    /// What it gave in each second between two times.
+    pub fn query_range(&self, expression: &str, start: f64, end: f64) -> Result<Vec<Value>> {
+        let query = escaped(expression);
+        self.results(&format!("/api/v1/query_range?query={query}&start={start}&end={end}&step=1"))
+    }
+
+    fn results(&self, path: &str) -> Result<Vec<Value>> {
+        match self.api(path)?["result"].take() {
+            Value::Array(results) => Ok(results),
+            other => Err(Error::Prometheus { reason: format!("{path}: {other} instead of results") }),
+        }
+    }
+
+    /// The `data` of an answer of its API.
+    pub fn api(&self, path: &str) -> Result<Value> {
+        let body = self.get(path)?;
+        let mut answer: Value = serde_json::from_str(&body)
+            .map_err(|error| Error::Prometheus { reason: format!("{path}: {error}: {body}") })?;
+        Ok(answer["data"].take())
+    }
+
+    fn get(&self, path: &str) -> Result<String> {
+        let failed = |reason: String| Error::Prometheus { reason: format!("{path}: {reason}") };
+        let exchange = || {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            // By HTTP/1.0 the answer is neither compressed nor in chunks, and ends with the connection.
+            write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).map(|_| answer)
+        };
+        let answer = exchange().map_err(|error| failed(error.to_string()))?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| failed("half an answer".into()))?;
+        if head.split(' ').nth(1) == Some("200") { Ok(body.to_owned()) } else { Err(failed(body.to_owned())) }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // It has nothing that is worth an orderly end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A port of the loopback that nobody listens on now.
+pub fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).at("127.0.0.1")?;
+    Ok(listener.local_addr().at("127.0.0.1")?.port())
+}
+
+/// JSON strings are YAML, whatever is in a path.
+fn configuration(target: u16, rules: &[PathBuf]) -> String {
+    let rules: Vec<String> =
+        rules.iter().map(|path| Value::from(path.display().to_string()).to_string()).collect();
+    format!(
+        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
+         rule_files: [{}]\n\
+         scrape_configs:\n  - job_name: iommu-watch\n    static_configs: [{{targets: [\"127.0.0.1:{target}\"]}}]\n",
+        rules.join(", ")
+    )
+}
+
+fn option(name: &str, path: &Path) -> String {
+    format!("--{name}={}", path.display())
+}
+
+/// A text as a part of a URL.
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_survives_a_url() {
+        assert_eq!(escaped(r#"a{b=~"x"} + 1"#), "a%7Bb%3D~%22x%22%7D%20%2B%201".replace('~', "%7E"));
+    }
+
+    #[test]
+    fn a_path_may_have_what_yaml_takes_for_its_own() {
+        let text = configuration(9436, &["/a b: {c}.yml".into(), "/d\"e.yml".into()]);
+        assert!(text.contains(r#"rule_files: ["/a b: {c}.yml", "/d\"e.yml"]"#), "{text}");
+    }
+}

@@ -35,7 +35,8 @@ fn moment(into: &mut Moment, cpu: usize) {
     into.descriptors = 0;
     for kind in 0..FEED_TYPES {
         // SAFETY: this CPU's slot.
-        into.descriptors = into.descriptors.wrapping_add(unsafe { feed!(cpus[cpu].descriptors[kind]).read() });
+        into.descriptors =
+            into.descriptors.wrapping_add(unsafe { feed!(cpus[cpu].descriptors[kind]).read() });
     }
     // SAFETY: takes nothing.
     let task = unsafe { generated::bpf_get_current_task() };

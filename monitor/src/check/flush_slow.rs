@@ -20,8 +20,7 @@ const DEAD: Duration = Duration::from_secs(1);
 
 const IN_TEARDOWN: &str =
     "of the invalidations of a teardown one in 256 is timed, as of all others, and told as one of no group";
-const IN_SWITCH: &str =
-    "of the invalidations of a RID's switch one in 256 is timed, as of all others, and told as one of no group";
+const IN_SWITCH: &str = "of the invalidations of a RID's switch one in 256 is timed, as of all others, and told as one of no group";
 const NOTHING: Needs =
     Needs { core_pasids: false, required: &[], required_if_present: &[], any_of: &[], degrades: &[] };
 
@@ -95,7 +94,9 @@ static SPEC: Spec = Spec {
         "What never completes never returns, and is not told: that is the kernel's own watchdog's to say (hard LOCKUP).",
         "A submission that fails is told by invalidation-failed; how long that took is told here, too.",
     ],
-    seen_in: &["CVE-2024-26891: hosts locked up hard in qi_submit_sync, waiting for a device that was pulled out"],
+    seen_in: &[
+        "CVE-2024-26891: hosts locked up hard in qi_submit_sync, waiting for a device that was pulled out",
+    ],
     what_to_do: &[
         "In a virtual machine: look at its steal time (`st` of vmstat). The host's CPUs may be overcommitted.",
         "Look at `iommu_watch_invalidation_duration_seconds`: whether all of them have become slow, or a few are.",

@@ -26,9 +26,7 @@ impl Shown<'_> {
             | Fault::Residue(key, _)
             | Fault::Blocked(key)
             | Fault::Lacking(key)
-            | Fault::Untagged(key) => {
-                look.members.iter().find(|member| member.device == key)
-            }
+            | Fault::Untagged(key) => look.members.iter().find(|member| member.device == key),
             _ => None,
         };
         Finding {

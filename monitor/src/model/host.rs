@@ -11,8 +11,8 @@ use super::device::Device;
 use super::group::Group;
 use super::lifetime::Lifetimes;
 use super::look::Looking;
-use super::tags::Reads;
 use super::slow::Slow;
+use super::tags::Reads;
 use super::transition::Transition;
 
 /// How many attached PASIDs are kept on a host: as many as there are PASIDs. Beyond it a group's PASIDs

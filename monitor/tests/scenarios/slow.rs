@@ -52,7 +52,10 @@ fn severities(rig: &Rig) -> Vec<&'static str> {
 fn a_teardown_that_is_slow_twice_is_told_with_its_entry() {
     let mut rig = torn_down(&[LATE, LATE]);
     let told = rig.watcher.violations().next().expect("a violation");
-    assert_eq!(told.summary, "an invalidation of the intel driver took 200 ms while PASID 5 of 0000:01:00.0 was torn down");
+    assert_eq!(
+        told.summary,
+        "an invalidation of the intel driver took 200 ms while PASID 5 of 0000:01:00.0 was torn down"
+    );
     let read: Vec<_> = told.read.iter().map(|read| (read.what, read.value.clone())).collect();
     assert_eq!(read[0], ("took, in µs", Value::Count(200_000)));
     assert_eq!(read[1], ("asked for", Value::Names(vec!["pasid_cache".into()])));

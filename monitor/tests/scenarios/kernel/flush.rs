@@ -142,7 +142,14 @@ impl Vtd {
     }
 
     /// A submission of the teardown of an entry takes so long, while that is under way.
-    pub fn is_slow(&mut self, kernel: &mut Kernel, task: &Task, name: &'static str, pasid: u32, took: Duration) {
+    pub fn is_slow(
+        &mut self,
+        kernel: &mut Kernel,
+        task: &Task,
+        name: &'static str,
+        pasid: u32,
+        took: Duration,
+    ) {
         let slow = slow_flush(wire::TableKind::Vtd as u32, pasid, Scope::PasidCache, took);
         report(kernel, task, name, Hook::VtdSubmit, Phase::End, Some(pasid), |event| {
             (event.ret, event.flush) = (Some(0), Some(slow));
@@ -171,7 +178,8 @@ impl Vtd {
 
 /// What a record has of a submission that was slow.
 fn slow_flush(vendor: u32, pasid: u32, scope: Scope, took: Duration) -> Box<Flush> {
-    let flush = wire::Flush { iommu: IOMMU, vendor, pasid, failed_scopes: 1 << scope as u32, ..wire::Flush::NONE };
+    let flush =
+        wire::Flush { iommu: IOMMU, vendor, pasid, failed_scopes: 1 << scope as u32, ..wire::Flush::NONE };
     let mut flush = Flush::new(&flush);
     flush.took = Some(took);
     Box::new(flush)

@@ -46,7 +46,7 @@ impl Host {
         if event.hook == Hook::AtsOn {
             self.reads.note_ats(&event);
         }
-        let overtaken = self.overtaken(event.mono_ns);
+        let overtaken = self.overtaken(group, event.mono_ns);
         if let Some(key) = group
             && let Some(group) = self.group_mut(key)
         {
@@ -85,7 +85,7 @@ impl Host {
         }
         let moment = Moment {
             trusted,
-            overtaken: self.overtaken(event.mono_ns),
+            overtaken: self.overtaken(Some(key), event.mono_ns),
             room: self.room(),
             core_pasids: self.core_pasids,
         };
@@ -168,7 +168,7 @@ impl Host {
         let attached = event.hook == Hook::RidAttach && event.phase == Phase::End;
         let resets = is_reset(event.hook);
         let table = seen.table.filter(|_| shows_table(event));
-        if !attached && !resets && table.is_none() || self.overtaken(event.mono_ns) {
+        if !attached && !resets && table.is_none() || self.overtaken(group, event.mono_ns) {
             return;
         }
         let known = self.device_mut(seen.key);

@@ -112,6 +112,8 @@ pub struct Group {
     pub(super) in_flight: InFlight,
     /// Calls that began before, in CLOCK_MONOTONIC ns, may have met others unseen.
     pub(super) trusted_from: u64,
+    /// The latest loss of records that may have been its own. What was reported before may be overtaken by what was lost.
+    pub(super) lost_at: Option<u64>,
     /// When it was last read as a whole, in CLOCK_MONOTONIC ns.
     pub(super) read_ns: u64,
     /// Who held it and where it sat when it was last read under the mutex, unless a call that may change that was
@@ -162,6 +164,7 @@ impl Group {
             torn: BTreeSet::new(),
             in_flight: InFlight::default(),
             trusted_from: 0,
+            lost_at: None,
             read_ns: 0,
             proved: (None, None),
             seen_free: false,

@@ -53,7 +53,7 @@ pub struct Host {
     pub(super) looking: Option<Looking>,
     /// From then on every call under way is known: calls that began before are not judged.
     trusted_from: Option<u64>,
-    /// The latest loss that was told. What was reported before may be overtaken by what was lost.
+    /// The latest loss that was told, of whatever group.
     lost_at: Option<u64>,
     /// The group that went last: what is told of its end is told when it is gone.
     departed: Option<Box<Group>>,
@@ -114,9 +114,15 @@ impl Host {
         *self.trusted_from.get_or_insert(mono_ns.saturating_add(GRACE_NS)) <= mono_ns
     }
 
-    /// Whether an event of this time may be older than something that was lost: its reading makes nothing known.
-    pub(super) fn overtaken(&self, mono_ns: u64) -> bool {
-        self.lost_at.is_some_and(|lost_at| mono_ns < lost_at)
+    /// Whether an event of this time, on this group or on none, may be older than something that was lost: its reading
+    /// makes nothing known. What another group lost is nothing to a group, and what it did goes on being known by its
+    /// own records.
+    pub(super) fn overtaken(&self, group: Option<Key>, mono_ns: u64) -> bool {
+        let lost_at = match group.and_then(|key| self.groups.get(&key)) {
+            Some(group) => group.lost_at,
+            None => self.lost_at,
+        };
+        lost_at.is_some_and(|lost_at| mono_ns < lost_at)
     }
 
     /// The core keeps account of PASIDs, so a `pasid_array` that was not read is unknown, not absent.
@@ -183,6 +189,7 @@ impl Host {
             self.pasids -= group.pasids.len();
             forget(group, transitions);
             group.trusted_from = mono_ns.saturating_add(GRACE_NS);
+            group.lost_at = group.lost_at.max(Some(mono_ns));
             for device in group.devices.iter() {
                 if let Some(device) = self.devices.get_mut(device) {
                     device.forget();
@@ -245,6 +252,7 @@ impl Host {
         let mut group = Group::new(seen.key, seen.id, self.generation);
         // It may be one that a loss was of, before we knew it.
         group.trusted_from = self.lost_at.map_or(0, |lost_at| lost_at.saturating_add(GRACE_NS));
+        group.lost_at = self.lost_at;
         group.unseen = self.lost_at.is_some();
         self.groups.insert(seen.key, group);
         self.ids.insert(seen.id, seen.key);

@@ -114,7 +114,7 @@ impl Lifetimes {
 impl Host {
     /// A record of the calls that are on no group.
     pub(super) fn lifetime(&mut self, event: &Event, trusted: bool, transitions: &mut Vec<Transition>) {
-        let sure = trusted && !self.overtaken(event.mono_ns);
+        let sure = trusted && !self.overtaken(None, event.mono_ns);
         match event.hook {
             Hook::PasidAlloc => self.pasid_taken(event, sure),
             Hook::PasidFree => self.pasid_back(event, sure, transitions),

@@ -1,7 +1,7 @@
 //! What was not seen is unknown: late starts, losses, kernels that lack something.
 
-use monitor::event::Slot;
-use monitor::input::Stage;
+use monitor::event::{Key, Slot};
+use monitor::input::{Input, Lost, Stage};
 use monitor::watcher::{Knowledge, Report};
 use monitor_ebpf::wire::Phase;
 
@@ -331,4 +331,24 @@ fn a_call_whose_end_was_lost_does_not_hide_the_next_fault() {
         let expected = raised("pasid-left-on-release", 7, &[5], "driver", "vfio");
         rig.expect(&[expected.implying(&["ownership-stuck"])]);
     }
+}
+
+/// Another group lost records, and that is told when a detach of this one's RIDs has not come to its end: its record from
+/// before is as sure as ever. (Seed 53039 of the replays that lose records.)
+#[test]
+fn what_another_group_loses_hides_no_detach() {
+    let mut rig = Rig::unwatched(Era::Owners);
+    rig.kernel.group(8, &["0000:02:00.0"]);
+    rig.bootstrap();
+    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }, Call::AttachGroup { group: 7, domain: D1 }]);
+    let mut detach = rig.kernel.begin(&vfio(), Call::DetachGroup { group: 7, domain: D1 });
+    rig.kernel.act(&mut detach);
+    rig.kernel.sleep(1_000);
+    let groups = Key::new(rig.kernel.groups[&8].key).map(|key| vec![key]);
+    rig.tell(Input::Lost(Lost { stage: Stage::Ring, count: 1, groups }));
+    rig.watch();
+    rig.kernel.free_domain(&vfio(), D1);
+    rig.watch();
+    rig.kernel.end(detach);
+    rig.expect_silence();
 }

@@ -9,21 +9,17 @@ use crate::event::Key;
 use crate::inventory::Inventory;
 use crate::model::{GroupRef, Host, Names};
 
+use super::open::{Found, Open, is_consequence, merge, rank};
 use super::outcome::{Outcome, Reason, Resolved};
 use super::settings::Settings;
-use super::spec::{Severity, Spec};
-use super::violation::{Fault, Finding, Fingerprint, Implied, Standing, Subject, Violation};
+use super::spec::Severity;
+use super::violation::{Finding, Fingerprint, Standing, Subject, Violation};
 use weigh::Total;
 
-/// How long something that happened stays active, in ns: 15 min.
-const HOLD_NS: u64 = 15 * 60 * 1_000_000_000;
 /// How many violations are open at a time; more are counted and not raised.
 const MAX_OPEN: usize = 4096;
 /// How many findings wait at a time; more are counted and not raised.
 const MAX_PENDING: usize = 1024;
-/// How long what was found inside a call waits for the call's return at most, in ns. It is told without what follows
-/// then: a call that hangs must not hide what it did.
-const MAX_WAIT_NS: u64 = 2_000_000_000;
 
 /// What the book looks things up in.
 pub(crate) struct Scope<'a> {
@@ -31,14 +27,6 @@ pub(crate) struct Scope<'a> {
     pub inventory: Option<&'a Inventory>,
     pub names: &'a mut Names,
     pub boot_id: &'a str,
-}
-
-struct Open {
-    violation: Violation,
-    subject: Subject,
-    /// The consequences that were folded in, and what each is about.
-    consequences: Vec<(&'static Spec, Subject)>,
-    last_ns: u64,
 }
 
 /// What was found and is not told yet. It waits until the ring was found empty, with no record on its way: by then
@@ -59,6 +47,8 @@ pub(crate) struct Book {
     /// Those that are about something that happened, by the end of their hold time.
     holds: BTreeSet<(u64, Fingerprint)>,
     pending: Vec<Pending>,
+    /// A consequence was folded in since the ring was found empty.
+    folded: bool,
     totals: BTreeMap<(&'static str, Severity), Total>,
     suppressed: u64,
     /// What the operator says of them.
@@ -92,7 +82,7 @@ impl Book {
     /// Puts what follows from an open violation into it, before what the same event ended is closed; the rest is given
     /// back.
     pub fn fold_into_open(&mut self, mut findings: Vec<Finding>) -> Vec<Finding> {
-        findings.retain(|found| !self.fold(found.check, &found.subject, found.mono_ns, &found.summary));
+        findings.retain(|finding| !self.fold(Found::of(finding, &finding.numbers()), true));
         findings
     }
 
@@ -100,7 +90,7 @@ impl Book {
     pub fn take(&mut self, mut findings: Vec<Finding>, scope: &mut Scope<'_>) {
         findings.sort_by_key(|finding| rank(finding.check));
         for finding in findings {
-            if self.fold(finding.check, &finding.subject, finding.mono_ns, &finding.summary) {
+            if self.fold(Found::of(&finding, &finding.numbers()), true) {
                 continue;
             }
             if self.pending.len() >= MAX_PENDING {
@@ -112,7 +102,7 @@ impl Book {
                 continue;
             }
             let last_ns = finding.mono_ns;
-            let open = Open { violation, subject: finding.subject, consequences: Vec::new(), last_ns };
+            let open = Open::new(violation, finding.subject, last_ns);
             self.pending.push(Pending { open, proved: finding.proved });
         }
     }
@@ -129,20 +119,35 @@ impl Book {
     /// Something went unseen in the group that could explain what was found there.
     pub fn withdraw(&mut self, group: GroupRef) {
         self.pending.retain(|pending| pending.open.subject.group() != Some(group));
+        self.take_back(|subject| subject.group() == Some(group));
     }
 
     /// Something went unseen that could explain what was found of devices of several groups.
     pub fn withdraw_pairs(&mut self) {
         self.pending.retain(|pending| pending.open.subject.group().is_some());
+        self.take_back(|subject| subject.group().is_none());
     }
 
     /// Something was lost that could explain what was found.
     pub fn withdraw_all(&mut self) {
         self.pending.clear();
+        self.take_back(|_| true);
+    }
+
+    /// Consequences that were folded in since the ring was found empty are no surer than what waits.
+    fn take_back(&mut self, explained: impl Fn(&Subject) -> bool) {
+        if self.folded {
+            let waiting = self.pending.iter_mut().map(|pending| &mut pending.open);
+            self.open.values_mut().chain(waiting).for_each(|open| open.take_back(&explained));
+        }
     }
 
     /// The ring was found empty: what was found is raised, if it is proved or still stands.
     pub fn raise(&mut self, mono_ns: u64, host: &Host, outcomes: &mut Vec<Outcome>) {
+        if std::mem::take(&mut self.folded) {
+            let waiting = self.pending.iter_mut().map(|pending| &mut pending.open);
+            self.open.values_mut().chain(waiting).for_each(Open::confirm);
+        }
         let mut ready = Vec::new();
         for pending in std::mem::take(&mut self.pending) {
             let group = pending.open.subject.group();
@@ -170,11 +175,12 @@ impl Book {
         ready.sort_by_key(|open| rank(open.violation.check));
         let mut kept: Vec<Open> = Vec::new();
         for open in ready {
-            let Violation { check, mono_ns, ref summary, .. } = open.violation;
-            let root = kept.iter_mut().find(|root| root.implies(check, &open.subject));
+            let pasids = open.pasids();
+            let found = open.found(&pasids);
+            let root = kept.iter_mut().find(|root| root.implies(found));
             match root {
-                Some(root) => root.imply(check, &open.subject, mono_ns, summary),
-                None if self.fold(check, &open.subject, mono_ns, summary) => {}
+                Some(root) => root.imply(found, false),
+                None if self.fold(found, false) => {}
                 None => kept.push(open),
             }
         }
@@ -233,15 +239,16 @@ impl Book {
     }
 
     /// Puts a consequence into the violation that implies it, be it open or about to be.
-    fn fold(&mut self, check: &'static Spec, subject: &Subject, mono_ns: u64, summary: &str) -> bool {
-        if !is_consequence(check) {
+    fn fold(&mut self, found: Found<'_>, tentative: bool) -> bool {
+        if !is_consequence(found.check) {
             return false;
         }
         let waiting =
             self.pending.iter_mut().filter(|pending| pending.proved).map(|pending| &mut pending.open);
         let mut roots = self.open.values_mut().chain(waiting);
-        let Some(root) = roots.find(|root| root.implies(check, subject)) else { return false };
-        root.imply(check, subject, mono_ns, summary);
+        let Some(root) = roots.find(|root| root.implies(found)) else { return false };
+        root.imply(found, tentative);
+        self.folded |= tentative;
         true
     }
 
@@ -293,85 +300,5 @@ impl Book {
             mono_ns,
             raised_ns: violation.mono_ns,
         }));
-    }
-}
-
-impl Open {
-    /// What was found elsewhere follows from this.
-    fn implies(&self, check: &Spec, subject: &Subject) -> bool {
-        let same = match (&self.subject, subject) {
-            (Subject::Shared { devices, .. }, Subject::Looked { fault: Fault::Extra(device), .. }) => {
-                devices.iter().any(|(key, _)| key == device)
-            }
-            // What a call left out has its consequences within that call; what comes later stands for itself.
-            (Subject::Flushed { .. }, Subject::Flushed { .. }) => self.subject == *subject,
-            (Subject::InSwitch { .. }, Subject::InSwitch { .. } | Subject::Happened { .. }) => {
-                self.subject == *subject
-            }
-            _ => subject.group().is_some() && self.subject.group() == subject.group(),
-        };
-        same && self.violation.check.implies.contains(&check.name)
-    }
-
-    fn imply(&mut self, check: &'static Spec, subject: &Subject, mono_ns: u64, summary: &str) {
-        match self.consequences.iter_mut().find(|(known, _)| known.name == check.name) {
-            Some((_, known)) => merge(known, subject),
-            None => {
-                self.consequences.push((check, subject.clone()));
-                let implied = Implied { check: check.name, mono_ns, summary: summary.to_owned() };
-                self.violation.implied.push(implied);
-            }
-        }
-    }
-
-    /// It was found inside a call that has not returned: what that call does yet may follow from it, and is to be told
-    /// with it, however soon the ring was found empty.
-    fn may_imply_more(&self, mono_ns: u64, host: &Host) -> bool {
-        let Violation { check, mono_ns: found_ns, triggered_by, .. } = &self.violation;
-        let (Some(group), Some(by)) = (self.subject.group(), triggered_by) else { return false };
-        !check.implies.is_empty()
-            && mono_ns.saturating_sub(*found_ns) < MAX_WAIT_NS
-            && host.is_calling(group, by.tid, *found_ns)
-    }
-
-    fn happened(&self) -> bool {
-        self.subject.happened()
-    }
-
-    fn hold_end(&self) -> u64 {
-        self.last_ns.saturating_add(HOLD_NS)
-    }
-
-    fn own_standing(&self, host: &Host) -> Standing {
-        standing(self.violation.check, &self.subject, host)
-    }
-
-    /// A root stands as long as any of its consequences does, of those that can stand.
-    fn standing(&self, host: &Host) -> Standing {
-        let own = self.own_standing(host);
-        let consequences = self.consequences.iter().filter(|(_, subject)| !subject.happened());
-        let consequences = consequences.map(|(check, subject)| standing(check, subject, host));
-        let holds = |&standing: &Standing| !matches!(standing, Standing::Cleared | Standing::Released);
-        std::iter::once(own).chain(consequences).find(holds).unwrap_or(own)
-    }
-}
-
-fn standing(check: &Spec, subject: &Subject, host: &Host) -> Standing {
-    super::find(check.name).map_or(Standing::Cleared, |check| check.standing(subject, host))
-}
-
-fn is_consequence(check: &Spec) -> bool {
-    super::REGISTRY.iter().any(|root| root.spec().implies.contains(&check.name))
-}
-
-/// Roots first, then what follows from them, then what follows from that.
-fn rank(check: &Spec) -> usize {
-    super::REGISTRY.iter().filter(|root| root.spec().implies.contains(&check.name)).count()
-}
-
-/// The same again: what was not given back adds up.
-fn merge(known: &mut Subject, again: &Subject) {
-    if let (Subject::Leak { uses, .. }, Subject::Leak { uses: more, .. }) = (known, again) {
-        *uses = uses.saturating_add(*more);
     }
 }

@@ -22,6 +22,7 @@ mod group_divergence;
 mod invalidation_failed;
 mod kernel_advisory;
 mod look;
+mod open;
 mod outcome;
 mod ownership_conflict;
 mod ownership_leaked;

@@ -31,6 +31,13 @@ pub struct Finding {
     pub confidence: Confidence,
 }
 
+impl Finding {
+    /// The PASIDs that it is about.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.pasids.iter().map(|(pasid, _)| *pasid).collect()
+    }
+}
+
 /// What has to be looked at to say whether it still stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {

@@ -1,5 +1,7 @@
 //! `driver-detach-failed`: a driver that doesn't take a PASID off; and where a driver's own work can't be seen.
 
+use monitor::input::Stage;
+
 use super::*;
 
 #[test]
@@ -124,4 +126,26 @@ fn where_nothing_shows_what_the_driver_clears_the_check_says_so() {
     for check in [LOST, REFUSED, OFF, KEPT] {
         assert!(matches!(state(&coverage, check, "intel"), CheckState::Unavailable { .. }), "{check}");
     }
+}
+
+/// What a look finds goes into what is open at once; what is told as lost then may explain it. (Seed 56291 of the wild
+/// programs that lose records.)
+#[test]
+fn what_a_loss_may_explain_follows_from_nothing() {
+    let mut rig = alone(Era::Tagged);
+    rig.calls(&driver(), [Call::Use { device: NVME }, attach(5)]);
+    with(&mut rig, Faults { detach_fails: true, ..Faults::default() }, &vfio(), detach(5));
+    let failed = raised(KEPT, 7, &[5], "driver", "vfio");
+    assert_eq!(Raised::all(&rig.reports, &rig.watcher), [failed.clone()]);
+    rig.kernel.snapshot(7);
+    for event in rig.kernel.take_ready() {
+        rig.feed(event);
+    }
+    rig.lose(Stage::Kernel, 1);
+    assert_eq!(Raised::all(&rig.reports, &rig.watcher), [failed.clone()]);
+    rig.kernel.snapshot(7);
+    rig.watch();
+    rig.lose(Stage::Kernel, 1);
+    let expected = failed.implying(&["pasid-table-mismatch"]);
+    assert_eq!(Raised::all(&rig.reports, &rig.watcher), [expected]);
 }

@@ -52,7 +52,7 @@ impl Check for GroupDivergence {
     fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
         let uneven = uneven(look);
         let (by_right, by_wrong): (Vec<_>, Vec<_>) =
-            uneven.into_iter().partition(|(pasid, lacking)| !were_there(group, *pasid, lacking, case.host));
+            uneven.into_iter().partition(|(pasid, lacking)| !were_there(look, *pasid, lacking, case.host));
         for (severity, uneven) in [(Severity::Critical, by_wrong), (Severity::Info, by_right)] {
             let pasids: Vec<u32> = uneven.iter().map(|(pasid, _)| *pasid).collect();
             let summary = format!("members of group {} differ: not all have {}", group.id, list(&pasids));
@@ -108,14 +108,16 @@ fn show(
         Read { what: "read under group->mutex", value: Value::Flag(true) },
     ];
     let found = Shown { check: &SPEC, severity, fault, group, look, pasids, summary, read }.finding();
-    let proved = severity == Severity::Critical && pasids.iter().all(|&pasid| settled(group, pasid));
+    let proved = severity == Severity::Critical && pasids.iter().all(|&pasid| settled(look, pasid));
     case.findings.push(Finding { proved, ..found });
 }
 
-/// PASIDs that some members have and others lack, with those that lack them.
+/// PASIDs that some members have and others lack, with those that lack them. What a call under way may have been changing
+/// is for the next look to tell.
 fn uneven(look: &Look) -> Vec<(u32, Vec<Key>)> {
     let mut pasids: Vec<u32> =
         judged(look).flat_map(|member| member.table.iter().flat_map(|table| table.missing.clone())).collect();
+    pasids.retain(|&pasid| look.attachment(pasid).is_some());
     pasids.sort_unstable();
     pasids.dedup();
     let split = |pasid: u32| {
@@ -130,15 +132,15 @@ fn uneven(look: &Look) -> Vec<(u32, Vec<Key>)> {
 
 /// One reading under the mutex is enough: it was seen who attached the PASID, so the operation is over; and no process
 /// whose exit clears the entries one after the other, without the mutex, is behind it.
-fn settled(group: &Group, pasid: u32) -> bool {
-    let known = group.attachment(pasid).filter(|known| known.attached_by.is_some());
+fn settled(look: &Look, pasid: u32) -> bool {
+    let known = look.attachment(pasid).filter(|known| known.attached_by.is_some());
     let kind = known.and_then(|known| known.domain).map(|domain| domain.kind);
     kind.is_some_and(|kind| !matches!(kind, DomainKind::Sva | DomainKind::Unknown))
 }
 
 /// All that lack the PASID were members already when it was attached.
-fn were_there(group: &Group, pasid: u32, lacking: &[Key], host: &Host) -> bool {
-    let attached = group.attachment(pasid).and_then(|known| known.attached_by.as_ref());
+fn were_there(look: &Look, pasid: u32, lacking: &[Key], host: &Host) -> bool {
+    let attached = look.attachment(pasid).and_then(|known| known.attached_by.as_ref());
     let Some(attached) = attached.map(|by| by.mono_ns) else { return false };
     lacking.iter().all(|&key| host.device(key).is_some_and(|device| device.since_ns < attached))
 }

@@ -36,7 +36,7 @@ impl Shown<'_> {
             proved: false,
             mono_ns: look.mono_ns,
             device: device.map(|member| member.name),
-            pasids: pasids.iter().map(|&pasid| (pasid, attachment(group, pasid))).collect(),
+            pasids: pasids.iter().map(|&pasid| (pasid, attachment(look, pasid))).collect(),
             domain: look.domain,
             triggered_by: None,
             summary,
@@ -46,8 +46,8 @@ impl Shown<'_> {
     }
 }
 
-fn attachment(group: &Group, pasid: u32) -> Attachment {
-    group.attachment(pasid).copied().unwrap_or(Attachment { domain: None, attached_by: None })
+fn attachment(look: &Look, pasid: u32) -> Attachment {
+    look.attachment(pasid).copied().unwrap_or(Attachment { domain: None, attached_by: None })
 }
 
 /// Whether what a look showed stands, by the looks since.

@@ -170,15 +170,15 @@ impl Check for PasidLeftOnRelease {
 }
 
 /// The PASIDs of a group that nobody can be using, of those whose attach was not seen: of the others it was
-/// seen who has them, or will be when the call that is under way returns.
+/// seen who has them, or will be when the call that is under way returns. When the group was read, that is: what a call
+/// has detached since is not known any more.
 fn forsaken(look: &Look, group: &Group) -> Vec<u32> {
     if group.unseen || !look.free() && (group.seen_free || !look.deserted()) {
         return Vec::new();
     }
     let under_way = group.under_way();
     let seen = |pasid: u32| under_way.pasid(pasid) || group.saw_attached(pasid);
-    let pasids = look.pasids.iter().flatten().copied();
-    pasids.filter(|&pasid| !seen(pasid)).collect()
+    look.unexplained.iter().copied().filter(|&pasid| !seen(pasid)).collect()
 }
 
 /// The uses that were left on entry, if this is the call that lets the last one go.

@@ -6,11 +6,10 @@
 
 use monitor_ebpf::wire::{Hook, Phase};
 
-use crate::event::{
-    DeviceState, Domain, Event, Key, Name, Ownership, PasidArray, TableEntry, TableKind, TableReading, Tags,
-};
+use crate::event::{DeviceState, Domain, Event, Key, Name, Ownership, TableReading, Tags};
 
-use super::group::Group;
+use super::compared::{Compared, compare, diverging};
+use super::group::{Attachment, Group};
 use super::host::Host;
 use super::order::Reading;
 use super::reset::AfterReset;
@@ -39,6 +38,11 @@ pub struct Look {
     /// PASIDs in the core's `pasid_array`, at most [`MAX_LISTED`]; index 0 is not one. `None`: the kernel
     /// keeps no such account (up to 6.1), or the array could not be read as a whole.
     pub pasids: Option<Vec<u32>>,
+    /// Those of them whose attach was not seen by then, nor a call on them that was under way.
+    pub unexplained: Vec<u32>,
+    /// What was known then of these, and of those that members lack or translate differently; not of what a call under
+    /// way may have been changing.
+    pub attached: Vec<(u32, Attachment)>,
     pub members: Vec<Member>,
     /// Every member was looked at.
     pub whole: bool,
@@ -67,19 +71,6 @@ pub struct Member {
     pub tags: Option<Tags>,
 }
 
-/// The core's array against a hardware table, both read at the same moment. PASID 0 is left out: it is the
-/// RID's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Compared {
-    /// Present in the hardware, and not in the array.
-    pub extra: Vec<TableEntry>,
-    /// In the array, and not present in the hardware. A PASID whose process has exited is none: the driver
-    /// tore it down then, and the array keeps it until it is unbound.
-    pub missing: Vec<u32>,
-    /// In both.
-    pub agreed: usize,
-}
-
 impl Look {
     /// A member is between two domains, by a reset or until its first DMA: the group's domain says little.
     pub fn in_between(&self) -> bool {
@@ -96,6 +87,12 @@ impl Look {
 
     pub fn free(&self) -> bool {
         self.ownership.count == 0 && self.ownership.owner.is_none()
+    }
+
+    /// What was known of a PASID that is of interest when the group was read: by the time the look is over calls may have
+    /// changed it.
+    pub fn attachment(&self, pasid: u32) -> Option<&Attachment> {
+        self.attached.iter().find(|(known, _)| *known == pasid).map(|(_, attachment)| attachment)
     }
 }
 
@@ -118,6 +115,8 @@ pub(super) type Tables = Vec<(Key, Box<TableReading>)>;
 #[derive(Clone, Debug)]
 pub(super) struct Looking {
     pub group: Key,
+    /// The task that reads. Several may read one group at once, and what they saw is of different moments.
+    reader: u32,
     /// On entry: the members, and at last the group.
     entry: (Vec<Key>, Option<Reading>),
     /// With the mutex held; or on return, where no driver's hook tells.
@@ -141,12 +140,15 @@ struct OfGroup {
     default_domain: Option<Domain>,
     recovery_cnt: u32,
     pasids: Option<Vec<u32>>,
+    unexplained: Vec<u32>,
+    attached: Vec<(u32, Attachment)>,
 }
 
 impl Looking {
-    fn new(group: Key) -> Looking {
+    fn new(group: Key, reader: u32) -> Looking {
         Looking {
             group,
+            reader,
             entry: (Vec::new(), None),
             members: Vec::new(),
             entries: 0,
@@ -157,6 +159,11 @@ impl Looking {
             failed: Vec::new(),
             returned: None,
         }
+    }
+
+    /// Its records are this task's on this group.
+    fn is_of(&self, group: Key, event: &Event) -> bool {
+        self.group == group && self.reader == event.task.tid
     }
 
     /// Its entry is being reported still.
@@ -180,7 +187,7 @@ impl Looking {
         self.entry.1.is_some() && self.entry.1 == Reading::of(event).filter(|_| !event.incomplete)
     }
 
-    fn left(&mut self, event: &Event) {
+    fn left(&mut self, event: &Event, known: &Group) {
         match (&event.device, self.locked) {
             (Some(_), true) => {}
             (Some(_), false) => self.member(event),
@@ -188,7 +195,7 @@ impl Looking {
                 self.returned = Some(event.mono_ns);
                 if !locked {
                     // Nobody held the mutex for us. What reads the same at both ends stood there in between.
-                    self.of_group(event);
+                    self.of_group(event, known);
                     self.whole &= self.reads_same(event);
                 }
                 let mut before = self.entry.0.clone();
@@ -200,10 +207,16 @@ impl Looking {
         }
     }
 
-    fn member_locked(&mut self, event: &Event, failures: Vec<Failure>, after: Option<Box<AfterReset>>) {
+    fn member_locked(
+        &mut self,
+        event: &Event,
+        known: &Group,
+        failures: Vec<Failure>,
+        after: Option<Box<AfterReset>>,
+    ) {
         self.locked = true;
         self.failed.extend(failures.into_iter().map(|failure| Failed { failure, members: Vec::new() }));
-        self.of_group(event);
+        self.of_group(event, known);
         let before = self.members.len();
         self.member(event);
         if let Some((member, _)) = self.members.get_mut(before) {
@@ -211,16 +224,27 @@ impl Looking {
         }
     }
 
-    fn of_group(&mut self, event: &Event) {
+    /// The first reading of the group, with what is known at this moment of what it shows.
+    fn of_group(&mut self, event: &Event, known: &Group) {
         let Some(group) = event.group.as_ref().filter(|_| !event.incomplete) else { return };
         let Some(ownership) = group.ownership else { return };
         let array = event.array.as_ref().filter(|array| array.complete);
-        self.of_group.get_or_insert_with(|| OfGroup {
+        if self.of_group.is_some() {
+            return;
+        }
+        let changing = known.under_way();
+        let pasids = || array.iter().flat_map(|array| array.pasids()).map(|entry| entry.pasid);
+        let settled = || pasids().filter(|&pasid| !changing.pasid(pasid));
+        let unexplained = settled().filter(|&pasid| !known.saw_attached(pasid)).take(MAX_LISTED).collect();
+        let attached = settled().filter_map(|pasid| Some((pasid, *known.attachment(pasid)?))).collect();
+        self.of_group = Some(OfGroup {
             ownership,
             domain: group.domain,
             default_domain: group.default_domain,
             recovery_cnt: group.recovery_cnt,
-            pasids: array.map(|array| array.pasids().map(|entry| entry.pasid).take(MAX_LISTED).collect()),
+            pasids: array.map(|_| pasids().take(MAX_LISTED).collect()),
+            unexplained,
+            attached,
         });
     }
 
@@ -263,6 +287,13 @@ impl Looking {
         let (members, tables): (Vec<Member>, Vec<_>) = self.members.into_iter().unzip();
         let keys = members.iter().map(|member| member.device);
         let tables = keys.zip(tables).filter_map(|(key, table)| Some((key, table?))).collect();
+        let differs = |pasid: u32| {
+            let mut compared = members.iter().filter_map(|member| member.table.as_ref());
+            diverging.contains(&pasid) || compared.any(|table| table.missing.contains(&pasid))
+        };
+        let mut attached = of_group.attached;
+        attached.retain(|&(pasid, _)| differs(pasid) || of_group.unexplained.contains(&pasid));
+        attached.shrink_to_fit();
         let look = Look {
             mono_ns,
             number,
@@ -271,6 +302,8 @@ impl Looking {
             default_domain: of_group.default_domain,
             recovery_cnt: of_group.recovery_cnt,
             pasids: of_group.pasids,
+            unexplained: of_group.unexplained,
+            attached,
             members,
             whole: self.whole,
             diverging,
@@ -281,68 +314,23 @@ impl Looking {
     }
 }
 
-fn compare(array: &PasidArray, table: &TableReading, max_pasids: Option<u32>) -> Compared {
-    let mut compared = Compared::default();
-    let takes = |pasid: u32| max_pasids.is_none_or(|max| pasid < max);
-    for entry in array.pasids().filter(|entry| takes(entry.pasid)) {
-        if table.get(entry.pasid).is_some() {
-            compared.agreed += 1;
-        } else if !entry.mm_exited && compared.missing.len() < MAX_LISTED {
-            compared.missing.push(entry.pasid);
-        }
-    }
-    for entry in table.pasids() {
-        if !array.has(entry.pasid) && compared.extra.len() < MAX_LISTED {
-            compared.extra.push(*entry);
-        }
-    }
-    compared
-}
-
-/// PASIDs that two members behind one IOMMU have with another kind of translation, or under another tag. Behind
-/// two IOMMUs one domain may well have two tags; and of AMD's tables (from 6.9) each has one of its own, for all its
-/// entries.
-fn diverging(members: &[(Member, Option<Box<TableReading>>)]) -> Vec<u32> {
-    let mut found = Vec::new();
-    for (index, (one, table)) in members.iter().enumerate() {
-        let Some(table) = table.as_ref().filter(|table| table.is_whole()) else { continue };
-        for (other, others) in &members[index + 1..] {
-            let Some(others) = others.as_ref().filter(|others| others.is_whole()) else { continue };
-            if others.kind != table.kind {
-                continue;
-            }
-            let by_domain = table.kind != TableKind::Amd;
-            if !by_domain || one.state.iommu.is_none() || one.state.iommu != other.state.iommu {
-                continue;
-            }
-            let differs = table
-                .pasids()
-                .filter(|entry| others.get(entry.pasid).is_some_and(|same| same != *entry))
-                .map(|entry| entry.pasid);
-            found.extend(differs.take(MAX_LISTED));
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found.truncate(MAX_LISTED);
-    found
-}
-
 impl Host {
     /// One record of a look: its begin on entry of the read, a member with the mutex held, its end on return.
     pub(super) fn look(&mut self, key: Key, event: &Event, transitions: &mut Vec<Transition>) {
         let after = self.look_at_device(key, event);
-        let ours = self.looking.as_ref().is_some_and(|looking| looking.group == key);
+        let ours = self.looking.as_ref().is_some_and(|looking| looking.is_of(key, event));
         match (event.hook, event.phase) {
             (Hook::SnapshotGroup, Phase::End) => {
-                if let Some(looking) = self.looking.as_mut().filter(|_| ours) {
-                    looking.left(event);
+                if let Some(looking) = self.looking.as_mut().filter(|_| ours)
+                    && let Some(known) = self.groups.get(&key)
+                {
+                    looking.left(event, known);
                 }
                 self.end_look(transitions);
             }
             (Hook::SnapshotGroup, _) => {
                 let anew = !ours || !self.looking.as_ref().is_some_and(Looking::enters);
-                if anew && let Some(unfinished) = self.looking.replace(Looking::new(key)) {
+                if anew && let Some(unfinished) = self.looking.replace(Looking::new(key, event.task.tid)) {
                     let failures = unfinished.failed.into_iter().map(|failed| failed.failure);
                     self.look_broke_off(unfinished.group, failures);
                 }
@@ -353,8 +341,10 @@ impl Host {
             _ => {
                 let first = ours && self.looking.as_ref().is_some_and(|looking| !looking.locked);
                 let failures = if first { self.look_comes(key) } else { Vec::new() };
-                if let Some(looking) = self.looking.as_mut().filter(|_| ours) {
-                    looking.member_locked(event, failures, after);
+                if let Some(looking) = self.looking.as_mut().filter(|_| ours)
+                    && let Some(known) = self.groups.get(&key)
+                {
+                    looking.member_locked(event, known, failures, after);
                 }
             }
         }
@@ -363,7 +353,7 @@ impl Host {
     /// Where no hook of the driver reads the group under its mutex: the same was read on entry and on return, and
     /// no call was under way.
     pub(super) fn reads_again(&self, key: Key, event: &Event) -> bool {
-        let same = self.looking.as_ref().filter(|looking| looking.group == key);
+        let same = self.looking.as_ref().filter(|looking| looking.is_of(key, event));
         let same = same.is_some_and(|looking| looking.reads_same(event));
         event.phase == Phase::End && same && self.group_by_key(key).is_some_and(Group::quiescent)
     }

@@ -5,7 +5,7 @@ use monitor::event::Task;
 use monitor::input::Stage;
 use monitor_ebpf::wire::Hook;
 
-use crate::kernel::{Call, EBUSY, Era, Faults};
+use crate::kernel::{Call, EBUSY, Era, Faults, Look};
 use crate::rig::{D1, D2, NIC, NVME, OWNER, Raised, Rig, driver, other, raised, vfio};
 
 /// A call with all its records, at once.
@@ -187,4 +187,23 @@ fn what_one_of_two_calls_attached_in_a_free_group_is_no_leftover() {
         rig.idle(1_000_000_000);
     }
     assert_eq!(rig.raised(), []);
+}
+
+/// Twice a module's PASID is detached between the reading of a look and the look's end. By then it isn't known any more
+/// that its attach was seen. (Seed 63927 of the wild programs.)
+#[test]
+fn what_is_detached_before_a_look_is_over_is_no_leftover() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = Rig::new(era);
+        rig.kernel.group_mut(7).devices.iter_mut().for_each(|device| device.bound = false);
+        for _ in 0..2 {
+            rig.kernel.call(&driver(), Call::Attach { device: NVME, pasid: 5, domain: D1 });
+            rig.kernel.look(&other(), 7, Look::Entry);
+            rig.kernel.look(&other(), 7, Look::Devices);
+            rig.kernel.call(&driver(), Call::Detach { device: NVME, pasid: 5, domain: D1 });
+            rig.kernel.look(&other(), 7, Look::Return);
+        }
+        rig.watch();
+        rig.expect_silence();
+    }
 }

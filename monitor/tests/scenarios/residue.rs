@@ -285,3 +285,62 @@ fn a_look_that_is_not_finished_leaves_the_failure_to_the_next() {
         rig.expect(&[residue().implying(&["pasid-table-mismatch"])]);
     }
 }
+
+/// A member joins when a PASID is attached already, and doesn't get it.
+fn with_a_late_member(era: Era) -> Rig {
+    let mut rig = rig(era, Faults::default());
+    rig.calls(&driver(), [Call::Attach { device: NIC, pasid: 6, domain: D1 }]);
+    let late = rig.kernel.device("0000:01:00.2");
+    rig.kernel.plug(7, late);
+    rig.watch();
+    rig
+}
+
+/// What becomes of one PASID says nothing of the others. (Seed 99282 of the planted faults.)
+#[test]
+fn what_a_late_member_lacks_does_not_follow_from_a_failed_attach() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = with_a_late_member(era);
+        rig.kernel.faults = stays();
+        assert_eq!(rig.call(&other(), attach(REFUSED_BY_NVME)), EINVAL);
+        rig.kernel.snapshot(7);
+        rig.watch();
+        let late = raised("group-divergence", 7, &[6], "driver", "");
+        rig.expect(&[residue().implying(&["pasid-table-mismatch"]), late]);
+        assert_eq!(rig.severities(), ["critical", "info"]);
+    }
+}
+
+/// The late member lacks the PASID when the look reads its table, and has it when the look is over.
+#[test]
+fn a_pasid_that_is_attached_anew_while_a_look_goes_on_is_on_all_members() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = with_a_late_member(era);
+        rig.kernel.look(&other(), 7, Look::Entry);
+        rig.kernel.look(&other(), 7, Look::Devices);
+        rig.kernel.call(&driver(), Call::Detach { device: NIC, pasid: 6, domain: D1 });
+        rig.kernel.call(&driver(), Call::Attach { device: NIC, pasid: 6, domain: D1 });
+        rig.kernel.look(&other(), 7, Look::Return);
+        rig.watch();
+        rig.expect_silence();
+    }
+}
+
+/// What the one saw is of another moment than what the other saw.
+#[test]
+fn two_who_look_at_once_are_not_taken_for_one() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = rig(era, Faults::default());
+        rig.calls(&driver(), [attach(D1)]);
+        rig.kernel.look(&driver(), 7, Look::Entry);
+        rig.kernel.look(&other(), 7, Look::Entry);
+        rig.kernel.look(&driver(), 7, Look::Devices);
+        rig.kernel.call(&driver(), Call::Detach { device: NVME, pasid: 5, domain: D1 });
+        rig.kernel.call(&driver(), attach(D2));
+        rig.kernel.look(&other(), 7, Look::Devices);
+        rig.kernel.look(&driver(), 7, Look::Return);
+        rig.kernel.look(&other(), 7, Look::Return);
+        rig.watch();
+        rig.expect_silence();
+    }
+}

@@ -293,7 +293,7 @@ tell_log() {
 # scrape: what the daemon has counted so far, without zeros
 scrape() {
 	wget -q -O - $watch_url/metrics |
-		grep -e '^iommu_watch_events' -e '^iommu_watch_hook_misses' -e '^iommu_watch_groups' -e '^iommu_watch_check' -e '^iommu_watch_violations' |
+		grep -e '^iommu_watch_events' -e '^iommu_watch_hook_misses' -e '^iommu_watch_groups' -e '^iommu_watch_check' -e '^iommu_watch_violations' -e '^iommu_watch_config_reload' |
 		grep -v ' 0$'
 }
 
@@ -309,6 +309,21 @@ settle() {
 # metric NAME{LABELS}: its value, 0 where there is no such line
 metric() {
 	wget -q -O - $watch_url/metrics | awk -v name="iommu_watch_$1" '$1 == name { value = $2 } END { print value + 0 }'
+}
+
+# reload METRIC: the daemon reads its configuration again, which is what comes in on stdin; returns when this metric is
+# another one than before
+reload() {
+	cat >$expected
+	before=$(exact $1)
+	kill -HUP $watch_pid
+	comes changed $1 || die "the daemon does not read its configuration: $(cat $watch_errors)"
+}
+changed() {
+	[ "$(exact $1)" != "$before" ]
+}
+exact() {
+	wget -q -O - $watch_url/metrics | grep "^iommu_watch_$1 "
 }
 
 # storm COUNT COMMANDS...: a task for each list of commands does them COUNT times, all at once

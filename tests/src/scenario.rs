@@ -19,6 +19,7 @@ mod pasid_tables;
 mod plants;
 mod record;
 mod refusals;
+mod reload;
 mod rid_switch;
 mod shared_table;
 pub(crate) mod transcript;

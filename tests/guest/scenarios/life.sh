@@ -5,6 +5,9 @@ load caller
 dev=softdev.0
 c alloc $dev life
 groups $dev
+planted=$expected
+expected=/tmp/config.toml
+cp $planted $expected
 watch_start
 
 phase pages
@@ -54,6 +57,36 @@ as rival c claim-group $dev 1
 as rival c release-group $dev
 as tenant bind $dev softdrv
 as tenant unbind $dev
+
+# The configuration is read again: what is known of the host stays.
+good=config_last_reload_success_timestamp_seconds
+phase switched-off
+printf '[check.ownership-conflict]\nenabled = false\n' | reload $good
+as owner c claim-group $dev
+as rival c claim-group $dev 1
+as owner c release-group $dev
+settle
+reload $good <$planted
+phase expected
+{
+	printf '[[expected]]\ncheck = "domain-off-default"\ndevice = "%s"\n' $dev
+	printf 'reason = "it is planted here"\nuntil = 2099-12-31\n'
+	cat $planted
+} | reload $good
+as owner bind $dev softdrv
+as tenant c attach life $dev
+as owner unbind $dev
+phase bad-file
+printf '[check.domain-off-default]\nenabled = false\ncolor = 1\n' | reload config_reload_success
+tail -1 $watch_errors | sed 's/^/@ said /'
+phase expected-no-more
+reload $good <$planted
+phase mended
+as tenant c detach life $dev
+as owner bind $dev softdrv
+as tenant c attach life $dev
+as tenant c detach life $dev
+as owner unbind $dev
 
 # A group goes, with nothing attached and with a PASID, where the kernel has any.
 phase unplugged-clean

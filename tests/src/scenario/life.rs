@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Report;
 use super::expect::{self, Expect, Violation};
 use super::transcript::{Phase, Transcript};
-use super::{audit, harmless, refusals};
+use super::{audit, harmless, refusals, reload};
 use crate::Series;
 
 /// All checks are armed, but on the kernel whose core has no PASIDs, and what a driver can't say.
@@ -166,6 +166,15 @@ pub fn life(report: &Report) -> Result<(), String> {
             implied: &["ownership-stuck"],
         }),
     };
+    let strayed = Violation {
+        check: "domain-off-default",
+        group_of: Some("softdev.0"),
+        devices: &["softdev.0"],
+        pasids: &[],
+        attached_by: None,
+        triggered_by: Some("owner"),
+        implied: &[],
+    };
     let unplugged = Expect::clean("unplugged", &[("group_release", 1)]);
     let unplugged = match report.series {
         Series::V6_1 => unplugged,
@@ -182,21 +191,23 @@ pub fn life(report: &Report) -> Result<(), String> {
             .raises(refused("tenant")),
         Expect::clean("refused-by-driver", &[("claim_group", 1), ("use_default_domain", 1)])
             .raises(refused("rival")),
-        Expect::clean("strayed", &[("unuse_default_domain", 1)]).raises(Violation {
-            check: "domain-off-default",
-            group_of: Some("softdev.0"),
-            devices: &["softdev.0"],
-            pasids: &[],
-            attached_by: None,
-            triggered_by: Some("owner"),
-            implied: &[],
-        }),
+        Expect::clean("strayed", &[("unuse_default_domain", 1)]).raises(strayed),
         Expect::clean("back", &[("unuse_default_domain", 1)]).resolves(
             "domain-off-default",
             Some("softdev.0"),
             "cleared",
         ),
         Expect::clean("granted", &[("claim_group", 1), ("use_default_domain", 1)]),
+        reload::switched_off(),
+        Expect::clean("expected", &[("unuse_default_domain", 1)]).raises(strayed),
+        Expect::clean("bad-file", &[]),
+        // The same one is told again.
+        Expect::clean("expected-no-more", &[]).raises(strayed),
+        Expect::clean("mended", &[("unuse_default_domain", 1)]).resolves(
+            "domain-off-default",
+            Some("softdev.0"),
+            "cleared",
+        ),
         Expect::clean("unplugged-clean", &[("group_release", 1)]),
         unplugged,
         Expect::clean("plugged", &[]),
@@ -205,6 +216,7 @@ pub fn life(report: &Report) -> Result<(), String> {
     expect::phases(report, harmless::armed(report.series), &rows)?;
 
     let transcript = Transcript::read(&report.text);
+    reload::judge(&transcript)?;
     // Six pages that there are, and one that isn't.
     ends_with(transcript.phase("pages")?, &[0, 0, 0, 0, 0, 0, 1])?;
     refusals::one(transcript.phase("port")?, &["--web.listen-address", "in use"])?;

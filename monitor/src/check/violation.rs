@@ -389,9 +389,13 @@ fn fingerprint(finding: &Finding, group: Option<&Group>, devices: &[String], boo
     // Which of its PASIDs came first makes no other of it.
     let of_group = matches!(finding.subject, Subject::HandedOut { .. });
     for (pasid, attachment) in finding.pasids.iter().filter(|_| !of_group) {
-        let by = attachment.attached_by.as_ref();
         hash.part(&pasid.to_le_bytes());
-        hash.part(&by.map_or(0, |actor| actor.mono_ns).to_le_bytes());
+        // What happened to one attachment can happen to the next one. A state is found again by whoever starts after us,
+        // who has not seen the attach.
+        if finding.subject.happened() {
+            let by = attachment.attached_by.as_ref();
+            hash.part(&by.map_or(0, |actor| actor.mono_ns).to_le_bytes());
+        }
     }
     if let Subject::Advisory { id } = &finding.subject {
         hash.part(id.as_bytes());

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use monitor::check::{Expectation, Settings, Severity};
 use monitor::watcher::{Options, Report, Watcher};
+use monitor_ebpf::wire::Hook;
 
 use crate::kernel::{Call, Era};
+use crate::looks;
 use crate::rig::{D1, NVME, OWNER, Rig, driver, options, raised, vfio};
 
 const LEFT: &str = "pasid-left-on-release";
@@ -226,4 +228,26 @@ fn how_bad_it_is_is_for_the_operator_to_say_and_makes_no_other_of_it() {
     assert_eq!((own.severities(), weighed.severities()), (vec!["critical"], vec!["info"]));
     assert_eq!(fingerprint(&own), fingerprint(&weighed));
     assert!(fingerprint(&own).is_some());
+}
+
+/// Who starts later has not seen the attach, and finds the same.
+#[test]
+fn a_state_that_is_found_again_after_a_restart_has_the_fingerprint_that_it_had() {
+    let mut rig = Rig::new(Era::Handles);
+    leave(&mut rig);
+    let found = |rig: &Rig| {
+        let open = rig.watcher.violations().map(|open| (open.check.name, open.fingerprint));
+        open.collect::<Vec<_>>()
+    };
+    let before = found(&rig);
+    assert_eq!(before.len(), 1);
+    rig.watcher = Watcher::new(options(Era::Handles));
+    for _ in 0..2 {
+        rig.kernel.snapshot(7);
+        // No driver is there that could have it.
+        let looks = rig.kernel.log.iter_mut().filter(|event| event.hook == Hook::SnapshotIntel);
+        looks.for_each(|event| looks::state(event).bound = false);
+        rig.idle(1_000_000_000);
+    }
+    assert_eq!(found(&rig), before);
 }

@@ -105,6 +105,8 @@ pub mod condition {
     pub const COMPLETIONS: u32 = 1 << 8;
     /// The queue is waited for by a step of its own, and that is seen: what is not waited for is not done.
     pub const WAITS: u32 = 1 << 9;
+    /// The kernel had marked the device as disconnected before the teardown began.
+    pub const DISCONNECTED: u32 = 1 << 10;
 }
 
 /// What a descriptor is counted by: an index below 16.

@@ -36,15 +36,20 @@ fn device_state(device: u64, into: &mut Conditions) {
 fn conditions(device: u64, pasid: u32, out: &mut Flush) {
     let mut device_now = Conditions { set: 0, known: 0 };
     device_state(device, &mut device_now);
+    // `pci_device_is_present` asks the physical function of a virtual one, which may be marked a moment later.
+    let (is_virtual, known_virtual) = teardown::flag(device, layout!(flush.pci_virtual));
+    let physical = known_virtual & (is_virtual ^ 1);
     let iommu = out.iommu;
     let (gcmd, has_gcmd) = read::read::<u32>(iommu, layout!(flush.vtd_iommu_gcmd));
     let (cap, has_cap) = read::read::<u64>(iommu, layout!(flush.vtd_iommu_cap));
     let (queue, has_queue) = read::read::<u64>(iommu, layout!(flush.vtd_iommu_qi));
     out.set = device_now.set
+        | u32::from(device_now.set & condition::GONE != 0) * condition::DISCONNECTED
         | u32::from(gcmd & TRANSLATION_ENABLE != 0) * condition::TRANSLATES
         | u32::from(queue != 0) * condition::QUEUED
         | u32::from(cap & CACHING_MODE != 0) * condition::CACHING_MODE;
     out.known = device_now.known
+        | u32::from(device_now.known & condition::GONE != 0) * physical * condition::DISCONNECTED
         | has_gcmd * condition::TRANSLATES
         | has_queue * condition::QUEUED
         | has_cap * condition::CACHING_MODE;

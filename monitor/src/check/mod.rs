@@ -3,6 +3,7 @@
 //! A check keeps no state of its own. It judges a transition by the model, and says of what it raised
 //! whether it still stands.
 
+mod ats_flush_to_absent;
 mod attach_imbalance;
 mod book;
 mod cache_tag;
@@ -64,7 +65,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, GroupRef, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 29] = [
+pub static REGISTRY: [&dyn Check; 30] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -93,6 +94,7 @@ pub static REGISTRY: [&dyn Check; 29] = [
     &devtlb_tag_missing::DevtlbTagMissing,
     &cache_tag_leaked::CacheTagLeaked,
     &flush_slow::FlushSlow,
+    &ats_flush_to_absent::AtsFlushToAbsent,
     &kernel_advisory::KernelAdvisory,
 ];
 

@@ -119,6 +119,11 @@ impl Flush {
         Cache::of(self.submitted)
     }
 
+    /// The device was told to drop the entry, too early or not, and whether that was done or not.
+    pub fn went_to_device(&self) -> bool {
+        self.submitted & (cache::DEVICE_TLB | cache::DEVICE_TLB_EARLY) != 0
+    }
+
     /// What an earlier teardown left out, and nothing has flushed since.
     pub fn owed(&self) -> Vec<Cache> {
         Cache::of(self.owed)

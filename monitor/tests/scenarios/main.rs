@@ -1,5 +1,6 @@
 //! Scenarios: what a kernel does, and exactly what must be raised. Each test is named after what must hold.
 
+mod absent;
 mod advisory;
 mod armed;
 mod bonds;

@@ -1,5 +1,5 @@
-# Teardowns of PASID entries under the real Intel driver, each of their flushes left out in turn, one that fails, and some
-# that are late.
+# Teardowns of PASID entries under the real Intel driver, each of their flushes left out in turn, one that fails, some
+# that are late, and one of a device that was pulled out.
 . /guest/lib.sh
 load_pasidcap
 load_saboteur
@@ -32,6 +32,15 @@ late() {
 	fault delay "qi_submit_sync,type=7,us=$1,budget=1"
 	torn_down $2
 	fault delay ''
+}
+
+# pulled_out PASID: it is attached, and detached when the device is marked as disconnected
+pulled_out() {
+	groups $nvme
+	as tenant c attach-pasid one $nvme $1
+	c disconnect $nvme
+	as clumsy c detach-pasid one $nvme $1
+	c reconnect $nvme
 }
 
 # switched DEVICE DOMAIN FAULT...: the RID's domain is switched while the fault strikes, and switched back
@@ -102,6 +111,14 @@ if [ -n "$pasids" ]; then
 	late 1200000 28
 	phase in-time
 	torn_down 29
+
+	# The driver is made to believe that the device is there.
+	phase absent
+	fault skip "pci_device_is_present,result=1,device=$nvme"
+	pulled_out 30
+	fault skip ''
+	phase absent-right
+	pulled_out 31
 else
 	# There and back: twice.
 	phase rid-late

@@ -32,6 +32,13 @@ const REASONS: &[Reason] = &[
         why: "not possible here: the VT-d driver of this kernel keeps no cache tags, which came with 6.10",
     },
     Reason {
+        checks: &["ats-flush-to-absent"],
+        kernels: &[Series::V6_1],
+        source: Some(Source::Driver),
+        why: "not possible here: this kernel has no PASID to tear down, and of a RID its driver flushes no device TLB behind \
+              an IOMMU in caching mode, as the emulated one is",
+    },
+    Reason {
         checks: &["released-with-pasids"],
         kernels: &[Series::V6_1],
         source: Some(Source::Software),
@@ -55,6 +62,7 @@ const REASONS: &[Reason] = &[
             "devtlb-tag-missing",
             "cache-tag-leaked",
             "flush-slow",
+            "ats-flush-to-absent",
         ],
         kernels: &[],
         source: Some(Source::Software),

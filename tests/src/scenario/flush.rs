@@ -1,5 +1,5 @@
 //! `flush`: the flushes of a PASID entry's teardown left out in turn; one that fails; an entry used again without; some
-//! that are late.
+//! that are late; one of a device that was pulled out.
 
 use serde_json::Value;
 
@@ -11,6 +11,7 @@ const TEARDOWN: &str = "teardown-flush-incomplete";
 const FAILED: &str = "invalidation-failed";
 const REUSED: &str = "pasid-reused-without-flush";
 const SLOW: &str = "flush-slow";
+const ABSENT: &str = "ats-flush-to-absent";
 
 const INCOMPLETE: Violation = Violation {
     check: TEARDOWN,
@@ -23,7 +24,7 @@ const INCOMPLETE: Violation = Violation {
 };
 
 pub fn flushed(report: &Report) -> Result<(), String> {
-    let armed = [TEARDOWN, FAILED, REUSED, SLOW];
+    let armed = [TEARDOWN, FAILED, REUSED, SLOW, ABSENT];
     // A RID's entry is set up again at once, in the same call.
     let rid = Violation { attached_by: None, implied: &[REUSED], ..INCOMPLETE };
     let mut clean = Expect::clean("clean", &[("claim_group", 1), ("release_group", 1)]);
@@ -89,6 +90,8 @@ pub fn flushed(report: &Report) -> Result<(), String> {
             Expect::clean("late", &[]).raises(Violation { check: SLOW, ..of(&[27]) }),
             Expect::clean("dead", &[]).raises(Violation { check: SLOW, ..of(&[28]) }),
             Expect::clean("in-time", &[]),
+            Expect::clean("absent", &[]).raises(Violation { check: ABSENT, ..of(&[30]) }),
+            Expect::clean("absent-right", &[]),
         ]);
         told.extend([
             ("pasid-cache", "the PASID cache was not flushed"),

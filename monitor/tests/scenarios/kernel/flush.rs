@@ -50,7 +50,8 @@ const KNOWN: u32 = condition::PRESENT
     | condition::GONE
     | condition::TRANSLATES
     | condition::QUEUED
-    | condition::CACHING_MODE;
+    | condition::CACHING_MODE
+    | condition::DISCONNECTED;
 
 /// A present entry of a device with ATS.
 pub const LIVE: u32 = condition::PRESENT | condition::TRANSLATES | condition::QUEUED | condition::ATS;

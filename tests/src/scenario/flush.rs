@@ -61,7 +61,7 @@ pub fn flushed(report: &Report) -> Result<(), String> {
         told.push(("rid-device-tlb", "the device TLB was not flushed"));
     }
     rows.push(device_tlb);
-    let mut severe = vec![("late", "warning"), ("dead", "critical")];
+    let mut severe = vec![("late", "warning")];
     if report.series == Series::V6_1 {
         let triggered_by = Some("owner");
         let late = Violation { check: SLOW, attached_by: None, triggered_by, ..INCOMPLETE };
@@ -88,7 +88,6 @@ pub fn flushed(report: &Report) -> Result<(), String> {
             Expect::clean("reused-right", &[]),
             Expect::clean("late-once", &[]),
             Expect::clean("late", &[]).raises(Violation { check: SLOW, ..of(&[27]) }),
-            Expect::clean("dead", &[]).raises(Violation { check: SLOW, ..of(&[28]) }),
             Expect::clean("in-time", &[]),
             Expect::clean("absent", &[]).raises(Violation { check: ABSENT, ..of(&[30]) }),
             Expect::clean("absent-right", &[]),

@@ -65,6 +65,8 @@ wait $movers
 echo "@ movers $?"
 echo 1 2>/dev/null >/sys/devices/system/cpu/cpu1/online
 cat /tmp/movers.said /tmp/movers.actions
+# The whole of what the kernel complained of: the scripts' helpers tell the function alone.
+dmesg | sed -n '/cut here/,/end trace/p'
 settle
 echo "@ memory 100 $(anonymous)"
 

@@ -92,6 +92,8 @@ pub fn vm(series: Series, seconds: u64, seed: u64) -> Result<Vm, std::io::Error>
     let script = std::fs::read_to_string(crate::vm::guest_scripts().join("long-run.sh"))?;
     let mut vm = Vm::new(series)
         .script(Script::Text(format!("seconds={seconds}\nseed={seed}\n{script}")))
+        // Drivers that come and go say more than the kernel keeps of itself.
+        .append("log_buf_len=16M")
         .timeout(Duration::from_secs(seconds) + BESIDE);
     for name in ["pasidcap", "caller", "dmadrv"] {
         vm = vm.test_module(name);

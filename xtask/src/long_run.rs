@@ -42,6 +42,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         if outcome.exit != 0 {
             errors.push(format!("the script ended with {}", outcome.exit));
         }
+        // By our own clock: that of a guest on a busy machine may run fast.
+        if outcome.duration.as_secs() < arguments.seconds {
+            errors.push(format!("it took only {} s", outcome.duration.as_secs()));
+        }
         let release = outcome.release.as_deref().unwrap_or("?");
         println!(
             "\nlong-run: {release}, {} s, seed {}\n\n{}",

@@ -15,6 +15,15 @@ pub fn keep_little() {
     }
 }
 
+/// Gives back what bursts have left free, now and then. What is used doesn't grow with the events, but it comes to lie
+/// between ever more pages that once were. Not where the heap lies in huge pages (`command/huge_pages.rs` has decided
+/// that): giving parts of them back would split them.
+pub fn tidy() {
+    if rustix::thread::transparent_huge_pages_are_disabled().unwrap_or(false) {
+        give_back();
+    }
+}
+
 /// Gives back what is free between things that are used, in all arenas.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]

@@ -9,7 +9,7 @@ use std::{
 use super::{ASKED, Error, Live};
 use crate::{
     input::{Input, Resync},
-    kernel::clock,
+    kernel::{clock, heap},
     watcher::Report,
 };
 
@@ -79,6 +79,7 @@ impl Live {
         let now = clock::monotonic_ns();
         let mut reports = Vec::new();
         if self.audit.begins(now) {
+            heap::tidy();
             let groups = self.groups_in_sysfs()?;
             // A group that sysfs has no more is asked for, too: that tells that it is gone.
             let known = self.watcher.host().groups().map(|group| group.id);

@@ -84,7 +84,8 @@ static SPEC: Spec = Spec {
     implies: &[],
     traps: &[
         "A task that sleeps or is preempted before the function has returned isn't told: its counts of context switches \
-         have changed.",
+         have changed. On a busy host whoever has waited for long is often preempted as soon as interrupts are on again: what \
+         is told was slow, but not all that was slow is told.",
         "Nor is one in which this CPU submitted something else meanwhile: an interrupt's invalidation, or the same again \
          after a time-out (VT-d, -EAGAIN).",
         "Interrupts that were held up by the waiting run before the function returns, and a hypervisor may take the CPU \

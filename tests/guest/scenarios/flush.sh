@@ -138,3 +138,5 @@ as clumsy c unmap one 0x10000 0x1000
 fault fail ''
 as owner c detach one $nvme
 watch_stop
+# On 6.12 some of their cache tags are left: no scenario after this one shall have these domains.
+for domain in one two theirs; do c forget $domain; done

@@ -134,6 +134,8 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "teardown-flush-incomplete",
             "invalidation-failed",
             "pasid-reused-without-flush",
+            "flush-slow",
+            "ats-flush-to-absent",
             "kernel-advisory",
         ],
         // The driver can't say that a detach failed.
@@ -163,6 +165,8 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "pasid-reused-without-flush",
             "devtlb-tag-missing",
             "cache-tag-leaked",
+            "flush-slow",
+            "ats-flush-to-absent",
             "kernel-advisory",
         ],
         Series::V7 => &[
@@ -192,6 +196,9 @@ pub fn armed(series: Series) -> &'static [&'static str] {
             "pasid-reused-without-flush",
             "devtlb-tag-missing",
             "cache-tag-leaked",
+            "reset-unpaired",
+            "flush-slow",
+            "ats-flush-to-absent",
             "kernel-advisory",
         ],
     }

@@ -18,6 +18,7 @@ mod lifetime;
 mod membership;
 mod ownership;
 mod pasid;
+mod request;
 mod reset;
 mod smmu;
 mod snapshot;

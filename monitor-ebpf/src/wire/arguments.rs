@@ -36,6 +36,9 @@ pub struct Arguments {
     pub sync: u8,
     /// `struct dmar_domain *`: VT-d's own, around a domain.
     pub vtd_domain: u8,
+    /// `struct iopf_fault *`, up to 6.8 `struct iommu_fault_event *`: a page request.
+    pub fault: u8,
+    pub reserved: [u8; 3],
     /// Where the device is, from what the argument `device` points to: a driver has structures of its own around it.
     pub device_at: i32,
     /// 1 if a pointer to the device lies there, 0 if the device itself does.
@@ -61,6 +64,8 @@ impl Arguments {
         entry: NO_ARGUMENT,
         sync: NO_ARGUMENT,
         vtd_domain: NO_ARGUMENT,
+        fault: NO_ARGUMENT,
+        reserved: [0; 3],
         device_at: 0,
         device_pointed: 0,
     };

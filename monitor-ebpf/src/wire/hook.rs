@@ -125,6 +125,8 @@ hooks! {
     ResetFunction = 96 => "reset_function",
     /// A PCI device is reset by a function-level reset, which a driver may ask for by itself: `pcie_flr`.
     ResetFlr = 97 => "reset_flr",
+    /// A device asks for a page with a PASID that its group has not attached: `iommu_report_device_fault`.
+    PageRequest = 98 => "page_request",
     /// A device's PASID capability, which was on, is switched off: `pci_disable_pasid`.
     PasidOff = 52 => "pasid_off",
     /// A device's ATS capability, which was on, is switched off: `pci_disable_ats`.

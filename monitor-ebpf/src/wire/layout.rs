@@ -117,6 +117,10 @@ pub struct Layout {
     pub vtd_table_directory: u32,
     /// `struct pasid_table` (VT-d): `max_pasid`.
     pub vtd_table_max: u32,
+    /// `struct iopf_fault`, up to 6.8 `struct iommu_fault_event`: `fault.prm.flags`.
+    pub fault_flags: u32,
+    /// Beside it, `fault.prm.pasid`.
+    pub fault_pasid: u32,
     pub amd: AmdLayout,
     pub smmu: SmmuLayout,
     pub flush: FlushLayout,
@@ -366,6 +370,8 @@ impl Layout {
         vtd_info_table: ABSENT,
         vtd_table_directory: ABSENT,
         vtd_table_max: ABSENT,
+        fault_flags: ABSENT,
+        fault_pasid: ABSENT,
         amd: AmdLayout::UNKNOWN,
         smmu: SmmuLayout::UNKNOWN,
         flush: FlushLayout::UNKNOWN,

@@ -107,6 +107,7 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::VtdDomainFree
         | Hook::AmdDomainFree
         | Hook::ResetDone
+        | Hook::PageRequest
         | Hook::PasidOff
         | Hook::AtsOff
         | Hook::AmdTableFree

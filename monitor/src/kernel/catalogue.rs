@@ -151,6 +151,9 @@ const MM_HAS_PASID: Given =
 /// Up to 6.3 the compiler put `iommu_domain_free` into its callers in the core. (The function that came with 6.4 tells.)
 const FREED_INLINE: Given = Given::Without("iommu_deinit_device");
 
+/// The core keeps account of PASIDs.
+const CORE_HAS_PASIDS: Given = Given::Members(&[("iommu_group", &["pasid_array.xa_head"])]);
+
 /// Before that a reset was no affair of the IOMMU core's.
 const RESET_PREPARES: Given = Given::With("pci_dev_reset_iommu_done");
 /// VT-d's domains keep cache tags (from 6.10, "iommu/vt-d: Add cache tag assignment interface").
@@ -217,6 +220,7 @@ pub const CATALOGUE: &[Row] = &[
     both(Hook::ResetDone, &["pci_dev_reset_iommu_done"], "from 7.0"),
     both(Hook::ResetFunction, &["__pci_reset_function_locked"], "from 7.0").given(RESET_PREPARES),
     both(Hook::ResetFlr, &["pcie_flr"], "from 7.0").given(RESET_PREPARES),
+    entry(Hook::PageRequest, &["iommu_report_device_fault"], "with CONFIG_IOMMU_IOPF").given(CORE_HAS_PASIDS),
     entry(Hook::PasidOff, &["pci_disable_pasid"], "with CONFIG_PCI_PASID"),
     entry(Hook::AtsOff, &["pci_disable_ats"], "with CONFIG_PCI_ATS"),
     exit(Hook::PasidOn, &["pci_enable_pasid"], "with CONFIG_PCI_PASID"),

@@ -24,6 +24,11 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
         ABSENT => offset("mm_struct", "pasid")?,
         found => found,
     };
+    // "iommu: Merge iommu_fault_event and iopf_fault" (6.9)
+    let fault = |path: &str| match offset("iopf_fault", path)? {
+        ABSENT => offset("iommu_fault_event", path),
+        found => Ok(found),
+    };
     Ok(Layout {
         device_name: offset("device", "kobj.name")?,
         device_group: offset("device", "iommu_group")?,
@@ -68,6 +73,8 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
         vtd_info_table: offset("device_domain_info", "pasid_table")?,
         vtd_table_directory: offset("pasid_table", "table")?,
         vtd_table_max: offset("pasid_table", "max_pasid")?,
+        fault_flags: fault("fault.prm.flags")?,
+        fault_pasid: fault("fault.prm.pasid")?,
         amd: vendors::amd(btf)?,
         smmu: vendors::smmu(btf)?,
         flush: FlushLayout {
@@ -151,6 +158,7 @@ pub fn arguments(btf: &Btf, parameters: &[Parameter]) -> Result<Arguments, Error
             // `u64 *cmds`, from 7.2 on `struct arm_smmu_cmd *cmds`
             (Some("qi_desc" | "iommu_cmd" | "arm_smmu_cmd"), _) | (None, "cmds") => &mut found.commands,
             (Some("pci_dev"), _) => &mut found.pci,
+            (Some("iopf_fault" | "iommu_fault_event"), _) => &mut found.fault,
             (None, "count" | "n") => &mut found.count,
             (None, "sync") => &mut found.sync,
             // `arm_smmu_write_cd_entry(…, struct arm_smmu_cd *cdptr, const struct arm_smmu_cd *target)`

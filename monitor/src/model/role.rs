@@ -67,6 +67,7 @@ impl Role {
             | Hook::SmmuRemove
             | Hook::SmmuSet
             | Hook::SmmuTableLeft
+            | Hook::PageRequest
             | Hook::PasidOn
             | Hook::PasidOff
             | Hook::AtsOn

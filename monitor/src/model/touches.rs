@@ -103,6 +103,7 @@ impl Touches {
             | Hook::ResetDone
             | Hook::ResetFunction
             | Hook::ResetFlr
+            | Hook::PageRequest
             | Hook::PasidOn
             | Hook::PasidOff
             | Hook::AtsOn

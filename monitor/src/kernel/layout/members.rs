@@ -59,6 +59,8 @@ pub const CORE: &[Member] = &[
     ("mm_struct.iommu_mm", |l| offset(l.mm_iommu)),
     ("mm.pasid", |l| offset(l.mm_pasid)),
     ("mm_struct.mm_users.counter", |l| offset(l.mm_users)),
+    ("fault.prm.flags", |l| offset(l.fault_flags)),
+    ("fault.prm.pasid", |l| offset(l.fault_pasid)),
     ("iommu_attach_handle.domain", |l| offset(l.handle_domain)),
     ("iommu_sva.dev", |l| offset(l.sva_dev)),
     ("iommu_sva.domain", |l| offset(l.sva_domain)),

@@ -27,6 +27,8 @@ pub const ASKED: &[(&str, &[&str])] = &[
     ("iommu_domain_ops", &["free"]),
     ("mm_struct", &["mm_users.counter", "iommu_mm", "pasid"]),
     ("iommu_mm_data", &["pasid"]),
+    ("iopf_fault", &["fault.prm.flags", "fault.prm.pasid"]),
+    ("iommu_fault_event", &["fault.prm.flags", "fault.prm.pasid"]),
     ("iommu_attach_handle", &["domain"]),
     ("iommu_sva", &["dev", "domain", "handle.domain"]),
     ("xa_node", &["shift", "slots"]),

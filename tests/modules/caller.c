@@ -359,6 +359,22 @@ static int do_reconnect(struct target *t)
 }
 
 #if KERNEL_HAS_PASIDS
+/* As an IOMMU's driver reports that a device asks for a page. */
+static int do_page_request(struct target *t)
+{
+	struct iopf_fault request = {
+		.fault.type = IOMMU_FAULT_PAGE_REQ,
+		.fault.prm = {
+			.flags = IOMMU_FAULT_PAGE_REQUEST_PASID_VALID |
+				 IOMMU_FAULT_PAGE_REQUEST_LAST_PAGE,
+			.pasid = t->nr[0],
+			.perm = IOMMU_FAULT_PERM_READ,
+		},
+	};
+
+	return iommu_report_device_fault(t->dev, &request);
+}
+
 /* From drivers/iommu/iommu-priv.h, which no headers package has. */
 int iommu_attach_group_handle(struct iommu_domain *domain,
 			      struct iommu_group *group,
@@ -589,6 +605,7 @@ static void free_handles(void)
 #define do_alloc_pasid		do_nothing
 #define do_free_pasid		do_nothing
 #define do_max_pasids		do_nothing
+#define do_page_request		do_nothing
 #endif
 
 /*
@@ -632,6 +649,7 @@ static const struct command {
 	{ "enable-ats",			"D",	do_ats_on },
 	{ "disconnect",			"D",	do_disconnect },
 	{ "reconnect",			"D",	do_reconnect },
+	{ "page-request",		"Du",	do_page_request },
 	{ "map",			"Nis",	do_map },
 	{ "unmap",			"Nis",	do_unmap },
 	{ "unmap-nosync",		"Nis",	do_unmap_nosync },

@@ -341,6 +341,14 @@ static int soft_default_type(struct device *dev)
 	return identity ? IOMMU_DOMAIN_IDENTITY : 0;
 }
 
+#if SINCE(6, 11)
+/* Who asked for a page is told by nobody: there is no device. */
+static void soft_page_response(struct device *dev, struct iopf_fault *request,
+			       struct iommu_page_response *response)
+{
+}
+#endif
+
 static const struct iommu_ops soft_ops = {
 	.owner			= THIS_MODULE,
 	.capable		= soft_capable,
@@ -349,6 +357,7 @@ static const struct iommu_ops soft_ops = {
 	.blocked_domain		= &soft_blocked,
 	.domain_alloc_paging	= soft_alloc_paging,
 	.domain_alloc_sva	= soft_alloc_sva,
+	.page_response		= soft_page_response,
 #else
 	.domain_alloc		= soft_alloc,
 #endif

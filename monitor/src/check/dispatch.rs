@@ -92,6 +92,7 @@ mod tests {
             Kind::SetUpOwed,
             Kind::SubmissionFailed,
             Kind::SubmissionSlow,
+            Kind::RequestAfterDetach,
         ];
         numbers.extend(others.map(Kind::index));
         assert!(numbers.iter().all(|&number| number < Kind::COUNT));

@@ -17,6 +17,7 @@ mod driver_detach_failed;
 mod drivers;
 mod expectation;
 mod failed_attach_residue;
+mod fault_after_detach;
 mod flush;
 mod flush_slow;
 mod group_divergence;
@@ -65,7 +66,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, GroupRef, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 30] = [
+pub static REGISTRY: [&dyn Check; 31] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -90,6 +91,7 @@ pub static REGISTRY: [&dyn Check; 30] = [
     &teardown_flush_incomplete::TeardownFlushIncomplete,
     &invalidation_failed::InvalidationFailed,
     &pasid_reused_without_flush::PasidReusedWithoutFlush,
+    &fault_after_detach::FaultAfterDetach,
     &reset_unpaired::ResetUnpaired,
     &devtlb_tag_missing::DevtlbTagMissing,
     &cache_tag_leaked::CacheTagLeaked,

@@ -14,6 +14,7 @@ use super::host::forget;
 use super::lifetime::Lifetimes;
 use super::missed::missed;
 use super::order::{Locked, Operation, Reading, under_mutex};
+use super::request::Detached;
 use super::touches::{Overlap, Touches};
 use super::transition::Transition;
 
@@ -210,6 +211,7 @@ fn settle(group: &mut Group, operation: Option<&Operation>, event: &Event, room:
     }
     group.takers.returned(operation, event);
     adopt(group, event, room);
+    group.forget_former(event);
     if matches!(event.hook, Hook::SvaBind | Hook::SvaUnbind) && event.ret.is_none_or(|ret| ret == 0) {
         settle_bond(group, operation, event);
     }
@@ -229,6 +231,7 @@ fn settle_pasid(
         group.exited.remove(&pasid);
         group.contested.remove(&pasid);
     }
+    group.former.take(pasid);
     match disturbed {
         true => group.doubtful.insert(pasid),
         false => group.doubtful.remove(&pasid),
@@ -243,7 +246,9 @@ fn settle_pasid(
             group.pasids_known = false;
         }
     } else if !attaches && !disturbed {
-        group.pasids.remove(&pasid);
+        if let Some(attachment) = group.pasids.remove(&pasid) {
+            group.former.put(pasid, Detached { attachment, by: Actor::of(event) });
+        }
     } else if !succeeded && !disturbed {
         match operation.map(|call| &call.presence) {
             Some(Presence::Absent) => drop(group.pasids.remove(&pasid)),

@@ -10,6 +10,7 @@ use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidA
 use super::bond::Bond;
 use super::in_flight::InFlight;
 use super::look::Look;
+use super::request::Former;
 use super::stirred::Stirred;
 use super::takers::{Holder, Takers};
 use super::touches::{Overlap, Pasids, Touches};
@@ -103,6 +104,8 @@ pub struct Group {
     pub(super) contested: BTreeSet<u32>,
     /// By `mm_struct`.
     pub(super) bonds: BTreeMap<Key, Bond>,
+    /// PASIDs that were seen to be detached.
+    pub(super) former: Former,
     /// PASIDs whose process has exited, and since when at the latest, in CLOCK_MONOTONIC ns.
     pub(super) exited: BTreeMap<u32, u64>,
     pub(super) takers: Takers,
@@ -159,6 +162,7 @@ impl Group {
             doubtful: BTreeSet::new(),
             contested: BTreeSet::new(),
             bonds: BTreeMap::new(),
+            former: Former::default(),
             exited: BTreeMap::new(),
             takers: Takers::default(),
             torn: BTreeSet::new(),
@@ -303,6 +307,7 @@ impl Group {
         self.doubtful.clear();
         self.contested.clear();
         self.bonds.clear();
+        self.former = Former::default();
         self.exited.clear();
         self.takers.clear();
         self.torn.clear();

@@ -128,6 +128,7 @@ impl Host {
                 }
                 gone.into_iter().for_each(|pasid| self.torn(key, device, pasid));
             }
+            (Hook::PageRequest, _) => self.requested(key, device, event, trusted, transitions),
             (Hook::AtsOff, _) => self.switched_off(key, device, Capability::Ats, event, trusted, transitions),
             (Hook::PasidOff, _) => {
                 self.switched_off(key, device, Capability::Pasid, event, trusted, transitions);

@@ -12,6 +12,7 @@ use super::host::GroupRef;
 use super::lifetime::{Gone, Held};
 use super::look::Look;
 use super::order::Operation;
+use super::request::Detached;
 use super::tags::Tagged;
 
 /// One thing that became known.
@@ -66,6 +67,8 @@ pub enum Transition {
     DetachFailed { group: GroupRef, pasid: u32, attachment: Attachment, by: Actor, event: Box<Event> },
     /// A call has returned that switched a RID or a PASID, and what it left of a device's cache tags.
     Tagged { group: GroupRef, tagged: Box<Tagged> },
+    /// A device asked for a page with a PASID that was attached there, and was detached.
+    RequestAfterDetach { group: GroupRef, pasid: u32, detached: Detached, event: Box<Event> },
     /// A device left its group.
     DeviceGone { device: Box<Device> },
     /// A driver frees a device's hardware PASID table, and PASIDs are in it still.
@@ -114,6 +117,7 @@ pub enum Kind {
     SubmissionSlow,
     TableLeft,
     FreedWithPasids,
+    RequestAfterDetach,
 }
 
 impl Kind {
@@ -146,7 +150,8 @@ impl Kind {
             Kind::DetachFailed => 20,
             Kind::Tagged => 21,
             Kind::SubmissionSlow => 22,
-            Kind::Returned(hook) => 23 + hook as usize,
+            Kind::RequestAfterDetach => 23,
+            Kind::Returned(hook) => 24 + hook as usize,
         }
     }
 }
@@ -178,6 +183,7 @@ impl Transition {
             Transition::SubmissionSlow { .. } => Kind::SubmissionSlow,
             Transition::TableLeft { .. } => Kind::TableLeft,
             Transition::FreedWithPasids { .. } => Kind::FreedWithPasids,
+            Transition::RequestAfterDetach { .. } => Kind::RequestAfterDetach,
         }
     }
 }

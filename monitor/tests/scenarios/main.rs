@@ -24,6 +24,7 @@ mod readings;
 mod reference;
 mod release;
 mod released;
+mod requests;
 mod residue;
 mod rid;
 mod rig;

@@ -1,4 +1,5 @@
-# A PASID is detached twice, and by the name of another domain, on the software IOMMU.
+# A PASID is detached twice, and by the name of another domain, on the software IOMMU; and a device asks for pages with
+# one that it has not any more.
 . /guest/lib.sh
 load softiommu
 load caller
@@ -42,4 +43,14 @@ if [ -n "$can_replace" ]; then
 	as successor c replace-pasid two $dev 5
 	as clumsy c detach-pasid one $dev 5
 fi
+
+# Page requests are for PASIDs that are attached, or never were, or were detached just now.
+phase requests
+as tenant c attach-pasid one $dev 5
+as device c page-request $dev 5
+as device c page-request $dev 9
+as tenant c "repeat 1 detach-pasid one $dev 5; page-request $dev 5"
+phase request-late
+usleep 1200000
+as device c page-request $dev 5
 watch_stop

@@ -77,6 +77,12 @@ const REASONS: &[Reason] = &[
               are not reset",
     },
     Reason {
+        checks: &["fault-after-detach"],
+        kernels: &[],
+        source: Some(Source::Driver),
+        why: "not possible here: no emulated device sends page requests",
+    },
+    Reason {
         checks: &["kernel-advisory"],
         kernels: &[],
         source: Some(Source::Software),

@@ -1,10 +1,12 @@
-//! `imbalance`: a PASID is detached twice, and by the name of another domain.
+//! `imbalance`: a PASID is detached twice, and by the name of another domain; a device asks for a page with one that was
+//! detached.
 
 use super::Report;
 use super::expect::{self, Calls, Expect, Violation};
 use crate::Series;
 
 const CHECK: &str = "attach-imbalance";
+const LATE: &str = "fault-after-detach";
 
 pub fn on_softiommu(report: &Report) -> Result<(), String> {
     const DEVICES: &[&str] = &["softdev.0"];
@@ -15,7 +17,13 @@ pub fn on_softiommu(report: &Report) -> Result<(), String> {
         rows.push(Expect::clean("replace", REPLACE));
         rows.push(Expect::clean("replaced", REPLACE).raises(clumsy(DEVICES, Some("successor"))));
     }
-    expect::phases(report, &[CHECK], &rows)
+    rows.push(Expect::clean("requests", &[("pasid_attach", 1), ("pasid_detach", 1), ("page_request", 2)]));
+    rows.push(Expect::clean("request-late", &[("page_request", 1)]).raises(Violation {
+        check: LATE,
+        triggered_by: Some("tenant"),
+        ..clumsy(DEVICES, Some("tenant"))
+    }));
+    expect::phases(report, &[CHECK, LATE], &rows)
 }
 
 pub fn on_intel(report: &Report) -> Result<(), String> {

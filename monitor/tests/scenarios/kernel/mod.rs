@@ -221,6 +221,7 @@ pub fn domain(key: u64) -> Option<Domain> {
         2 => DomainKind::Blocked,
         3 => DomainKind::Unmanaged,
         4 => DomainKind::Sva,
+        5 => DomainKind::Nested,
         _ => DomainKind::Unknown,
     };
     Key::new(key).map(|key| Domain { key, kind })

@@ -28,6 +28,8 @@ struct testdev {
 
 static struct pci_dev *bound;	/* one is enough */
 static DEFINE_MUTEX(lock);
+#define ORDER		3
+static unsigned int pages = 1;	/* mapped at once, 1 << ORDER at most */
 static unsigned int arrived, lost, stale, blocked;
 
 /* The device writes the pattern to @iova; @phys is where that is mapped to. */
@@ -47,25 +49,27 @@ static u32 do_dma(struct testdev *dev, dma_addr_t iova, phys_addr_t phys)
 static int one_round(struct pci_dev *pdev)
 {
 	struct testdev *dev = pci_get_drvdata(pdev);
-	u32 *word = page_address(dev->page);
+	size_t size = clamp(READ_ONCE(pages), 1U, 1U << ORDER) * PAGE_SIZE;
+	size_t last = size - PAGE_SIZE;
+	u32 *word = page_address(dev->page) + last;
+	phys_addr_t phys = page_to_phys(dev->page) + last;
 	dma_addr_t iova;
 
 	WRITE_ONCE(*word, 0);
-	iova = dma_map_page(&pdev->dev, dev->page, 0, PAGE_SIZE,
-			    DMA_FROM_DEVICE);
+	iova = dma_map_page(&pdev->dev, dev->page, 0, size, DMA_FROM_DEVICE);
 	if (dma_mapping_error(&pdev->dev, iova))
 		return -EIO;
-	if (do_dma(dev, iova, page_to_phys(dev->page)) == ARRIVED &&
+	if (do_dma(dev, iova + last, phys) == ARRIVED &&
 	    READ_ONCE(*word) == WRITTEN)
 		arrived++;
 	else
 		lost++;
-	dma_unmap_page(&pdev->dev, iova, PAGE_SIZE, DMA_FROM_DEVICE);
+	dma_unmap_page(&pdev->dev, iova, size, DMA_FROM_DEVICE);
 
-	if (do_dma(dev, iova, page_to_phys(dev->page)) == REFUSED)
+	if (do_dma(dev, iova + last, phys) == REFUSED)
 		blocked++;
 	else
-		stale++;	/* what lazy flushing allows for a while */
+		stale++;	/* what lazy flushing allows for a while, or a short flush for good */
 	return 0;
 }
 
@@ -99,6 +103,9 @@ static const struct kernel_param_ops rounds_ops = {
 module_param_cb(rounds, &rounds_ops, NULL, 0600);
 MODULE_PARM_DESC(rounds, "write a number: so many rounds; read: what came of the DMA while mapped, and of that after the unmap");
 
+module_param(pages, uint, 0600);
+MODULE_PARM_DESC(pages, "how many pages are mapped at once (default: 1); the DMA goes to the last one");
+
 static int dmadrv_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	struct testdev *dev = devm_kzalloc(&pdev->dev, sizeof(*dev), GFP_KERNEL);
@@ -115,7 +122,7 @@ static int dmadrv_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	err = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
 	if (err)
 		return err;
-	dev->page = alloc_page(GFP_KERNEL);
+	dev->page = alloc_pages(GFP_KERNEL, ORDER);
 	if (!dev->page)
 		return -ENOMEM;
 	pci_set_master(pdev);
@@ -134,7 +141,7 @@ static void dmadrv_remove(struct pci_dev *pdev)
 	bound = NULL;
 	mutex_unlock(&lock);
 	pci_clear_master(pdev);
-	__free_page(dev->page);
+	__free_pages(dev->page, ORDER);
 }
 
 static const struct pci_device_id dmadrv_ids[] = {

@@ -157,6 +157,12 @@ static void drop_hollow(struct mm_struct *mm)
 #endif
 }
 
+/* cache_tag_flush_range(domain, start, end, ih): the second half stays. */
+static void halve(struct arguments *args)
+{
+	args->a[2] = args->a[1] + (args->a[2] - args->a[1] + 1) / 2 - 1;
+}
+
 static long strike(struct fault *fault, struct arguments *args)
 {
 	long ret;
@@ -178,6 +184,10 @@ static long strike(struct fault *fault, struct arguments *args)
 		if (spend(fault))
 			wait_late(fault);
 		return ret;
+	case SHORTEN:
+		if (args->a[2] - args->a[1] >= PAGE_SIZE && spend(fault))
+			halve(args);
+		break;
 	case DROP:
 		return submit_less(fault, args);
 	case LOSE_PASIDS:

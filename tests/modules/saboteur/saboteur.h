@@ -17,6 +17,7 @@ enum action {
 	DROP,		/* (qi_submit_sync) without the descriptors of a type */
 	LOSE_PASIDS,	/* the device's PASIDs are torn down first */
 	REFUSE,		/* (attach_dev) -EBUSY while there are PASIDs */
+	SHORTEN,	/* (a flush of a range) of half of it */
 	HOLLOW,		/* (__mmdrop) the PASID goes back, the memory stays */
 	UNPAIR,		/* (pcie_flr) prepares the IOMMU for the reset, no more */
 };

@@ -137,6 +137,8 @@ module_param_cb(fail, &fault_ops, (void *)FAIL, 0600);
 MODULE_PARM_DESC(fail, "a function that does its work and returns an error; empty: none");
 module_param_cb(delay, &fault_ops, (void *)DELAY, 0600);
 MODULE_PARM_DESC(delay, "a function that does its work and returns late; empty: none");
+module_param_cb(shorten, &fault_ops, (void *)SHORTEN, 0600);
+MODULE_PARM_DESC(shorten, "a function that flushes from its second argument to its third, and does half of it; empty: none");
 module_param_cb(drop, &fault_ops, (void *)DROP, 0600);
 MODULE_PARM_DESC(drop, "type of descriptor that never reaches the queue; 0: none");
 

@@ -21,6 +21,11 @@ fn main() -> ExitCode {
         wanted,
         means: Means::Best,
         drivers: Sysfs::default().drivers(),
+        demanded: Hook::ALL
+            .iter()
+            .copied()
+            .filter(|hook| std::env::args().any(|name| name == hook.name()))
+            .collect(),
         submission_returns: !std::env::args().any(|word| word == "--no-submission-returns"),
         flush_slow: probes::SLOW,
         log_level: aya_log::Level::Warn,

@@ -39,6 +39,8 @@ pub enum HookState {
     Idle {
         driver: &'static str,
     },
+    /// It is for a check that is off unless it is asked for, and nobody asked.
+    Off,
     /// It is there and could not be attached: why, in words for a person.
     Failed {
         reason: String,

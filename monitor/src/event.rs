@@ -6,6 +6,7 @@
 mod decode;
 mod flush;
 mod identities;
+mod range;
 mod snapshot;
 mod tags;
 mod text;
@@ -17,6 +18,7 @@ use monitor_ebpf::wire::{Encoding, Hook, NAME_LEN, Phase};
 pub use decode::{Malformed, decode};
 pub use flush::{Cache, Flush};
 pub use identities::Identities;
+pub use range::Range;
 pub use tags::Tags;
 pub use text::Text;
 
@@ -298,6 +300,8 @@ pub struct Event {
     /// The device's cache tags on the PASID in the domain that the call names; of a snapshot, those of its RID in the
     /// group's domain.
     pub tags: Option<Tags>,
+    /// How far a flush of a range went that fell short.
+    pub range: Option<Box<Range>>,
     /// A read from kernel memory failed: what is missing here is unknown, not absent.
     pub incomplete: bool,
 }

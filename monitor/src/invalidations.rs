@@ -1,7 +1,7 @@
 //! How many invalidations the kernel side has counted, and how long they took: plain data, read at a scrape.
 
 use monitor_ebpf::descriptor::Scope;
-use monitor_ebpf::wire::LATENCY_BUCKETS;
+use monitor_ebpf::wire::{LATENCY_BUCKETS, RANGE_VERDICTS};
 
 /// One in so many submissions of a scope is timed.
 pub const SAMPLED: u64 = monitor_ebpf::wire::SAMPLED;
@@ -15,6 +15,8 @@ pub struct Invalidations {
     scopes: [u64; Scope::ALL.len()],
     /// Submissions that failed.
     pub failed: u64,
+    /// Flushes of a range, by cache: covered, short, undecided; `None`: they are not watched.
+    pub ranges: Option<[u64; RANGE_VERDICTS]>,
     /// How many timed submissions took less than 2^n ns, and not less than half of it.
     latency: [u64; LATENCY_BUCKETS],
     /// What they took together, ns.
@@ -27,6 +29,7 @@ impl Default for Invalidations {
             driver: None,
             scopes: [0; Scope::ALL.len()],
             failed: 0,
+            ranges: None,
             latency: [0; LATENCY_BUCKETS],
             latency_ns: 0,
         }

@@ -7,6 +7,7 @@ mod audit;
 mod cache_tags;
 pub(crate) mod expect;
 mod flush;
+mod flush_range;
 mod harmless;
 mod imbalance;
 mod left_behind;
@@ -113,10 +114,10 @@ const PAIR: Setting = Setting {
 const PLANTS: Setting =
     Setting { test_modules: &["pasidcap", "saboteur", "softiommu", "caller"], alone: true, ..PAIR };
 
-/// PASIDs on the NVMes, and a device that does DMA.
+/// PASIDs on the NVMes, faults in VT-d's driver, and a device that does DMA.
 const WORKLOADS: Setting = Setting {
-    test_modules: &["pasidcap", "caller", "dmadrv"],
-    devices: &["iommu-testdev,bus=pcie.0"],
+    test_modules: &["pasidcap", "saboteur", "caller", "dmadrv"],
+    devices: &["iommu-testdev,bus=pcie.0,addr=0x10"],
     ..Setting::PLAIN
 };
 /// Behind VT-d and behind the software IOMMU, with all faults; alone, so that its process gets the first PASID.
@@ -172,6 +173,7 @@ pub const ALL: &[Scenario] = &[
     row("leaky", &WITH_PASIDS, ALONE, Scenario::LONG, audit::leaky),
     row("one-shot", &WITH_PASIDS, INTEL_ALONE, Scenario::LONG, one_shot::one_shot),
     row("workloads", &WITH_PASIDS, WORKLOADS, Scenario::LONG, workloads::harmless),
+    row("flush-range", &WITH_PASIDS, WORKLOADS, Scenario::LONG, flush_range::short),
     row("plants", &WITH_PASIDS, PLANTS, Scenario::LONG, plants::proven),
     row("pasid-tables", &WITH_PASIDS, INTEL, Scenario::LONG, pasid_tables::read),
 ];

@@ -4,6 +4,7 @@
 //! Pure, so that the same code runs in the programs and in the tests, over descriptors laid out by hand.
 
 pub mod amd;
+pub mod range;
 pub mod smmuv3;
 pub mod timed;
 pub mod vtd;

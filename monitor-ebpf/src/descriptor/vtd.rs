@@ -1,6 +1,8 @@
 //! VT-d's invalidation queue (specification 6.5.2; drivers/iommu/intel/iommu.h, `QI_*`).
 
-use super::{Conditions, Entry, Scope, cache, condition, pack};
+use crate::wire::Tag;
+
+use super::{Conditions, Entry, Scope, cache, condition, pack, range};
 
 const CONTEXT: u64 = 1;
 const IOTLB: u64 = 2;
@@ -77,6 +79,52 @@ fn is_whole(qw1: u64) -> bool {
     let ones = 0x00ff_ffff_ffff_f000;
     // With the size bit of a PASID-based one at 11, some releases count the address from 11 on.
     qw1 & ones == ones
+}
+
+/// Nothing.
+const NOWHERE: (u64, u64) = (u64::MAX, 0);
+const EVERYWHERE: (u64, u64) = (0, u64::MAX);
+
+/// The addresses, first and last, whose translations a descriptor drops from a cache of a domain.
+#[inline(always)]
+pub fn span(qw0: u64, qw1: u64, tag: &Tag) -> (u64, u64) {
+    let granularity = qw0 >> 4 & 3;
+    let did = (qw0 >> 16) as u32 & 0xffff == tag.did;
+    let pasid = (qw0 >> 32) as u32 & 0xf_ffff == tag.pasid;
+    match (qw0 & 0xf, range::is_device(tag)) {
+        (IOTLB, false) if granularity == 1 || granularity == 2 && did => EVERYWHERE,
+        (IOTLB, false) if granularity == 3 && did => masked(qw1),
+        (PASID_IOTLB, false) if did && pasid && granularity == 2 => EVERYWHERE,
+        (PASID_IOTLB, false) if did && pasid && granularity == 3 => masked(qw1),
+        (DEVICE_TLB, true) if (qw0 >> 32) as u32 & 0xffff == tag.source && tag.pasid == 0 => {
+            sized(qw1, qw1 & 1 != 0)
+        }
+        (PASID_DEVICE_TLB, true) if (qw0 >> 16) as u32 & 0xffff == tag.source && pasid && tag.pasid != 0 => {
+            sized(qw1, qw1 & 1 << 11 != 0)
+        }
+        _ => NOWHERE,
+    }
+}
+
+/// Pages whose numbers differ in `low` bits at most.
+#[inline(always)]
+fn pages(number: u64, low: u64) -> (u64, u64) {
+    ((number & !low) << 12, (number | low) << 12 | 0xfff)
+}
+
+/// An address with so many of its bits masked: AM, in the low six.
+#[inline(always)]
+fn masked(qw1: u64) -> (u64, u64) {
+    let order = qw1 & 0x3f;
+    if order >= 52 { EVERYWHERE } else { pages(qw1 >> 12, (1 << order) - 1) }
+}
+
+/// An address whose lowest zero says how many pages are meant, where `many` are.
+#[inline(always)]
+fn sized(qw1: u64, many: bool) -> (u64, u64) {
+    let number = qw1 >> 12;
+    let low = if many { (number ^ (number + 1)) & (u64::MAX >> 12) } else { 0 };
+    pages(number, low)
 }
 
 /// The caches that the teardown of an entry must have flushed before it returns; `None`: not known, or not to be

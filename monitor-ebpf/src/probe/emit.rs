@@ -8,11 +8,13 @@ use aya_ebpf::{
     maps::{RingBuf, StackTrace},
 };
 use monitor_ebpf::wire::{
-    ABSENT, Flush, Flushing, Hook, Inventory, LossKind, Operation, Phase, Subject, count, known,
+    ABSENT, Flush, Flushing, Hook, Inventory, LossKind, Operation, Phase, Range, Ranging, Subject, count,
+    known,
 };
 
 use super::{
     array,
+    invalidation::feed,
     loss::{self, COUNTS},
     read::{self, layout},
     tables,
@@ -54,9 +56,18 @@ impl Reads {
     }
 }
 
-/// The number of the next record of this CPU.
+/// The number of the next record of this CPU, of something that is attached, detached or the like: whoever flushes a
+/// range meanwhile looks at whether there was any.
 #[inline(always)]
 fn next() -> u64 {
+    // SAFETY: a global of our own, added to by nothing else.
+    unsafe { loss::add(feed!(records), 1) };
+    number()
+}
+
+/// The number of the next record of this CPU.
+#[inline(always)]
+fn number() -> u64 {
     match COUNTS.get_ptr_mut(count::TRIED) {
         // SAFETY: a per-CPU slot. A program that preempts this one may take the same number: a repeated
         // one is no gap, so it hides no loss.
@@ -190,6 +201,27 @@ pub fn tagged(hook: Hook, subject: &Subject, ret: i64, tags: u32) {
         begin(&mut *record, hook as u16, Phase::End as u8, sequence, -1);
         (*record).tags = tags;
         (*record).header.known |= known::TAGS;
+    }
+    slot.submit(0);
+}
+
+/// Reports the return of a call in which too little was flushed.
+#[inline(always)]
+pub fn ranging(context: *mut c_void, hook: Hook, subject: &Subject, reads: Reads, range: &Range) {
+    let stack = stack(context, reads);
+    let sequence = number();
+    let Some(mut slot) = EVENTS.reserve::<Ranging>(0) else {
+        loss::count(subject.group, LossKind::Record);
+        return;
+    };
+    let record = slot.as_mut_ptr();
+    read::clear(record);
+    // SAFETY: the reserved memory is ours until it is submitted, as large as the type, and zero.
+    unsafe {
+        fill(&mut (*record).operation, subject, 0, reads);
+        begin(&mut (*record).operation, hook as u16, Phase::End as u8, sequence, stack);
+        (*record).range = *range;
+        (*record).operation.header.known |= known::RANGE;
     }
     slot.submit(0);
 }

@@ -46,7 +46,7 @@ pub(super) fn cpu() -> usize {
 /// # Safety
 /// `context` is the program's own, and the tracepoint or function has that many arguments.
 #[inline(always)]
-unsafe fn word(context: *mut c_void, index: usize) -> u64 {
+pub(super) unsafe fn word(context: *mut c_void, index: usize) -> u64 {
     // SAFETY: as the caller promises.
     unsafe { context.cast::<u64>().add(index).read() }
 }

@@ -19,6 +19,7 @@ mod membership;
 mod ownership;
 mod pasid;
 mod request;
+mod range;
 mod reset;
 mod smmu;
 mod snapshot;

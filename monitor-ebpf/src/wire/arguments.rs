@@ -38,6 +38,12 @@ pub struct Arguments {
     pub vtd_domain: u8,
     /// `struct iopf_fault *`, up to 6.8 `struct iommu_fault_event *`: a page request.
     pub fault: u8,
+    /// `struct iommu_iotlb_gather *`
+    pub gather: u8,
+    /// `struct mmu_notifier *`, and what of the process's memory changed: from, and up to.
+    pub notifier: u8,
+    pub start: u8,
+    pub end: u8,
     pub reserved: [u8; 3],
     /// Where the device is, from what the argument `device` points to: a driver has structures of its own around it.
     pub device_at: i32,
@@ -65,6 +71,10 @@ impl Arguments {
         sync: NO_ARGUMENT,
         vtd_domain: NO_ARGUMENT,
         fault: NO_ARGUMENT,
+        gather: NO_ARGUMENT,
+        notifier: NO_ARGUMENT,
+        start: NO_ARGUMENT,
+        end: NO_ARGUMENT,
         reserved: [0; 3],
         device_at: 0,
         device_pointed: 0,

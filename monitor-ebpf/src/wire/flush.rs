@@ -71,6 +71,9 @@ pub const SAMPLED: u64 = 256;
 /// How many arguments `qi_submit_sync` has, 5.15 to 7.3: the program at its return finds the result behind them.
 pub const SUBMIT_ARGUMENTS: usize = 4;
 
+/// What can come of a flush of a range in one cache.
+pub const RANGE_VERDICTS: usize = 3;
+
 /// What one CPU counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -88,7 +91,9 @@ pub struct CpuFeed {
     /// counted when it began, and how often its task had left a CPU.
     pub began_sampled: u64,
     pub began: Moment,
-    pub reserved: [u64; 9],
+    /// Flushes of a range: of caches that were covered, of those that were not, and those that could not be decided.
+    pub ranges: [u64; RANGE_VERDICTS],
+    pub reserved: [u64; 6],
 }
 
 /// Everything that is counted, and the switch that every descriptor looks at. One map value that programs reach
@@ -105,7 +110,12 @@ pub struct Feed {
     pub waits: u64,
     /// When a slow submission outside every window was last sent, ns.
     pub slow_sent_ns: u64,
-    pub reserved: [u64; 3],
+    /// Records that were made, on all CPUs: of whatever is attached or detached there are some.
+    pub records: u64,
+    /// When a range that was not flushed was last sent, ns.
+    pub range_sent_ns: u64,
+    /// 1: the programs on the flushes of a range see what is submitted.
+    pub range_queue: u64,
     /// The histogram of what the timed submissions took.
     pub latency: [u64; LATENCY_BUCKETS],
     pub cpus: [CpuFeed; FEED_CPUS],
@@ -118,7 +128,9 @@ impl Feed {
         failure_sent_ns: 0,
         waits: 0,
         slow_sent_ns: 0,
-        reserved: [0; 3],
+        records: 0,
+        range_sent_ns: 0,
+        range_queue: 0,
         latency: [0; LATENCY_BUCKETS],
         cpus: [CpuFeed {
             descriptors: [0; FEED_TYPES],
@@ -128,7 +140,8 @@ impl Feed {
             failed: 0,
             began_sampled: 0,
             began: Moment { descriptors: 0, switches: 0 },
-            reserved: [0; 9],
+            ranges: [0; RANGE_VERDICTS],
+            reserved: [0; 6],
         }; FEED_CPUS],
     };
     /// How many 64-bit words it is.
@@ -139,6 +152,7 @@ impl Feed {
     /// Words of a CPU, and where in them some members are.
     pub const CPU_WORDS: usize = size_of::<CpuFeed>() / 8;
     pub const CPU_SUM_AT: usize = core::mem::offset_of!(CpuFeed, sum_ns) / 8;
+    pub const CPU_RANGES_AT: usize = core::mem::offset_of!(CpuFeed, ranges) / 8;
     pub const CPU_FAILED_AT: usize = core::mem::offset_of!(CpuFeed, failed) / 8;
 }
 

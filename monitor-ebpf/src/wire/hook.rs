@@ -30,6 +30,12 @@ macro_rules! hooks {
                 match self { $(Hook::$variant => $name,)* }
             }
 
+            /// It is attached only where a check that is off by default was asked for: it is on the way of each map or
+            /// unmap.
+            pub const fn on_demand(self) -> bool {
+                matches!(self, Hook::VtdSync | Hook::VtdRangeQueue | Hook::VtdMmFlush)
+            }
+
             /// The hook of a number read from outside; `None` for a number that no hook has.
             pub const fn from_number(number: u16) -> Option<Hook> {
                 match number { $($number => Some(Hook::$variant),)* _ => None }
@@ -196,6 +202,15 @@ hooks! {
     SmmuSet = 45 => "smmu_write_cd",
     /// SMMUv3's device is let go, and PASIDs are in its table still: `iommu_deinit_device`, in which the driver frees it.
     SmmuTableLeft = 46 => "smmu_table_left",
+
+    /// VT-d flushes what an unmap gathered: `intel_iommu_tlb_sync`. Counted; only a flush that falls short is sent. This
+    /// and the next two are for `flush-range-short` alone, and attached on demand.
+    VtdSync = 104 => "vtd_tlb_sync",
+    /// A descriptor goes to VT-d's invalidation queue while such a flush is under way (tracepoint
+    /// `intel_iommu:qi_submit`). Nothing is sent.
+    VtdRangeQueue = 105 => "vtd_range_qi_submit",
+    /// VT-d flushes what changed in the memory of a process: `intel_arch_invalidate_secondary_tlbs`. As `VtdSync`.
+    VtdMmFlush = 106 => "vtd_mm_invalidate",
 
     /// VT-d takes a device's PASID table away, and PASIDs are in it still: `intel_pasid_free_table`.
     VtdTableLeft = 75 => "vtd_table_left",

@@ -3,6 +3,8 @@
 #[cfg(not(target_arch = "bpf"))]
 use zerocopy::{Immutable, IntoBytes};
 
+use super::RangeLayout;
+
 /// A member that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -129,6 +131,7 @@ pub struct Layout {
     /// `struct task_struct`: `nivcsw`, how often it was preempted.
     pub task_preempted: u32,
     pub tags: TagLayout,
+    pub range: RangeLayout,
 }
 
 /// VT-d's cache tags (from 6.10).
@@ -378,6 +381,7 @@ impl Layout {
         task_slept: ABSENT,
         task_preempted: ABSENT,
         tags: TagLayout::UNKNOWN,
+        range: RangeLayout::UNKNOWN,
     };
 }
 

@@ -10,6 +10,7 @@ mod flush;
 mod hook;
 mod layout;
 mod loss;
+mod range;
 mod record;
 mod snapshot;
 
@@ -17,13 +18,14 @@ pub use arguments::{Arguments, NO_ARGUMENT};
 pub use call::{Call, Subject};
 pub use flush::{
     CpuFeed, FAILURE_SENT_EVERY_NS, FEED_CPUS, FEED_TYPES, Feed, Flush, Flushing, Frame, LATENCY_BUCKETS,
-    Place, SAMPLED, SLOW_NS, SUBMIT_ARGUMENTS, Teardown, WINDOW_DEPTH, Windows,
+    Place, RANGE_VERDICTS, SAMPLED, SLOW_NS, SUBMIT_ARGUMENTS, Teardown, WINDOW_DEPTH, Windows,
 };
 pub use hook::Hook;
 pub use layout::{
     ABSENT, AmdLayout, Bit, FlushLayout, Layout, Process, SmmuLayout, Symbols, TagLayout, Variable,
 };
 pub use loss::{LOSS_GROUPS, LossKind, Losses, count};
+pub use range::{Asked, RANGE_TAGS, Range, RangeLayout, Ranging, Tag};
 pub use record::{
     ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,
     PasidArray, Phase, Task, entry, known, tags,

@@ -1,8 +1,9 @@
 //! The records: what one run of a program says.
 //!
-//! Four shapes share one beginning: [`Operation`]; [`Inventory`], which is an operation followed by
-//! the group's `pasid_array` as it was read at that moment; [`super::Flushing`], followed by what was flushed; and [`super::Snapshot`], as long as what was read, which
-//! the hooks that read for the reading's sake make and no others. Pointers are in them as identities of
+//! Five shapes share one beginning: [`Operation`]; [`Inventory`], which is an operation followed by the group's
+//! `pasid_array` as it was read at that moment; [`super::Flushing`], followed by what was flushed;
+//! [`super::Ranging`], followed by how far; and [`super::Snapshot`], as long as what was read, which the hooks that read
+//! for the reading's sake make and no others. Pointers are in them as identities of
 //! kernel objects; userspace compares them and never prints them.
 
 #[cfg(not(target_arch = "bpf"))]
@@ -56,6 +57,8 @@ pub mod known {
     pub const TAGS: u32 = 1 << 18;
     /// `device.took_us`.
     pub const TOOK: u32 = 1 << 19;
+    /// `range` of a [`super::Ranging`].
+    pub const RANGE: u32 = 1 << 20;
     /// A read from kernel memory failed: what depends on it is missing, and that is not the kernel's saying.
     pub const FAULT: u32 = 1 << 31;
 }

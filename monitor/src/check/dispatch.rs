@@ -93,6 +93,7 @@ mod tests {
             Kind::SubmissionFailed,
             Kind::SubmissionSlow,
             Kind::RequestAfterDetach,
+            Kind::RangeShort,
         ];
         numbers.extend(others.map(Kind::index));
         assert!(numbers.iter().all(|&number| number < Kind::COUNT));

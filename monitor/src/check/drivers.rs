@@ -30,7 +30,7 @@ pub(super) fn unseen(
         HookState::Failed { reason } => {
             Some(format!("what the {driver} driver does is not seen: hook {}: {reason}", hook.name()))
         }
-        HookState::Attached { .. } | HookState::Absent | HookState::Idle { .. } => None,
+        HookState::Attached { .. } | HookState::Absent | HookState::Idle { .. } | HookState::Off => None,
     });
     if let Some(reason) = failed {
         return Some(CheckState::Unavailable { reason });

@@ -30,7 +30,8 @@ impl OfDriver {
 
     /// A kernel without the driver has none of its functions.
     fn is_there(&self, coverage: &Coverage) -> bool {
-        let there = |hook| !matches!(coverage.get(hook), HookState::Absent | HookState::Idle { .. });
+        let there =
+            |hook| !matches!(coverage.get(hook), HookState::Absent | HookState::Idle { .. } | HookState::Off);
         self.needs.required.iter().any(|&hook| there(hook))
     }
 }

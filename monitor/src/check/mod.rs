@@ -19,6 +19,7 @@ mod expectation;
 mod failed_attach_residue;
 mod fault_after_detach;
 mod flush;
+mod flush_range_short;
 mod flush_slow;
 mod group_divergence;
 mod invalidation_failed;
@@ -66,7 +67,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, GroupRef, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 31] = [
+pub static REGISTRY: [&dyn Check; 32] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -97,6 +98,7 @@ pub static REGISTRY: [&dyn Check; 31] = [
     &cache_tag_leaked::CacheTagLeaked,
     &flush_slow::FlushSlow,
     &ats_flush_to_absent::AtsFlushToAbsent,
+    &flush_range_short::FlushRangeShort,
     &kernel_advisory::KernelAdvisory,
 ];
 

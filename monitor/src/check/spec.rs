@@ -103,6 +103,10 @@ pub enum CheckState {
     },
     /// Switched off by the operator.
     Off,
+    /// Off unless it is asked for: how, and what it costs.
+    NotAskedFor {
+        reason: String,
+    },
 }
 
 impl CheckState {
@@ -115,7 +119,7 @@ impl CheckState {
             CheckState::Degraded { .. } => "degraded",
             CheckState::Unavailable { .. } => "unavailable",
             CheckState::NotApplicable { .. } => "not-applicable",
-            CheckState::Off => "off",
+            CheckState::Off | CheckState::NotAskedFor { .. } => "off",
         }
     }
 
@@ -124,8 +128,14 @@ impl CheckState {
             CheckState::Armed | CheckState::Off => None,
             CheckState::Degraded { reason }
             | CheckState::Unavailable { reason }
-            | CheckState::NotApplicable { reason } => Some(reason),
+            | CheckState::NotApplicable { reason }
+            | CheckState::NotAskedFor { reason } => Some(reason),
         }
+    }
+
+    /// Whether it is off, by whoever's wish.
+    pub fn is_off(&self) -> bool {
+        matches!(self, CheckState::Off | CheckState::NotAskedFor { .. })
     }
 
     /// Whether it judges at all.
@@ -204,6 +214,7 @@ fn explain(coverage: &Coverage, hook: Hook) -> String {
     match coverage.get(hook) {
         HookState::Attached { .. } => format!("hook {} is attached", hook.name()),
         HookState::Absent => format!("this kernel has nothing for hook {}", hook.name()),
+        HookState::Off => format!("hook {} is not attached: nobody asked for it", hook.name()),
         HookState::Idle { driver } => {
             format!("no device of this host is behind an IOMMU of the {driver} driver")
         }

@@ -103,7 +103,7 @@ fn states(coverage: &Coverage, inventory: Option<&Inventory>, global: &Global) -
 fn verdict(states: &States) -> u8 {
     let of_use: Vec<_> = states
         .iter()
-        .filter(|(_, state)| !matches!(state, CheckState::NotApplicable { .. } | CheckState::Off))
+        .filter(|(_, state)| !matches!(state, CheckState::NotApplicable { .. }) && !state.is_off())
         .collect();
     if of_use.iter().all(|(_, state)| *state == CheckState::Armed) {
         RIGHT
@@ -126,7 +126,9 @@ impl Findings {
         let _ = writeln!(text, "hooks       {attached} of {there} attached in {timing}");
         let _ = writeln!(text, "missed runs {}\n", missed_text(missed));
         for (row, state) in CATALOGUE.iter().map(|row| (row, coverage.get(row.hook))) {
-            if matches!(state, HookState::Absent | HookState::Idle { .. }) && global.verbose == 0 {
+            if matches!(state, HookState::Absent | HookState::Idle { .. } | HookState::Off)
+                && global.verbose == 0
+            {
                 continue;
             }
             let _ = writeln!(text, "  {:<28}{}", row.hook.name(), hook_text(row, state));
@@ -197,6 +199,9 @@ impl Findings {
                         let reason = format!("no {driver} IOMMU on this host");
                         json!({"hook": hook.name(), "backend": "none", "reason": reason})
                     }
+                    HookState::Off => {
+                        json!({"hook": hook.name(), "backend": "none", "reason": "not asked for"})
+                    }
                     HookState::Failed { reason } => {
                         json!({"hook": hook.name(), "backend": "none", "reason": reason})
                     }
@@ -261,7 +266,8 @@ fn tables_json(tables: &[Table]) -> Value {
 
 /// The hooks that are attached, and those that this kernel has and this host has hardware for.
 pub fn count(coverage: &Coverage) -> (usize, usize) {
-    let of_use = |state: &HookState| !matches!(state, HookState::Absent | HookState::Idle { .. });
+    let of_use =
+        |state: &HookState| !matches!(state, HookState::Absent | HookState::Idle { .. } | HookState::Off);
     let there = CATALOGUE.iter().filter(|row| of_use(coverage.get(row.hook)));
     let attached = CATALOGUE.iter().filter(|row| coverage.attached(row.hook));
     (attached.count(), there.count())
@@ -281,6 +287,7 @@ fn hook_text(row: &Row, state: &HookState) -> String {
     match state {
         HookState::Attached { backend } => backend.name().to_owned(),
         HookState::Failed { reason } => reason.clone(),
+        HookState::Off => "not asked for".to_owned(),
         HookState::Idle { driver } => format!("no {driver} IOMMU on this host"),
         HookState::Absent => {
             let what = match row.target {

@@ -97,6 +97,10 @@ struct Global {
     /// Only this check (repeatable)
     #[arg(long = "check", global = true, value_name = "NAME", value_parser = check_name)]
     checks: Vec<String>,
+    /// Switch a check on that is off by default (repeatable). There is one: flush-range-short, which adds some 3,500
+    /// instructions to each unmap that is flushed at once (a map and an unmap of a page take 7,800 without)
+    #[arg(long, global = true, value_name = "NAME", value_parser = opt_in_name)]
+    enable: Vec<String>,
     /// The configuration file (TOML)
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -159,7 +163,14 @@ impl Global {
         let submission_returns = self.submission_returns()?;
         let flush_slow = self.flush_slow.unwrap_or(SLOW);
         let (drivers, advisories) = (Sysfs::default().drivers(), Some(self.advisories()?));
-        Ok(Plan { wanted, means, drivers, submission_returns, flush_slow, log_level, advisories })
+        let demanded = self.demanded();
+        Ok(Plan { wanted, means, drivers, demanded, submission_returns, flush_slow, log_level, advisories })
+    }
+
+    /// The hooks of the checks that are off by default and were asked for.
+    fn demanded(&self) -> Vec<Hook> {
+        let asked = self.enable.iter().filter_map(|name| registry::find(name));
+        asked.flat_map(|check| check.spec().needs.hooks()).filter(|hook| hook.on_demand()).collect()
     }
 
     /// The known defects of kernels: as built in, or of a newer file.
@@ -253,6 +264,15 @@ fn check_name(name: &str) -> Result<String, String> {
     match registry::find(name) {
         Some(_) => Ok(name.to_owned()),
         None => Err("no such check; `iommu-watch checks` lists them".into()),
+    }
+}
+
+fn opt_in_name(name: &str) -> Result<String, String> {
+    let by_default = |check: &&dyn registry::Check| check.spec().needs.hooks().all(|hook| !hook.on_demand());
+    match registry::find(name) {
+        None => Err("no such check; `iommu-watch checks` lists them".into()),
+        Some(check) if by_default(&check) => Err("it is on by default".into()),
+        Some(_) => Ok(name.to_owned()),
     }
 }
 

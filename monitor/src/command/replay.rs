@@ -111,7 +111,7 @@ fn summary<R: Read>(replay: &Replay<R>) -> String {
         replay.events()
     );
     for (check, state) in watcher.checks() {
-        if !matches!(state, CheckState::Armed | CheckState::Off) {
+        if *state != CheckState::Armed && !state.is_off() {
             text += &format!("\n{}: {state}", check.name);
         }
     }

@@ -7,13 +7,13 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::{
     ArrayEntry, Comm, Device, Domain, DomainKind, Event, Flush, Group, Key, Name, Ownership, PasidArray,
-    Slot, Tags, Task, snapshot,
+    Range, Slot, Tags, Task, snapshot,
 };
 
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    #[error("a record of {0} bytes is no operation, inventory or flush")]
+    #[error("a record of {0} bytes is no operation, inventory, flush or range")]
     Size(usize),
     #[error("no hook has number {0}")]
     Hook(u16),
@@ -95,6 +95,9 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::VtdTableFree
         | Hook::VtdTableLeft
         | Hook::VtdQueue
+        | Hook::VtdSync
+        | Hook::VtdRangeQueue
+        | Hook::VtdMmFlush
         | Hook::DevicePresent
         | Hook::SnapshotGroup
         | Hook::SnapshotIntel
@@ -136,6 +139,8 @@ pub fn decode(bytes: &[u8]) -> Result<Box<Event>, Malformed> {
         with_record(bytes, inventory)
     } else if bytes.len() == size_of::<wire::Flushing>() {
         with_record(bytes, flushing)
+    } else if bytes.len() == size_of::<wire::Ranging>() {
+        with_record(bytes, ranging)
     } else {
         with_record(bytes, operation)
     }
@@ -171,6 +176,14 @@ fn flushing(record: &wire::Flushing) -> Result<Box<Event>, Malformed> {
             flush.took = Some(Duration::from_micros(u64::from(record.operation.device.took_us)));
         }
         event.flush = Some(Box::new(flush));
+    }
+    Ok(event)
+}
+
+fn ranging(record: &wire::Ranging) -> Result<Box<Event>, Malformed> {
+    let mut event = operation(&record.operation)?;
+    if record.operation.header.known & known::RANGE != 0 {
+        event.range = Some(Box::new(Range::new(&record.range)));
     }
     Ok(event)
 }
@@ -219,6 +232,7 @@ pub(super) fn operation(record: &wire::Operation) -> Result<Box<Event>, Malforme
             table: None,
             flush: None,
             tags: has(known::TAGS).then(|| Tags::new(record.tags)),
+            range: None,
             incomplete: has(known::FAULT),
         },
     ))

@@ -44,6 +44,12 @@ impl Identities {
             self.operation(&mut record.operation)?;
             self.pointer(&mut record.flush.iommu);
             Ok(record.as_bytes().to_vec())
+        } else if bytes.len() == size_of::<wire::Ranging>() {
+            let mut record =
+                wire::Ranging::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;
+            self.operation(&mut record.operation)?;
+            record.range.reserved = 0;
+            Ok(record.as_bytes().to_vec())
         } else {
             let mut record =
                 wire::Operation::read_from_bytes(bytes).map_err(|_| Malformed::Size(bytes.len()))?;

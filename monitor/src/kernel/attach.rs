@@ -93,6 +93,10 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf, plan: &P
     let mut found = Vec::new();
     let idle = |row: &Row| row.driver.filter(|&driver| !plan.drivers.has(driver)).map(Driver::name);
     for row in CATALOGUE.iter().filter(|row| (plan.wanted)(row.hook)) {
+        if row.hook.on_demand() && !plan.demanded.contains(&row.hook) {
+            outcome.states.push((row.hook, HookState::Off));
+            continue;
+        }
         if let Some(driver) = idle(row).filter(|_| is_there(types, row)) {
             outcome.states.push((row.hook, HookState::Idle { driver }));
             continue;

@@ -210,6 +210,17 @@ pub const CATALOGUE: &[Row] = &[
     result(Hook::VtdSubmit, &["qi_submit_sync"], "with CONFIG_INTEL_IOMMU")
         .given(Given::Arguments(SUBMIT_ARGUMENTS))
         .of(Driver::Intel),
+    both(Hook::VtdSync, &["intel_iommu_tlb_sync"], "from 6.10, with CONFIG_INTEL_IOMMU")
+        .given(VTD_HAS_TAGS)
+        .of(Driver::Intel),
+    tracepoint(Hook::VtdRangeQueue, "qi_submit", "with CONFIG_INTEL_IOMMU").of(Driver::Intel),
+    both(
+        Hook::VtdMmFlush,
+        &["intel_arch_invalidate_secondary_tlbs"],
+        "from 6.10, with CONFIG_INTEL_IOMMU_SVM",
+    )
+    .given(VTD_HAS_TAGS)
+    .of(Driver::Intel),
     result(Hook::DevicePresent, &["pci_device_is_present"], "with CONFIG_PCI"),
     both(Hook::SnapshotGroup, &["iommu_get_group_resv_regions"], ""),
     entry(Hook::SnapshotIntel, &["intel_iommu_get_resv_regions"], "with CONFIG_INTEL_IOMMU")

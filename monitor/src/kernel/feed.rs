@@ -2,7 +2,7 @@
 
 use aya::maps::{Array, MapData};
 use monitor_ebpf::descriptor::{self, Scope};
-use monitor_ebpf::wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS, TableKind};
+use monitor_ebpf::wire::{FEED_CPUS, FEED_TYPES, Feed, Hook, LATENCY_BUCKETS, RANGE_VERDICTS, TableKind};
 
 use super::{probes::Probes, ring::Error};
 use crate::invalidations::Invalidations;
@@ -14,6 +14,7 @@ pub struct Counts {
     map: Array<MapData, [u64; Feed::WORDS]>,
     queue: Option<(TableKind, &'static str)>,
     cpus: usize,
+    ranges: bool,
 }
 
 /// Whose queue a hook is on. A host has one vendor's.
@@ -29,13 +30,15 @@ impl Counts {
         let map = Array::try_from(map).map_err(|error| Error::Map(MAP, error))?;
         let attached = QUEUES.iter().find(|(hook, ..)| probes.coverage.attached(*hook));
         let cpus = aya::util::nr_cpus().map_or(FEED_CPUS, |cpus| cpus.min(FEED_CPUS));
-        Ok(Counts { map, queue: attached.map(|&(_, queue, driver)| (queue, driver)), cpus })
+        let ranges = probes.coverage.attached(Hook::VtdSync);
+        Ok(Counts { map, queue: attached.map(|&(_, queue, driver)| (queue, driver)), cpus, ranges })
     }
 
     /// Reads the counters. One system call; a counter that is being added to may be read before or after.
     pub fn read(&self) -> Result<Invalidations, Error> {
         let words = self.map.get(&0, 0).map_err(|error| Error::Map(MAP, error))?;
         let mut counted = Invalidations::of_driver(self.queue.map(|(_, driver)| driver));
+        counted.ranges = self.ranges.then_some([0; RANGE_VERDICTS]);
         let mut latency = [0; LATENCY_BUCKETS];
         latency.copy_from_slice(&words[Feed::LATENCY_AT..Feed::CPUS_AT]);
         counted.set_latency(latency);
@@ -46,6 +49,9 @@ impl Counts {
                 if let Some(scope) = Scope::ALL.into_iter().find(|known| *known as u64 == scope) {
                     counted.add(scope, count);
                 }
+            }
+            for (count, more) in counted.ranges.iter_mut().flatten().zip(&cpu[Feed::CPU_RANGES_AT..]) {
+                *count = count.wrapping_add(*more);
             }
             counted.latency_ns = counted.latency_ns.wrapping_add(cpu[Feed::CPU_SUM_AT]);
             counted.failed = counted.failed.wrapping_add(cpu[Feed::CPU_FAILED_AT]);

@@ -3,7 +3,7 @@
 pub mod members;
 mod vendors;
 
-use monitor_ebpf::wire::{ABSENT, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT, TagLayout};
+use monitor_ebpf::wire::{ABSENT, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT, RangeLayout, TagLayout};
 
 use super::btf::{Btf, Error, Parameter};
 
@@ -104,6 +104,19 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
         },
         task_slept: offset("task_struct", "nvcsw")?,
         task_preempted: offset("task_struct", "nivcsw")?,
+        range: RangeLayout {
+            gather_start: offset("iommu_iotlb_gather", "start")?,
+            gather_end: offset("iommu_iotlb_gather", "end")?,
+            domain_notifier: offset("dmar_domain", "notifier")?,
+            domain_devices: offset("dmar_domain", "devices")?,
+            domain_pasids: offset("dmar_domain", "dev_pasids")?,
+            tag_iommu: offset("cache_tag", "iommu")?,
+            tag_did: offset("cache_tag", "domain_id")?,
+            info_link: offset("device_domain_info", "link")?,
+            info_device: offset("device_domain_info", "dev")?,
+            pasid_link: offset("dev_pasid_info", "link_domain")?,
+            pasid_device: offset("dev_pasid_info", "dev")?,
+        },
     })
 }
 
@@ -161,6 +174,10 @@ pub fn arguments(btf: &Btf, parameters: &[Parameter]) -> Result<Arguments, Error
             (Some("iopf_fault" | "iommu_fault_event"), _) => &mut found.fault,
             (None, "count" | "n") => &mut found.count,
             (None, "sync") => &mut found.sync,
+            (Some("iommu_iotlb_gather"), _) => &mut found.gather,
+            (Some("mmu_notifier"), _) => &mut found.notifier,
+            (None, "start") => &mut found.start,
+            (None, "end") => &mut found.end,
             // `arm_smmu_write_cd_entry(…, struct arm_smmu_cd *cdptr, const struct arm_smmu_cd *target)`
             (Some("arm_smmu_cd"), _) if found.entry == NO_ARGUMENT => &mut found.entry,
             (Some("arm_smmu_cd"), _) => &mut found.descriptor,

@@ -115,6 +115,8 @@ pub struct Plan {
     pub means: Means,
     /// The IOMMU drivers whose hooks are of use here.
     pub drivers: Drivers,
+    /// Of the hooks that are attached on demand alone ([`Hook::on_demand`]), those that are to be.
+    pub demanded: Vec<Hook>,
     /// Attach to the returns of submissions to a command queue, too.
     pub submission_returns: bool,
     /// A submission that takes longer is told.
@@ -236,6 +238,7 @@ mod tests {
             wanted: |_| true,
             means: Means::Best,
             drivers: Drivers::EVERY,
+            demanded: Vec::new(),
             submission_returns: true,
             flush_slow: SLOW,
             log_level: aya_log::Level::Warn,

@@ -5,7 +5,7 @@ use monitor_ebpf::wire::{Hook, Phase};
 use crate::event::{Event, Key};
 
 use super::call::Moment;
-use super::group::Actor;
+use super::group::{Actor, Group};
 use super::host::Host;
 use super::reset::is_reset;
 use super::role::{Leaver, Role, lets_rids_go, shows_alive, shows_table};
@@ -60,7 +60,14 @@ impl Host {
                 transitions.push(Transition::TableLeft { group: reference, event: event.clone() });
             }
         }
-        if let Some(flush) = event.flush.take() {
+        if let Some(range) = event.range.take() {
+            // A flush that began before all of its hooks were attached: its descriptors may not have been seen.
+            if !trusted {
+                return;
+            }
+            let group = group.and_then(|key| self.group_by_key(key)).map(Group::reference);
+            transitions.push(Transition::RangeShort { group, event, range });
+        } else if let Some(flush) = event.flush.take() {
             self.flushed(group, event, flush, transitions);
         }
     }

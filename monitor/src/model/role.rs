@@ -51,6 +51,9 @@ impl Role {
             | Hook::VtdTableFree
             | Hook::VtdTableLeft
             | Hook::VtdQueue
+            | Hook::VtdSync
+            | Hook::VtdRangeQueue
+            | Hook::VtdMmFlush
             | Hook::VtdSubmit
             | Hook::DevicePresent
             | Hook::VtdDetach

@@ -85,6 +85,9 @@ impl Touches {
             | Hook::VtdTableFree
             | Hook::VtdTableLeft
             | Hook::VtdQueue
+            | Hook::VtdSync
+            | Hook::VtdRangeQueue
+            | Hook::VtdMmFlush
             | Hook::VtdSubmit
             | Hook::DevicePresent
             | Hook::SnapshotGroup

@@ -1,6 +1,6 @@
 //! What became known by an event.
 
-use crate::event::{Domain, Event, Flush, Key};
+use crate::event::{Domain, Event, Flush, Key, Range};
 
 use monitor_ebpf::wire::Hook;
 
@@ -55,6 +55,8 @@ pub enum Transition {
     SubmissionFailed { group: Option<GroupRef>, flushed: Flushed },
     /// Invalidations were submitted, and took long; `again`: so did others of the same IOMMU shortly before.
     SubmissionSlow { group: Option<GroupRef>, flushed: Flushed, again: bool },
+    /// A flush of a range fell short; of the group of a device that has the domain, where that is known.
+    RangeShort { group: Option<GroupRef>, event: Box<Event>, range: Box<Range> },
     /// Somebody switched a capability of a device off under these PASIDs, outside every switch of its RID's domain.
     CapabilityOff {
         group: GroupRef,
@@ -115,6 +117,7 @@ pub enum Kind {
     SetUpOwed,
     SubmissionFailed,
     SubmissionSlow,
+    RangeShort,
     TableLeft,
     FreedWithPasids,
     RequestAfterDetach,
@@ -151,7 +154,8 @@ impl Kind {
             Kind::Tagged => 21,
             Kind::SubmissionSlow => 22,
             Kind::RequestAfterDetach => 23,
-            Kind::Returned(hook) => 24 + hook as usize,
+            Kind::RangeShort => 24,
+            Kind::Returned(hook) => 25 + hook as usize,
         }
     }
 }
@@ -181,6 +185,7 @@ impl Transition {
             Transition::SetUpOwed { .. } => Kind::SetUpOwed,
             Transition::SubmissionFailed { .. } => Kind::SubmissionFailed,
             Transition::SubmissionSlow { .. } => Kind::SubmissionSlow,
+            Transition::RangeShort { .. } => Kind::RangeShort,
             Transition::TableLeft { .. } => Kind::TableLeft,
             Transition::FreedWithPasids { .. } => Kind::FreedWithPasids,
             Transition::RequestAfterDetach { .. } => Kind::RequestAfterDetach,

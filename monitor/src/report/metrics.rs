@@ -56,7 +56,7 @@ struct Scrape<'a> {
 
 /// Every family, in the order of the reference. The histograms ([`HISTOGRAMS`]) are filled by themselves.
 #[rustfmt::skip]
-pub static FAMILIES: [Family; 35] = [
+pub static FAMILIES: [Family; 36] = [
     counter("violations_total", "Violations raised that nobody expected, by check and severity.", &["check", "severity"], violations_total),
     gauge("violations_active", "Violations that stand now and that nobody expects, by check and severity.", &["check", "severity"], violations_active),
     counter("violations_expected_total", "Violations that the configuration expected when they were raised, by check and severity.", &["check", "severity"], expected_total),
@@ -84,6 +84,7 @@ pub static FAMILIES: [Family; 35] = [
     counter("hook_misses_total", "Calls that a hook did not report, as a read of the kernel's state showed.", &["hook"], hook_misses),
     counter("resyncs_total", "Readings of the groups' state from the kernel, by why.", &["reason"], resyncs),
     counter("invalidations_total", "Descriptors or commands given to the IOMMU's queue, by what they drop.", &["iommu_driver", "scope"], invalidations_total),
+    counter("flush_ranges_total", "Flushes of a range that flush-range-short judged, by cache and by what came of it.", &["iommu_driver", "result"], flush_ranges),
     counter("invalidation_failures_total", "Submissions to the IOMMU's queue that returned an error.", &["iommu_driver"], invalidation_failures),
     gauge("conformance", "1 for the verdict on an IOMMU driver by a rule of the API, else 0; a violation that is allowed is none.", &["iommu_driver", "rule", "conformance"], conformance),
     gauge("advisories", "Known defects of kernels, by what this kernel's types say of them.", &["verdict"], advisories),
@@ -260,7 +261,7 @@ fn hook_attached(scrape: &Scrape<'_>) -> Vec<Sample> {
     let hooks = scrape.watcher.options().coverage.iter();
     let samples = hooks.map(|(hook, state)| match state {
         HookState::Attached { backend } => sample([hook.name(), backend.name()], 1.0),
-        HookState::Absent | HookState::Idle { .. } | HookState::Failed { .. } => {
+        HookState::Absent | HookState::Idle { .. } | HookState::Off | HookState::Failed { .. } => {
             sample([hook.name(), "none"], 0.0)
         }
     });
@@ -367,6 +368,13 @@ fn invalidations_total(scrape: &Scrape<'_>) -> Vec<Sample> {
     let counted = &scrape.watcher.counters().invalidations;
     let Some(driver) = counted.driver else { return Vec::new() };
     Scope::ALL.map(|scope| sample([driver, scope.name()], counted.of(scope) as f64)).into()
+}
+
+fn flush_ranges(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let counted = &scrape.watcher.counters().invalidations;
+    let (Some(driver), Some(ranges)) = (counted.driver, counted.ranges) else { return Vec::new() };
+    let named = ["covered", "short", "undecided"].into_iter().zip(ranges);
+    named.map(|(result, count)| sample([driver, result], count as f64)).collect()
 }
 
 fn invalidation_failures(scrape: &Scrape<'_>) -> Vec<Sample> {

@@ -103,7 +103,7 @@ impl Hooks {
             state: match state {
                 HookState::Attached { backend } => State::Attached(backend.name().into()),
                 // There is nothing to see of either.
-                HookState::Absent | HookState::Idle { .. } => State::Absent,
+                HookState::Absent | HookState::Idle { .. } | HookState::Off => State::Absent,
                 HookState::Failed { reason } => State::Failed(reason.clone()),
             },
         };
@@ -119,6 +119,10 @@ impl Hooks {
             advisories.texts_mut().for_each(printable);
             advisories
         });
+        // In a recording that has nothing of them nobody asked for them.
+        for &hook in Hook::ALL.iter().filter(|hook| hook.on_demand()) {
+            coverage.set(hook, HookState::Off);
+        }
         for entry in self.hooks {
             let Some(hook) = Hook::from_number(entry.number) else { continue };
             coverage.set(
@@ -128,6 +132,7 @@ impl Hooks {
                         Ok(backend) => HookState::Attached { backend },
                         Err(_) => HookState::Absent,
                     },
+                    State::Absent if hook.on_demand() => HookState::Off,
                     State::Absent => HookState::Absent,
                     State::Failed(mut reason) => {
                         printable(&mut reason);

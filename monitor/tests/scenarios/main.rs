@@ -20,6 +20,7 @@ mod order;
 mod ownership;
 mod property;
 mod random;
+mod ranges;
 mod readings;
 mod reference;
 mod release;

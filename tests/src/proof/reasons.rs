@@ -70,6 +70,20 @@ const REASONS: &[Reason] = &[
               IOMMU has a driver of its own",
     },
     Reason {
+        checks: &["flush-range-short"],
+        kernels: &[Series::V6_1],
+        source: Some(Source::Driver),
+        why: "not possible here: this kernel's VT-d driver keeps no list of the caches of a domain (cache tags, from \
+              6.10), so what must be flushed isn't known",
+    },
+    Reason {
+        checks: &["flush-range-short"],
+        kernels: &[],
+        source: Some(Source::Software),
+        why: "not possible here: it is seen in functions and the command queue of VT-d's driver, and the software IOMMU \
+              has a driver of its own",
+    },
+    Reason {
         checks: &["capability-off-under-pasids", "reset-unpaired"],
         kernels: &[],
         source: Some(Source::Software),

@@ -25,6 +25,7 @@ pub fn doctor(report: &Report) -> Result<(), String> {
         let reason = state["reason"].as_str().unwrap_or_default();
         let right = match armed.contains(&check) {
             true => state["state"] == "armed",
+            false if check == "flush-range-short" => state["state"] == "off" && reason.contains("--enable"),
             false if check == "driver-detach-failed" => state["state"] == "not-applicable",
             // The driver of 6.1 keeps no cache tags; resets are the core's affair from 7.0 on.
             false if ["devtlb-tag-missing", "cache-tag-leaked", "reset-unpaired"].contains(&check) => {
@@ -61,7 +62,10 @@ fn hooks(doctor: &Value) -> Result<&Vec<Value>, String> {
 
 /// Every hook is attached that this kernel has; `idle`: but those of a driver that has no hardware here.
 fn none_lost(doctor: &Value, idle: Option<&str>) -> Result<(), String> {
-    let right = |hook: &Value| hook["reason"] == "not in this kernel" || hook["reason"].as_str() == idle;
+    let absent = ["not in this kernel", "not asked for"];
+    let right = |hook: &Value| {
+        hook["reason"].as_str().is_some_and(|reason| absent.contains(&reason) || Some(reason) == idle)
+    };
     let lost: Vec<_> =
         hooks(doctor)?.iter().filter(|hook| hook["backend"] == "none" && !right(hook)).collect();
     if !lost.is_empty() {

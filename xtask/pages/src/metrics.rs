@@ -15,7 +15,7 @@ use crate::text::code;
 const PREFIX: &str = "iommu_watch_";
 
 /// What a label says. Every label of every metric has its row.
-const LABELS: [(&str, &str); 22] = [
+const LABELS: [(&str, &str); 23] = [
     ("check", "the name of a check: [docs/checks](checks/README.md)"),
     ("severity", "critical, warning, info"),
     (
@@ -50,6 +50,10 @@ const LABELS: [(&str, &str); 22] = [
     (
         "scope",
         "what is dropped. iotlb: translations in the IOMMU; pasid_cache: PASID entries in the IOMMU; device_tlb: translations in devices; context: what a RID leads to; drain: page requests are waited for",
+    ),
+    (
+        "result",
+        "covered: the cache was told to drop all of what was to be flushed; short: not all of it; undecided: caches came or went, or something was attached or detached, meanwhile",
     ),
     ("version", "the version of iommu-watch"),
     ("release", "the kernel's release, as `uname -r` prints it"),

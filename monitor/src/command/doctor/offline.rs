@@ -16,7 +16,7 @@ use crate::{
         kallsyms::{self, Kallsyms},
         layout::{
             self, Table,
-            members::{CORE, FLUSHES, Place, TAGS, VENDORS},
+            members::{CORE, FLUSHES, Place, RANGES, TAGS, VENDORS},
         },
     },
     report::advisories,
@@ -75,7 +75,13 @@ fn forecast(global: &Global, btf: &Path, symbols: Option<&Path>) -> Result<Forec
     }
     let (found, missing) = members(&layout);
     // What runs there isn't known, so no check is found not to apply.
-    let states = states(&coverage, None, global)?;
+    let mut asked = coverage.clone();
+    let demanded = global.demanded();
+    let left_out = CATALOGUE.iter().map(|row| row.hook).filter(|hook| hook.on_demand());
+    for hook in left_out.filter(|hook| !demanded.contains(hook)) {
+        asked.set(hook, HookState::Off);
+    }
+    let states = states(&asked, None, global)?;
     let tables = layout::tables(&layout, kallsyms.symbols, kallsyms.reason);
     Ok(Forecast { file, coverage, found, missing, tables, states })
 }
@@ -126,7 +132,7 @@ fn hook_state(types: &Btf, row: &Row, listed: Option<&HashSet<&str>>) -> HookSta
 /// what of the vendors' is absent is told by their tables.
 fn members(layout: &Layout) -> (Vec<(&'static str, Place)>, Vec<&'static str>) {
     let place = |(name, at): &(&'static str, fn(&Layout) -> Place)| (*name, at(layout));
-    let all = CORE.iter().chain(VENDORS).chain(FLUSHES).chain(TAGS).map(place);
+    let all = CORE.iter().chain(VENDORS).chain(FLUSHES).chain(TAGS).chain(RANGES).map(place);
     let found = all.filter(|(_, place)| *place != Place::Absent).collect();
     let missing = CORE.iter().map(place).filter(|(_, place)| *place == Place::Absent);
     (found, missing.map(|(name, _)| name).collect())
@@ -170,7 +176,7 @@ impl Forecast {
     fn json(&self) -> Value {
         let hooks = self.coverage.iter().map(|(hook, state)| match state {
             HookState::Attached { .. } => json!({"hook": hook.name(), "there": true}),
-            HookState::Absent | HookState::Idle { .. } => {
+            HookState::Absent | HookState::Idle { .. } | HookState::Off => {
                 json!({"hook": hook.name(), "there": false, "reason": "not in this kernel"})
             }
             HookState::Failed { reason } => json!({"hook": hook.name(), "there": false, "reason": reason}),

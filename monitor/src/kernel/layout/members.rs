@@ -120,3 +120,18 @@ pub const TAGS: &[Member] = &[
     ("cache_tag.pasid", |l| offset(l.tags.pasid)),
     ("cache_tag.users", |l| offset(l.tags.users)),
 ];
+
+/// What is to be flushed of a range, and in which of those caches (VT-d, from 6.10).
+pub const RANGES: &[Member] = &[
+    ("iommu_iotlb_gather.start", |l| offset(l.range.gather_start)),
+    ("iommu_iotlb_gather.end", |l| offset(l.range.gather_end)),
+    ("dmar_domain.notifier", |l| offset(l.range.domain_notifier)),
+    ("dmar_domain.devices", |l| offset(l.range.domain_devices)),
+    ("dmar_domain.dev_pasids", |l| offset(l.range.domain_pasids)),
+    ("cache_tag.iommu", |l| offset(l.range.tag_iommu)),
+    ("cache_tag.domain_id", |l| offset(l.range.tag_did)),
+    ("device_domain_info.link", |l| offset(l.range.info_link)),
+    ("device_domain_info.dev", |l| offset(l.range.info_device)),
+    ("dev_pasid_info.link_domain", |l| offset(l.range.pasid_link)),
+    ("dev_pasid_info.dev", |l| offset(l.range.pasid_device)),
+];

@@ -10,7 +10,7 @@ use monitor_ebpf::wire::{Hook, Symbols, Variable};
 use asked::ASKED;
 
 use super::{
-    members::{CORE, FLUSHES, Place, TAGS, VENDORS},
+    members::{CORE, FLUSHES, Place, RANGES, TAGS, VENDORS},
     *,
 };
 use crate::advisory::Data;
@@ -93,6 +93,7 @@ fn every_member_lies_where_another_tool_has_it() {
                 .chain(VENDORS)
                 .chain(FLUSHES)
                 .chain(TAGS)
+                .chain(RANGES)
                 .find(|(member, _)| *member == row[0])
                 .expect("a member");
             // A `bool` is a flag of bit 0, and a flag that is there says more than its offset.
@@ -118,7 +119,7 @@ fn every_function_of_a_kernel_is_found_and_no_other() {
         for row in CATALOGUE {
             if let Target::Tracepoint { name: tracepoint } = row.target {
                 // VT-d's own is where its driver is.
-                let there = row.hook != Hook::VtdQueue || name.starts_with("amd64");
+                let there = tracepoint != "qi_submit" || name.starts_with("amd64");
                 assert_eq!(types.tracepoint(tracepoint), there, "{name}: {tracepoint}");
             }
         }
@@ -233,6 +234,24 @@ fn cache_tags_are_found_on_every_kernel_that_has_them() {
         // `intel_iommu_attach_device` is there on all, and of interest where there are tags to read.
         let places = found(&types, Hook::VtdAttach).map(|(_, at)| (at.domain, at.device));
         assert_eq!(places, there.then_some((0, 1)), "{name}");
+    }
+}
+
+/// By the sources of 6.1, 6.12 and 7.3.
+#[test]
+fn the_caches_of_a_domain_are_known_where_the_driver_keeps_a_list_of_them() {
+    for name in KERNELS {
+        let types = kernel(name);
+        let layout = layout(&types).expect("no two structs are taken for one");
+        let tagged = name.starts_with("amd64") && name != "amd64-6.1";
+        let known = RANGES.iter().filter(|(_, at)| at(&layout) != Place::Absent).count();
+        assert_eq!(known == RANGES.len(), tagged, "{name}: {known} of {}", RANGES.len());
+        // `intel_iommu_tlb_sync(struct iommu_domain *domain, struct iommu_iotlb_gather *gather)`
+        let sync = found(&types, Hook::VtdSync).map(|(_, at)| (at.domain, at.gather));
+        assert_eq!(sync, tagged.then_some((0, 1)), "{name}");
+        // `intel_arch_invalidate_secondary_tlbs(struct mmu_notifier *mn, struct mm_struct *mm, start, end)`
+        let notice = found(&types, Hook::VtdMmFlush).map(|(_, at)| (at.notifier, at.mm, at.start, at.end));
+        assert_eq!(notice, tagged.then_some((0, 1, 2, 3)), "{name}");
     }
 }
 

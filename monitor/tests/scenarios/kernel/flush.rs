@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use monitor::event::{Event, Flush, Task};
+use monitor::event::{Domain, DomainKind, Event, Flush, Key, Range, Task};
+use monitor_ebpf::descriptor::range::{self, Verdict};
 use monitor_ebpf::descriptor::{Conditions, Scope, condition, vtd, window};
-use monitor_ebpf::wire::{self, Frame, Hook, Phase, Windows};
+use monitor_ebpf::wire::{self, Asked, Frame, Hook, Phase, RANGE_TAGS, Tag, Windows};
 
 use super::Kernel;
 use super::ring::seen;
@@ -184,6 +185,54 @@ fn slow_flush(vendor: u32, pasid: u32, scope: Scope, took: Duration) -> Box<Flus
     let mut flush = Flush::new(&flush);
     flush.took = Some(took);
     Box::new(flush)
+}
+
+/// A flush of a range, in the caches of one domain.
+pub struct Sync {
+    pub hook: Hook,
+    pub domain: u64,
+    pub asked: (u64, u64),
+    pub tags: Vec<Tag>,
+    pub descriptors: Vec<[u64; 2]>,
+}
+
+/// A cache of the domain: of the RID, or of a PASID.
+pub fn cache(kind: u32, pasid: u32) -> Tag {
+    Tag { key: u64::from(kind) + 1, iommu: 1, kind, did: DID, pasid, source: SOURCE, ..Tag::NONE }
+}
+
+impl Sync {
+    /// `intel_iommu_tlb_sync`, or the mm notifier's: what the programs make of it, and what they send.
+    pub fn run(&self, kernel: &mut Kernel, task: &Task, name: &'static str) -> Vec<Verdict> {
+        let (first, last) = self.asked;
+        let mut asked = Asked { first, last, len: self.tags.len() as u64, watched: 1, ..Asked::NONE };
+        assert!(self.tags.len() <= RANGE_TAGS);
+        asked.tags[..self.tags.len()].copy_from_slice(&self.tags);
+        for &[qw0, qw1] in &self.descriptors {
+            range::submitted(&mut asked, 1, qw0, qw1);
+        }
+        let tags = &asked.tags[..self.tags.len()];
+        for tag in tags.iter().filter(|tag| range::judged(&asked, tag) == Verdict::Short) {
+            let told = wire::Range {
+                first,
+                last,
+                covered_first: tag.from,
+                covered_last: tag.to,
+                kind: tag.kind,
+                did: tag.did,
+                pasid: tag.pasid,
+                source: tag.source,
+                descriptors: asked.descriptors as u32,
+                reserved: 0,
+            };
+            report(kernel, task, name, self.hook, Phase::End, Some(tag.pasid), |event| {
+                event.domain =
+                    Some(Domain { key: Key::new(self.domain).expect("not null"), kind: DomainKind::Dma });
+                event.range = Some(Box::new(Range::new(&told)));
+            });
+        }
+        tags.iter().map(|tag| range::judged(&asked, tag)).collect()
+    }
 }
 
 pub(super) fn report(

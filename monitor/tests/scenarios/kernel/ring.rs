@@ -234,6 +234,7 @@ impl Kernel {
             table: None,
             flush: None,
             tags: None,
+            range: None,
             incomplete: false,
         }
     }

@@ -33,11 +33,13 @@ pub const ASKED: &[(&str, &[&str])] = &[
     ("iommu_sva", &["dev", "domain", "handle.domain"]),
     ("xa_node", &["shift", "slots"]),
     ("task_struct", &["nvcsw", "nivcsw"]),
-    ("device_domain_info", &["pasid_table", "bus", "devfn", "ats_enabled"]),
+    ("device_domain_info", &["pasid_table", "bus", "devfn", "ats_enabled", "link", "dev"]),
     ("intel_iommu", &["gcmd", "cap", "qi", "device_rbtree"]),
     ("pasid_table", &["table", "max_pasid"]),
-    ("dmar_domain", &["domain", "cache_tags"]),
-    ("cache_tag", &["node", "type", "dev", "pasid", "users"]),
+    ("dmar_domain", &["domain", "cache_tags", "notifier", "devices", "dev_pasids"]),
+    ("cache_tag", &["node", "type", "dev", "pasid", "users", "iommu", "domain_id"]),
+    ("iommu_iotlb_gather", &["start", "end"]),
+    ("dev_pasid_info", &["link_domain", "dev"]),
     (
         "iommu_dev_data",
         &[

@@ -26,9 +26,12 @@ pub fn doctor(report: &Report) -> Result<(), String> {
         let right = match armed.contains(&check) {
             true => state["state"] == "armed",
             false if check == "flush-range-short" => state["state"] == "off" && reason.contains("--enable"),
-            false if check == "driver-detach-failed" => state["state"] == "not-applicable",
-            // The driver of 6.1 keeps no cache tags; resets are the core's affair from 7.0 on.
-            false if ["devtlb-tag-missing", "cache-tag-leaked", "reset-unpaired"].contains(&check) => {
+            // Up to 6.13 the driver can't say it; up to 6.19 the core takes no part in resets.
+            false if ["driver-detach-failed", "reset-unpaired"].contains(&check) => {
+                state["state"] == "not-applicable"
+            }
+            // The driver of 6.1 keeps no cache tags.
+            false if ["devtlb-tag-missing", "cache-tag-leaked"].contains(&check) => {
                 state["state"] == "not-applicable"
             }
             false => state["state"] == "unavailable" && reason.contains("keeps no account of PASIDs"),

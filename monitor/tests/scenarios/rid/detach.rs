@@ -136,13 +136,13 @@ fn what_a_loss_may_explain_follows_from_nothing() {
     rig.calls(&driver(), [Call::Use { device: NVME }, attach(5)]);
     with(&mut rig, Faults { detach_fails: true, ..Faults::default() }, &vfio(), detach(5));
     let failed = raised(KEPT, 7, &[5], "driver", "vfio");
-    assert_eq!(Raised::all(&rig.reports, &rig.watcher), [failed.clone()]);
+    assert_eq!(Raised::all(&rig.reports, &rig.watcher), std::slice::from_ref(&failed));
     rig.kernel.snapshot(7);
     for event in rig.kernel.take_ready() {
         rig.feed(event);
     }
     rig.lose(Stage::Kernel, 1);
-    assert_eq!(Raised::all(&rig.reports, &rig.watcher), [failed.clone()]);
+    assert_eq!(Raised::all(&rig.reports, &rig.watcher), std::slice::from_ref(&failed));
     rig.kernel.snapshot(7);
     rig.watch();
     rig.lose(Stage::Kernel, 1);

@@ -13,7 +13,6 @@ use super::{
     call::{self, Access, call, program},
     emit::{self, Reads},
     invalidation::feed,
-    owed,
     read::{self, Kernel, layout, member},
     tables, teardown,
 };

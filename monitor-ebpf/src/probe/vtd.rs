@@ -12,7 +12,6 @@ use monitor_ebpf::{
 use super::{
     call::{self, Access, call, program},
     emit::{self, Reads},
-    owed,
     read::{self, Kernel, layout, member},
     tables, teardown, window,
 };

@@ -124,8 +124,12 @@ impl Reads {
     }
 
     /// A device's ATS came on. From 6.15 that is in probe_finalize, which takes no mutex and assigns the tag after it: a
-    /// call of another task may read the one without the other.
+    /// call of another task may read the one without the other. Up to then it is in a switch of the RID, whose mutex the
+    /// other task's call waits for.
     pub fn note_ats(&mut self, event: &Event) {
+        if self.calls.contains_key(&event.task.tid) {
+            return;
+        }
         if let Some(device) = event.device {
             if self.ats_on.len() >= MAX_CALLS {
                 self.ats_on.clear();

@@ -334,6 +334,22 @@ fn what_probe_finalize_of_another_task_has_half_done_is_not_missing() {
     }
 }
 
+/// Up to 6.14 ATS comes on in a switch of the RID, and whoever attaches next has waited for its mutex.
+#[test]
+fn ats_that_came_on_in_a_switch_of_the_rid_is_no_half_done_work() {
+    let mut bench = Bench::new(Era::Tagged);
+    let (kernel, lists, task) = (&mut bench.rig.kernel, &mut bench.lists, other());
+    kernel.switch_rid(&task, NVME, D2, |kernel| {
+        lists.assign(kernel, &task, D2, (NVME, 0), true);
+        lists.report_ats(kernel, &task, NVME);
+        lists.attached(kernel, &task, D2, NVME, 0);
+        0
+    });
+    bench.rig.watch();
+    bench.attach(&driver(), 5, D1, Assign);
+    bench.rig.expect(&[missing(&[5], "driver")]);
+}
+
 #[test]
 fn after_a_loss_nothing_is_relied_on_that_another_may_have_changed() {
     let mut bench = Bench::new(Era::Tagged);

@@ -54,12 +54,12 @@ sequence() {
 	as owner c release-group $1
 }
 
-# handed: userspace gets a PASID, and gives it back
+# handed DOMAIN: userspace gets a PASID, and gives it back
 handed() {
 	groups $dev
 	as owner c claim-group $dev
-	as user c attach-pasid d2-$dev $dev 5
-	as user c detach-pasid d2-$dev $dev 5
+	as user c attach-pasid $1 $dev 5
+	as user c detach-pasid $1 $dev 5
 	as owner c release-group $dev
 }
 
@@ -71,7 +71,7 @@ case $(uname -r) in
 6.1.*) ;;
 *)
 	phase unknown
-	handed
+	handed d2-$dev
 	;;
 esac
 phase a
@@ -80,7 +80,9 @@ sequence $dev
 	phase b
 	sequence $dev rid_drops_pasids $dev
 	phase handed
-	handed
+	# On 6.12 the other has cache tags left, which is told in the phases before.
+	c alloc $dev d3
+	handed d3
 	phase a-softiommu
 	sequence $other
 	phase c

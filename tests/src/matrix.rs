@@ -34,6 +34,8 @@ pub struct Verdict {
     pub series: Series,
     /// Why it failed.
     pub result: Result<(), String>,
+    /// How long its script ran, by the guest's clock, s; None: it didn't come to its end.
+    pub seconds: Option<u64>,
     /// What the scenario wrote.
     pub log: PathBuf,
 }
@@ -140,17 +142,18 @@ impl Boot<'_> {
         options: &Options<'_>,
         proofs: &Mutex<Proofs>,
     ) -> Verdict {
-        let (text, exit) = section(output, scenario.name);
+        let (text, end) = section(output, scenario.name);
         let log = options.artefacts.join(format!("{}-{}.log", self.series, scenario.name));
         let written = fs::write(&log, text).at(&log).map_err(|error| error.to_string());
         let result = written.and_then(|()| {
-            let exit = exit.ok_or(failure.unwrap_or("the guest never came to it"))?;
+            let exit = end.ok_or(failure.unwrap_or("the guest never came to it"))?.code;
             let report = Report { series: self.series, exit, text: text.into() };
             (scenario.expect)(&report)?;
             lock(proofs).take(scenario, &report);
             Ok(())
         });
-        Verdict { scenario: scenario.name, series: self.series, result, log }
+        let seconds = end.map(|end| end.seconds);
+        Verdict { scenario: scenario.name, series: self.series, result, seconds, log }
     }
 
     /// Runs the scenarios in turn, each in a directory of its own, with marks around what it writes.
@@ -162,8 +165,9 @@ impl Boot<'_> {
                 format!(
                     "mkdir -p /tmp/{name}; cd /tmp/{name}\n\
                      echo; echo '{}'\n\
+                     begun=$(cut -d. -f1 /proc/uptime)\n\
                      timeout {limit} sh /guest/scenarios/{name}.sh\n\
-                     code=$?; echo; echo \"{}$code\"\n",
+                     code=$?; echo; echo \"{}$code $(($(cut -d. -f1 /proc/uptime) - begun))\"\n",
                     begin(name),
                     end(name)
                 )
@@ -180,11 +184,25 @@ fn end(name: &str) -> String {
     format!("@@ end {name} ")
 }
 
-/// What scenario `name` wrote, and its exit code where it came to its end.
-fn section<'a>(output: &'a str, name: &str) -> (&'a str, Option<i32>) {
+/// How a script ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    code: i32,
+    seconds: u64,
+}
+
+impl End {
+    fn of(line: &str) -> Option<Self> {
+        let (code, seconds) = line.split_once(' ')?;
+        Some(Self { code: code.parse().ok()?, seconds: seconds.trim_end().parse().ok()? })
+    }
+}
+
+/// What scenario `name` wrote, and how it came to its end where it did.
+fn section<'a>(output: &'a str, name: &str) -> (&'a str, Option<End>) {
     let Some((_, rest)) = output.split_once(&format!("\n{}\n", begin(name))) else { return ("", None) };
     match rest.split_once(&format!("\n{}", end(name))) {
-        Some((text, rest)) => (text, rest.lines().next().and_then(|code| code.parse().ok())),
+        Some((text, rest)) => (text, rest.lines().next().and_then(End::of)),
         None => (rest, None),
     }
 }
@@ -213,8 +231,8 @@ mod tests {
 
     #[test]
     fn each_scenario_gets_its_own_part_of_the_output() {
-        let output = "\n@@ begin a\none\n\n@@ end a 0\n\n@@ begin b\ntwo\n";
-        assert_eq!(section(output, "a"), ("one\n", Some(0)));
+        let output = "\n@@ begin a\none\n\n@@ end a 0 12\n\n@@ begin b\ntwo\n";
+        assert_eq!(section(output, "a"), ("one\n", Some(End { code: 0, seconds: 12 })));
         assert_eq!(section(output, "b"), ("two\n", None));
         assert_eq!(section(output, "c"), ("", None));
     }

@@ -272,9 +272,9 @@ fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
 }
 
 fn tell(verdict: &matrix::Verdict) {
-    let matrix::Verdict { scenario, series, result, log } = verdict;
+    let matrix::Verdict { scenario, series, result, seconds, log } = verdict;
     match result {
-        Ok(()) => println!("      ok   {series:<5} {scenario}"),
+        Ok(()) => println!("      ok   {series:<5} {scenario}, {} s", seconds.unwrap_or_default()),
         Err(why) => {
             println!("      FAIL {series:<5} {scenario}: {why}");
             for line in log::tail(log, 15) {

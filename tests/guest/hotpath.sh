@@ -47,6 +47,8 @@ hold() {
 let_go_of_it() {
 	exec 3>&-
 	wait $holder
+	# The kernel frees programs and their trampolines later, which would be counted with what comes next.
+	sleep 20
 }
 # counting NAME PROGRAM: NAME is what `one` is while bpftrace runs a program that counts by type
 counting() {

@@ -21,8 +21,6 @@ const DEAD: Duration = Duration::from_secs(1);
 const IN_TEARDOWN: &str =
     "of the invalidations of a teardown one in 256 is timed, as of all others, and told as one of no group";
 const IN_SWITCH: &str = "of the invalidations of a RID's switch one in 256 is timed, as of all others, and told as one of no group";
-const NOTHING: Needs =
-    Needs { core_pasids: false, required: &[], required_if_present: &[], any_of: &[], degrades: &[] };
 
 /// What it needs of each driver: where the clock starts, and where it stops.
 const DRIVERS: [OfDriver; 3] = [
@@ -32,7 +30,7 @@ const DRIVERS: [OfDriver; 3] = [
         needs: Needs {
             required: &[Hook::VtdQueue, Hook::VtdSubmit],
             degrades: &[(Hook::VtdTearDown, IN_TEARDOWN), (Hook::RidAttach, IN_SWITCH)],
-            ..NOTHING
+            ..Needs::NOTHING
         },
     },
     OfDriver {
@@ -41,7 +39,7 @@ const DRIVERS: [OfDriver; 3] = [
         needs: Needs {
             required: &[Hook::AmdQueue, Hook::AmdWait],
             degrades: &[(Hook::AmdClear, IN_TEARDOWN), (Hook::RidAttach, IN_SWITCH)],
-            ..NOTHING
+            ..Needs::NOTHING
         },
     },
     OfDriver {
@@ -50,7 +48,7 @@ const DRIVERS: [OfDriver; 3] = [
         needs: Needs {
             required: &[Hook::SmmuQueue],
             degrades: &[(Hook::SmmuRemove, IN_TEARDOWN), (Hook::RidAttach, IN_SWITCH)],
-            ..NOTHING
+            ..Needs::NOTHING
         },
     },
 ];
@@ -77,7 +75,7 @@ static SPEC: Spec = Spec {
             (Hook::SmmuRemove, IN_TEARDOWN),
             (Hook::RidAttach, IN_SWITCH),
         ],
-        ..NOTHING
+        ..Needs::NOTHING
     },
     judges: &[Kind::SubmissionSlow],
     by_look: None,

@@ -18,8 +18,6 @@ pub(super) struct InvalidationFailed;
 
 const IN_TEARDOWN: &str = "a failure while an entry is torn down is told as one of no group";
 const IN_SWITCH: &str = "a failure while a RID's domain is switched is told as one of no group";
-const NOTHING: Needs =
-    Needs { core_pasids: false, required: &[], required_if_present: &[], any_of: &[], degrades: &[] };
 
 /// What it needs of each driver: where the end of a submission is seen.
 const DRIVERS: [OfDriver; 3] = [
@@ -30,7 +28,7 @@ const DRIVERS: [OfDriver; 3] = [
             required: &[Hook::VtdSubmit],
             required_if_present: &[Hook::DevicePresent],
             degrades: &[(Hook::VtdTearDown, IN_TEARDOWN), (Hook::RidAttach, IN_SWITCH)],
-            ..NOTHING
+            ..Needs::NOTHING
         },
     },
     OfDriver {
@@ -46,7 +44,7 @@ const DRIVERS: [OfDriver; 3] = [
                 (Hook::AmdClear, IN_TEARDOWN),
                 (Hook::RidAttach, IN_SWITCH),
             ],
-            ..NOTHING
+            ..Needs::NOTHING
         },
     },
     OfDriver {
@@ -55,7 +53,7 @@ const DRIVERS: [OfDriver; 3] = [
         needs: Needs {
             required: &[Hook::SmmuQueue],
             degrades: &[(Hook::SmmuRemove, IN_TEARDOWN), (Hook::RidAttach, IN_SWITCH)],
-            ..NOTHING
+            ..Needs::NOTHING
         },
     },
 ];
@@ -82,7 +80,7 @@ static SPEC: Spec = Spec {
             (Hook::SmmuRemove, IN_TEARDOWN),
             (Hook::RidAttach, IN_SWITCH),
         ],
-        ..NOTHING
+        ..Needs::NOTHING
     },
     judges: &[Kind::SubmissionFailed],
     by_look: None,

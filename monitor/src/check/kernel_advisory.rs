@@ -12,8 +12,7 @@ use super::{Case, Check};
 pub(super) struct KernelAdvisory;
 
 /// No hook: it takes the kernel's types alone.
-const NEEDS: Needs =
-    Needs { core_pasids: false, required: &[], required_if_present: &[], any_of: &[], degrades: &[] };
+const NEEDS: Needs = Needs::NOTHING;
 
 static SPEC: Spec = Spec {
     name: "kernel-advisory",

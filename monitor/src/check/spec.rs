@@ -154,6 +154,10 @@ impl fmt::Display for CheckState {
 }
 
 impl Needs {
+    /// No hook at all: what others are written as differences from.
+    pub const NOTHING: Needs =
+        Needs { core_pasids: false, required: &[], required_if_present: &[], any_of: &[], degrades: &[] };
+
     /// For checks that go by one look: it takes a group's snapshot, under its mutex or read twice.
     pub const LOOK: Needs = Needs {
         core_pasids: false,

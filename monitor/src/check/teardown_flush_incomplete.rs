@@ -14,9 +14,6 @@ use super::{Case, Check};
 
 pub(super) struct TeardownFlushIncomplete;
 
-const NOTHING: Needs =
-    Needs { core_pasids: false, required: &[], required_if_present: &[], any_of: &[], degrades: &[] };
-
 /// What it needs of VT-d's driver, of AMD's and of SMMUv3's.
 pub(super) const VTD: Needs = Needs {
     required: &[Hook::VtdTearDown, Hook::VtdQueue],
@@ -25,7 +22,7 @@ pub(super) const VTD: Needs = Needs {
         Hook::VtdSubmit,
         "a flush that was submitted and failed counts as done, because the returns of submissions are not seen",
     )],
-    ..NOTHING
+    ..Needs::NOTHING
 };
 pub(super) const AMD: Needs = Needs {
     required: &[Hook::AmdClear, Hook::AmdQueue],
@@ -33,10 +30,10 @@ pub(super) const AMD: Needs = Needs {
         Hook::AmdWait,
         "a flush that failed, or that nobody waited for, counts as done, because the returns of waiting are not seen",
     )],
-    ..NOTHING
+    ..Needs::NOTHING
 };
 pub(super) const SMMU: Needs =
-    Needs { required: &[Hook::SmmuRemove, Hook::SmmuClear, Hook::SmmuQueue], ..NOTHING };
+    Needs { required: &[Hook::SmmuRemove, Hook::SmmuClear, Hook::SmmuQueue], ..Needs::NOTHING };
 
 const DRIVERS: [OfDriver; 3] = [
     OfDriver { driver: "intel", entries: Some(Hook::SnapshotIntel), needs: VTD },
@@ -56,7 +53,7 @@ pub(super) const NEEDS: Needs = Needs {
         (Hook::SmmuQueue, "behind SMMUv3 it is unavailable"),
         (Hook::SmmuClear, "behind SMMUv3 it is unavailable"),
     ],
-    ..NOTHING
+    ..Needs::NOTHING
 };
 
 static SPEC: Spec = Spec {

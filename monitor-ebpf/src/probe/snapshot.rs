@@ -139,6 +139,7 @@ pub extern "C" fn read_member(scratch: *mut Scratch, device: u64, place: u64) ->
     let record = &mut scratch.record;
     read::clear(&raw mut record.head);
     emit::head(&mut record.head.operation, scratch.hook, scratch.phase, scratch.group, device);
+    record.head.operation.header.time_ns = scratch.began_ns;
     if device != 0 {
         record.head.operation.header.known |= read::state(&raw mut record.head.state, device, place);
     }

@@ -5,7 +5,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_loop;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop};
 use monitor_ebpf::{
     table::{self, STEPS, Shape, Step, smmuv3, vtd},
     wire::{
@@ -37,6 +37,8 @@ pub struct Scratch {
     pub group: u64,
     pub hook: u32,
     pub phase: u32,
+    /// When its making began. What it shows was read later: whatever ended before then is in it.
+    pub began_ns: u64,
     /// What was found of the group's members.
     pub members: Part,
     walk: table::Walk,
@@ -53,6 +55,7 @@ pub unsafe fn set_out(scratch: *mut Scratch, hook: Hook, phase: Phase, group: u6
         (*scratch).group = group;
         (*scratch).hook = hook as u32;
         (*scratch).phase = phase as u32;
+        (*scratch).began_ns = bpf_ktime_get_ns();
     }
 }
 

@@ -102,7 +102,7 @@ pub struct Task {
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, Immutable, KnownLayout))]
 #[repr(C)]
 pub struct Header {
-    /// CLOCK_MONOTONIC, ns, when the record was reserved.
+    /// CLOCK_MONOTONIC, ns, when the record was reserved; of a snapshot, when its making began.
     pub time_ns: u64,
     /// Counts every record that this CPU tried to make: a gap is a loss.
     pub sequence: u64,

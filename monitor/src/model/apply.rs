@@ -158,6 +158,7 @@ impl Host {
         let Some(seen) = event.device.as_ref().filter(|seen| !seen.name.is_empty()) else { return };
         match (event.hook, event.phase) {
             (Hook::DeviceRemove | Hook::DeviceRelease, Phase::Begin | Phase::Point) => {
+                self.departures.note(seen.key, event.mono_ns);
                 return self.drop_device(seen.key, transitions);
             }
             (Hook::VtdTableFree, Phase::Begin | Phase::Point) => {
@@ -169,7 +170,7 @@ impl Host {
             }
             _ => {}
         }
-        if shows_alive(event) {
+        if shows_alive(event) && !self.departures.since(seen.key, event.mono_ns) {
             self.meet_device(seen, group, event.mono_ns, transitions);
         }
         let attached = event.hook == Hook::RidAttach && event.phase == Phase::End;

@@ -7,6 +7,7 @@ use foldhash::HashMap;
 
 use crate::event::{self, Event, Key};
 
+use super::departures::Departures;
 use super::device::Device;
 use super::group::Group;
 use super::lifetime::Lifetimes;
@@ -57,6 +58,7 @@ pub struct Host {
     lost_at: Option<u64>,
     /// The group that went last: what is told of its end is told when it is gone.
     departed: Option<Box<Group>>,
+    pub(super) departures: Departures,
     pub(super) reads: Reads,
     /// Groups at which a look is wanted.
     pub(super) wanted: Vec<Key>,
@@ -82,6 +84,7 @@ impl Host {
             trusted_from: None,
             lost_at: None,
             departed: None,
+            departures: Departures::default(),
             reads: Reads::default(),
             wanted: Vec::new(),
             oldest_call: u64::MAX,

@@ -1,14 +1,20 @@
 //! `pasid-freed-while-attached`, `pasid-leaked`, `domain-freed-while-attached`: what attachments stand on goes last.
 
+use monitor::event::Task;
 use monitor_ebpf::wire::Hook;
 
-use crate::kernel::{Call, Era};
+use crate::kernel::{Call, Era, Look, task};
 use crate::rig::{D1, D2, NIC, NVME, OWNER, Raised, Rig, driver, other, raised, vfio};
 
 const PASID_FREED: &str = "pasid-freed-while-attached";
 const LEAKED: &str = "pasid-leaked";
 const DOMAIN_FREED: &str = "domain-freed-while-attached";
 const OTHER_DEVICE: &str = "0000:09:00.0";
+
+/// On a CPU of its own.
+fn reader() -> Task {
+    task(1, "iommu-watch")
+}
 
 fn attach(pasid: u32, domain: u64) -> Call {
     Call::Attach { device: NVME, pasid, domain }
@@ -278,6 +284,24 @@ fn a_devices_removal_ends_its_attachments() {
         rig.watch();
         let found: Vec<_> = rig.raised().into_iter().filter(|raised| raised.check == DOMAIN_FREED).collect();
         assert_eq!(found, []);
+    }
+}
+
+/// The members are read without the mutex, too: who read them was held up until they had left.
+#[test]
+fn a_late_report_of_a_device_that_has_left_does_not_bring_it_back() {
+    for part in [Look::Entry, Look::Return] {
+        let mut rig = Rig::new(Era::Tagged);
+        let default = rig.kernel.groups[&7].default_domain;
+        rig.kernel.look(&reader(), 7, part);
+        let late = rig.kernel.take_ready();
+        rig.kernel.remove(NIC);
+        rig.kernel.remove(NVME);
+        rig.watch();
+        late.into_iter().for_each(|event| rig.feed(event));
+        rig.kernel.free_domain(&other(), default);
+        rig.kernel.release_group(7);
+        rig.expect_silence();
     }
 }
 

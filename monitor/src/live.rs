@@ -23,7 +23,7 @@ use crate::{
         clock,
         diagnostics::Diagnostics,
         feed::Counts,
-        missed::Misses,
+        missed::{Missed, Misses},
         probes::{self, Probes},
         ring::{self, Ring, Wakeups},
         snapshot::{self, Answer},
@@ -68,7 +68,7 @@ pub struct Live {
     misses: Misses,
     counts: Counts,
     /// Runs of programs that the kernel left out, as far as they were told.
-    missed: u64,
+    missed: Missed,
     /// sysfs may say something else than it did: devices or drivers came or went.
     stale: bool,
     /// Something was lost since the groups that are unknown were last asked.
@@ -120,7 +120,7 @@ impl Live {
             diagnostics,
             sysfs: Sysfs::default(),
             // What came before the first look at the groups is of no account.
-            missed: misses.read(&probes).runs,
+            missed: misses.read(&probes),
             calls,
             misses,
             counts,
@@ -210,11 +210,14 @@ impl Live {
 
     /// Tells how many runs of our programs the kernel left out since the last time.
     fn tell_missed(&mut self) -> Vec<Report> {
-        let runs = self.misses.read(&self.probes).runs;
-        let before = std::mem::replace(&mut self.missed, runs);
-        match runs.saturating_sub(before) {
+        let missed = self.misses.read(&self.probes);
+        let before = std::mem::replace(&mut self.missed, missed);
+        match self.missed.runs.saturating_sub(before.runs) {
             0 => Vec::new(),
-            count => self.tell_lost(Lost { stage: Stage::Kernel, count, groups: None }),
+            count => {
+                self.diagnostics.left_out(count, self.missed.since(&before));
+                self.tell_lost(Lost { stage: Stage::Kernel, count, groups: None })
+            }
         }
     }
 

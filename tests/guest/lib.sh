@@ -259,6 +259,7 @@ phase() {
 end_phase() {
 	if [ -n "$watch_pid" ]; then
 		settle
+		grep 'left out' $watch_errors
 		echo "$scraped"
 		tell_log
 	fi

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::At;
 use crate::proof::Proofs;
-use crate::scenario::{Report, Scenario, Setting};
+use crate::scenario::{self, Report, Scenario, Setting};
 use crate::{Error, Result, Script, Series, Vm};
 
 /// On top of the scenarios: boot, modules, end.
@@ -34,6 +34,8 @@ pub struct Verdict {
     pub series: Series,
     /// Why it failed.
     pub result: Result<(), String>,
+    /// It failed by a loss of events alone, and is run once more.
+    pub again: bool,
     /// How long its script ran, by the guest's clock, s; None: it didn't come to its end.
     pub seconds: Option<u64>,
     /// What the scenario wrote.
@@ -46,10 +48,17 @@ struct Boot<'a> {
     series: Series,
     setting: Setting,
     scenarios: Vec<&'a Scenario>,
+    /// These ran before, and events were lost.
+    again: bool,
 }
 
 /// Runs every scenario on each of its kernels that is asked for; `tell` hears of each verdict as it falls.
 /// Gives back the verdicts, and what those that passed prove.
+///
+/// A kernel may leave out a run of a program at any moment, as when another task comes in the middle of it on the same
+/// CPU. The product says so, and holds its tongue; of what it should have found such a run shows nothing. So a
+/// scenario runs once more where a loss of events explains all that is amiss: what was told and should not have been is
+/// never explained by it.
 pub fn run(
     scenarios: &[Scenario],
     options: &Options<'_>,
@@ -64,9 +73,14 @@ pub fn run(
                 loop {
                     // In a `while let` the lock would be held while the guest runs, and there would be one at a time.
                     let Some(boot) = lock(&boots).pop_front() else { break };
-                    for verdict in boot.run(options, &proofs) {
+                    for (verdict, scenario) in boot.run(options, &proofs).into_iter().zip(&boot.scenarios) {
                         tell(&verdict);
-                        lock(&verdicts).push(verdict);
+                        if verdict.again {
+                            let scenarios = vec![*scenario];
+                            lock(&boots).push_back(Boot { scenarios, again: true, ..boot });
+                        } else {
+                            lock(&verdicts).push(verdict);
+                        }
                     }
                 }
             });
@@ -90,7 +104,10 @@ fn plan<'a>(scenarios: &'a [Scenario], kernels: &[Series]) -> VecDeque<Boot<'a>>
             });
             match shared {
                 Some(boot) => boot.scenarios.push(scenario),
-                None => boots.push(Boot { series, setting: scenario.setting, scenarios: vec![scenario] }),
+                None => {
+                    let (setting, scenarios) = (scenario.setting, vec![scenario]);
+                    boots.push(Boot { series, setting, scenarios, again: false });
+                }
             }
         }
     }
@@ -153,7 +170,8 @@ impl Boot<'_> {
             Ok(())
         });
         let seconds = end.map(|end| end.seconds);
-        Verdict { scenario: scenario.name, series: self.series, result, seconds, log }
+        let again = !self.again && result.as_ref().is_err_and(|why| scenario::is_a_loss(why));
+        Verdict { scenario: scenario.name, series: self.series, result, again, seconds, log }
     }
 
     /// Runs the scenarios in turn, each in a directory of its own, with marks around what it writes.
@@ -235,6 +253,24 @@ mod tests {
         assert_eq!(section(output, "a"), ("one\n", Some(End { code: 0, seconds: 12 })));
         assert_eq!(section(output, "b"), ("two\n", None));
         assert_eq!(section(output, "c"), ("", None));
+    }
+
+    #[test]
+    fn a_scenario_runs_once_more_by_a_loss_of_events_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let options =
+            Options { iommu_watch: dir.path(), artefacts: dir.path(), kernels: &Series::ALL, guests: 1 };
+        let again = |expect, again| {
+            let scenario = Scenario { expect, ..scenario("a", &[Series::V7], Setting::PLAIN) };
+            let boot =
+                Boot { series: Series::V7, setting: Setting::PLAIN, scenarios: vec![&scenario], again };
+            boot.judge(&scenario, "\n@@ begin a\n\n@@ end a 0 1\n", None, &options, &Mutex::default()).again
+        };
+        let lost: fn(&Report) -> _ = |_| Err("one: missing: violation x\none: events were lost".into());
+        let told: fn(&Report) -> _ = |_| Err("one: too many: violation x\none: events were lost".into());
+        let failed: fn(&Report) -> _ = |_| Err("one: missing: violation x".into());
+        assert_eq!([again(lost, false), again(lost, true)], [true, false]);
+        assert_eq!([again(told, false), again(failed, false)], [false, false]);
     }
 
     #[test]

@@ -26,6 +26,8 @@ mod shared_table;
 pub(crate) mod transcript;
 mod workloads;
 
+pub use expect::is_a_loss;
+
 use std::time::Duration;
 
 use crate::{Iommu, Series};

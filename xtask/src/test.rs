@@ -272,8 +272,11 @@ fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
 }
 
 fn tell(verdict: &matrix::Verdict) {
-    let matrix::Verdict { scenario, series, result, seconds, log } = verdict;
+    let matrix::Verdict { scenario, series, result, again, seconds, log } = verdict;
     match result {
+        Err(why) if *again => {
+            println!("      LOST {series:<5} {scenario}, once more: {}", why.replace('\n', "; "));
+        }
         Ok(()) => println!("      ok   {series:<5} {scenario}, {} s", seconds.unwrap_or_default()),
         Err(why) => {
             println!("      FAIL {series:<5} {scenario}: {why}");

@@ -1,5 +1,5 @@
-//! The eBPF programs' own diagnostics (aya-log): rare, for the person who looks after iommu-watch, on
-//! stderr.
+//! The eBPF programs' own diagnostics (aya-log), and what the kernel says of them: rare, for the person who looks
+//! after iommu-watch, on stderr.
 
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
@@ -16,6 +16,12 @@ impl Diagnostics {
     /// To be called when every program is loaded: the loader needs the map until then.
     pub fn new(probes: &mut Probes) -> Diagnostics {
         Diagnostics { logger: EbpfLogger::init_with_logger(&mut probes.ebpf, Stderr).ok() }
+    }
+
+    /// Writes out of which programs runs were left out. (What comes of it the loss tells.)
+    pub fn left_out<'a>(&self, runs: u64, programs: impl Iterator<Item = &'a str>) {
+        let programs: Vec<&str> = programs.collect();
+        eprintln!("iommu-watch: the kernel left out {runs} runs of eBPF programs: {}", named(&programs));
     }
 
     /// Writes out what was said since the last time.
@@ -39,4 +45,8 @@ impl Log for Stderr {
     }
 
     fn flush(&self) {}
+}
+
+fn named(programs: &[&str]) -> String {
+    if programs.is_empty() { "kprobes, it doesn't say which".into() } else { programs.join(", ") }
 }

@@ -6,6 +6,7 @@
 //! soon as a number here has grown; of which group isn't told.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::fd::{AsFd, AsRawFd, RawFd},
 };
@@ -26,12 +27,22 @@ const BPF_LINK_TYPE_PERF_EVENT: u32 = 7;
 const HARMLESS: [Hook; 3] = [Hook::VtdSubmit, Hook::MmDrop, Hook::MmExit];
 
 /// What the kernel says of all programs together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missed {
     /// Runs left out, since the programs were attached.
     pub runs: u64,
+    /// Which programs' they were, as far as the kernel counts by program: those of which any were left out.
+    pub programs: BTreeMap<String, u64>,
     /// Kprobes of which this kernel does not say it (before 6.7).
     pub untold: usize,
+}
+
+impl Missed {
+    /// The programs of which more were left out than `before`.
+    pub fn since<'a>(&'a self, before: &'a Missed) -> impl Iterator<Item = &'a str> {
+        let more = |entry: &(&String, &u64)| before.programs.get(entry.0).is_none_or(|had| had < entry.1);
+        self.programs.iter().filter(more).map(|(name, _)| name.as_str())
+    }
 }
 
 /// Where the kernel is asked.
@@ -57,8 +68,11 @@ impl Misses {
             }
             let Ok(descriptor) = program.fd() else { continue };
             kprobes += usize::from(is_kprobe(program));
-            if let Ok((info, _)) = info::<ProgramInfo>(descriptor.as_fd().as_raw_fd()) {
+            if let Ok((info, _)) = info::<ProgramInfo>(descriptor.as_fd().as_raw_fd())
+                && info.recursion_misses > 0
+            {
                 missed.runs = missed.runs.saturating_add(info.recursion_misses);
+                missed.programs.insert(name.to_owned(), info.recursion_misses);
             }
         }
         let told = self.kprobes.iter().filter_map(|&link| kprobe_misses(link));
@@ -153,6 +167,16 @@ mod tests {
         assert_eq!(offset_of!(LinkInfo, event), 16);
         assert_eq!(offset_of!(LinkInfo, missed), 48);
         assert_eq!(size_of::<LinkInfo>(), 56);
+    }
+
+    #[test]
+    fn the_programs_are_named_of_which_more_were_left_out() {
+        let missed = |programs: &[(&str, u64)]| Missed {
+            programs: programs.iter().map(|&(name, count)| (name.to_owned(), count)).collect(),
+            ..Missed::default()
+        };
+        let (before, now) = (missed(&[("a", 1), ("b", 1)]), missed(&[("a", 1), ("b", 2), ("c", 1)]));
+        assert_eq!(now.since(&before).collect::<Vec<_>>(), ["b", "c"]);
     }
 
     #[test]

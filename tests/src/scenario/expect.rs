@@ -77,7 +77,7 @@ impl Expect {
         let mut compare = |what: &str, expected: Vec<String>, found: Vec<String>| {
             let (missing, too_many) = difference(expected, found);
             wrong.extend(missing.iter().map(|line| format!("missing: {what} {line}")));
-            wrong.extend(too_many.iter().map(|line| format!("too many: {what} {line}")));
+            wrong.extend(too_many.iter().map(|line| format!("{TOO_MANY}: {what} {line}")));
         };
         compare(
             "violation",
@@ -151,6 +151,14 @@ pub fn one(row: &Expect, phase: &Phase, transcript: &Transcript) -> Result<(), S
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
 }
 
+const LOST: &str = "events were lost";
+const TOO_MANY: &str = "too many";
+
+/// Whether events were lost, and nothing is said to be wrong that this does not explain.
+pub fn is_a_loss(why: &str) -> bool {
+    why.lines().any(|line| line.ends_with(LOST)) && !why.contains(TOO_MANY)
+}
+
 /// What holds for a daemon that misses nothing, or has made up for it.
 fn healthy(transcript: &Transcript, armed: &[&str], losses: Losses) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -169,7 +177,7 @@ fn healthy(transcript: &Transcript, armed: &[&str], losses: Losses) -> Vec<Strin
             must(phase.metric(&state) == 1.0, format!("{check} is not armed"));
         }
         let lost = phase.metrics.iter().filter(|(series, _)| series.starts_with("events_lost_total")).count();
-        must(lost == 0 || losses == Losses::Foreseen, "events were lost".into());
+        must(lost == 0 || losses == Losses::Foreseen, LOST.into());
         must(phase.metric("groups{knowledge=\"unknown\"}") == 0.0, "a group is unknown".into());
         must(phase.metric("groups{knowledge=\"synced\"}") > 0.0, "no group is known".into());
     }

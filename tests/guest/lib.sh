@@ -234,12 +234,15 @@ expected=/guest/planted.toml
 # away for longer than the daemon's own 10 ms.
 flush_slow=100
 
+# What the daemon is started by.
+watch_as=
+
 # watch_start [ARGUMENT]...: the daemon; returns when it is ready
 watch_start() {
 	[ -z "$current" ] || end_phase
 	current=
 	: >$watch_log
-	iommu-watch daemon ${expected:+--config $expected} --flush-slow $flush_slow "$@" >>$watch_log 2>$watch_errors &
+	$watch_as iommu-watch daemon ${expected:+--config $expected} --flush-slow $flush_slow "$@" >>$watch_log 2>$watch_errors &
 	watch_pid=$!
 	wait_for_http $watch_url/-/ready 60 || die "the daemon is not ready: $(cat $watch_errors)"
 	log_told=0

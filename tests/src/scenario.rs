@@ -22,6 +22,7 @@ mod record;
 mod refusals;
 mod reload;
 mod rid_switch;
+mod service;
 mod shared_table;
 pub(crate) mod transcript;
 mod workloads;
@@ -146,6 +147,7 @@ pub const ALL: &[Scenario] = &[
     row("doctor", &Series::ALL, Setting::PLAIN, Scenario::LONG, life::doctor),
     row("commands", &Series::ALL, Setting::PLAIN, Scenario::LONG, life::commands),
     row("refusals", &Series::ALL, Setting::PLAIN, Scenario::LONG, refusals::refused),
+    row("service", &Series::ALL, Setting::PLAIN, Scenario::LONG, service::unprivileged),
     row("vfio", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::vfio),
     row("replug", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::replug),
     row("lockdown", &Series::ALL, LOCKED_DOWN, Scenario::SHORT, refusals::locked_down),

@@ -13,6 +13,7 @@ mod ebpf;
 mod fetch;
 mod log;
 mod long_run;
+mod packaging;
 mod paths;
 mod proof;
 mod setup;

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use testbed::{Scenario, Series, matrix, scenario};
 
 use crate::log::{self, Log};
-use crate::{bench, build, dashboards, docs, ebpf, paths, proof, setup};
+use crate::{bench, build, dashboards, docs, ebpf, packaging, paths, proof, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -35,7 +35,7 @@ struct Step {
     run: fn(&Arguments, &Log) -> Result<Tally>,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step { name: "setup", title: "what the machine must have", run: set_up },
     Step { name: "fmt", title: "formatting", run: fmt },
     Step { name: "ebpf", title: "the eBPF object", run: build_ebpf },
@@ -44,6 +44,7 @@ const STEPS: [Step; 13] = [
     Step { name: "bench", title: "the benchmark on a small host, for what it asserts", run: bench_smoke },
     Step { name: "docs", title: "pages and rules that are written from the code", run: pages },
     Step { name: "licences", title: "licences and bans", run: licences },
+    Step { name: "service", title: "what the systemd unit leaves open", run: service },
     Step { name: "static", title: "the static release build", run: static_build },
     Step { name: "vm", title: "scenarios on real kernels", run: scenarios },
     Step { name: "rules", title: "Prometheus rules", run: rules },
@@ -235,6 +236,10 @@ fn licences(_: &Arguments, log: &Log) -> Result<Tally> {
         return Ok(Tally::skipped("cargo-deny is not installed"));
     }
     log.run(&mut cargo(&["deny", "--locked", "check", "licenses", "bans"])).map(Tally::of)
+}
+
+fn service(_: &Arguments, log: &Log) -> Result<Tally> {
+    packaging::service(log)
 }
 
 fn static_build(_: &Arguments, log: &Log) -> Result<Tally> {

@@ -22,6 +22,7 @@ use crate::{
 use super::{
     DaemonArguments, Format, Global, RIGHT, configuration, doctor, huge_pages,
     output::{Output, context},
+    service::Service,
 };
 
 pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
@@ -62,12 +63,18 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let live = Arc::new(Mutex::new(live));
     let build = metrics::Build { version: env!("CARGO_PKG_VERSION").into(), start_seconds };
     let pages = Arc::new(Pages { live: live.clone(), build });
+    let mut service = Service::of_environment();
     runtime.block_on(async {
         let stop = live::stop_requested()?;
+        let stop = async {
+            stop.await;
+            Service::stops();
+        };
         let server = tokio::spawn(web::serve(listener, pages));
         let follow = live::follow(&live, stop, |live, reports| {
             output.write(reports, &context(live.watcher.options(), live.stacks()))?;
             live.watcher.reported(reports, clock::monotonic_ns());
+            service.comes_around(live.ready().is_ok());
             Ok(())
         });
         let reload = async {

@@ -11,6 +11,7 @@ mod huge_pages;
 mod output;
 mod record;
 mod replay;
+mod service;
 mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};

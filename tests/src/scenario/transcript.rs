@@ -28,6 +28,10 @@ pub struct Phase {
     pub counted: BTreeMap<String, f64>,
     /// `@ watched CALL NUMBER`: calls in the lines of `watch`.
     pub watched: BTreeMap<String, f64>,
+    /// `@ status MEMBER VALUE`, of /proc/PID/status.
+    pub status: BTreeMap<String, String>,
+    /// `@ notified STATE`: what the daemon told its service manager.
+    pub notified: Vec<String>,
     /// `@ exit CODE`, of each command that the script wanted it told of.
     pub exits: Vec<i32>,
     /// `@ said LINE`: on the standard error of a command that was refused.
@@ -128,6 +132,10 @@ impl Phase {
             ["watched", call, number] => {
                 self.watched.insert(call.into(), number.parse().unwrap_or(f64::NAN));
             }
+            ["status", member, value] => {
+                self.status.insert(member.into(), value.into());
+            }
+            ["notified", ..] => self.notified.push(words[1..].join(" ")),
             ["exit", code] => self.exits.push(code.parse().unwrap_or(i32::MIN)),
             ["output", bytes] => self.output = bytes.parse().ok(),
             ["left", file] => self.left.push(file.into()),

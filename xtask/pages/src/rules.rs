@@ -1,6 +1,7 @@
 //! The alert of each check, with its tests. Nothing that only informs pages anybody.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use anyhow::{Result, ensure};
 use monitor::check::{Severity, Spec};
@@ -115,92 +116,105 @@ fn rules(alerts: &[Alert]) -> String {
 
 /// What a host shows of a violation, minute by minute, and when the alert fires.
 struct Story {
+    /// What becomes of the violation on it.
     name: &'static str,
+    host: &'static str,
     active: &'static str,
     total: &'static str,
     /// When the daemon started, in seconds; the tests start at 0.
     started: i32,
-    /// Minutes, and whether the alert fires then.
-    fires: [(u32, bool); 3],
+    /// Minutes, less those for which an alert waits.
+    fires: Range<u32>,
 }
 
 const STORIES: [Story; 4] = [
     Story {
         name: "stands for 40 minutes",
+        host: "stands:9436",
         active: "0x9 1x39 0x10",
         total: "0x9 1x50",
         started: -86_400,
-        fires: [(8, false), (40, true), (58, false)],
+        fires: 9..49,
     },
     Story {
         name: "comes and goes between two scrapes",
+        host: "comes-and-goes:9436",
         active: "0x60",
         total: "0x9 1x50",
         started: -86_400,
-        fires: [(8, false), (18, true), (40, false)],
+        fires: 9..24,
     },
     Story {
         name: "comes and goes before the first scrape of a new daemon",
+        host: "new:9436",
         active: "_x2 0x58",
         total: "_x2 1x58",
         started: 60,
-        fires: [(1, false), (10, true), (20, false)],
+        fires: 2..16,
     },
     // A daemon's counter of old, that is scraped again after a long gap, is no news.
     Story {
         name: "was raised long before Prometheus started",
+        host: "old:9436",
         active: "0x60",
         total: "3x60",
         started: -86_400,
-        fires: [(1, false), (10, false), (40, false)],
+        fires: 0..0,
     },
 ];
 
+/// When it is looked at what fires, in minutes: each is farther from an end in each story than an alert waits.
+const MOMENTS: [u32; 6] = [1, 8, 15, 22, 40, 58];
+
 fn tests(alerts: &[Alert]) -> String {
     let mut text = format!(
-        "# Each alert of {RULES}: it fires when it must, and doesn't when it mustn't.\n\
-         # Written by `cargo xtask docs` from monitor/src/check/; change it there.\n\
+        "# Each alert of {RULES}: it fires when it must, and doesn't when it mustn't. On each host the violation\n\
+         # has a story of its own:\n"
+    );
+    for story in &STORIES {
+        let _ = writeln!(text, "#   {} {}", story.host, story.name);
+    }
+    let _ = write!(
+        text,
+        "# Written by `cargo xtask docs` from monitor/src/check/; change it there.\n\
          rule_files:\n  - {RULES}\n\nevaluation_interval: 1m\n\ntests:\n"
     );
     for alert in alerts {
-        for story in &STORIES {
-            test(&mut text, alert, story);
-        }
+        test(&mut text, alert);
     }
     text.push_str(&quiet(alerts));
     text
 }
 
-fn test(text: &mut String, alert: &Alert, story: &Story) {
-    let name = alert_name(alert.spec);
-    let labels = alert.labels();
-    let target = format!("job=\"iommu-watch\",instance=\"{HOST}\"");
-    let _ = write!(
-        text,
-        "  - name: {}, {}, {}\n    interval: 1m\n    input_series:\n      \
-         - series: iommu_watch_violations_active{{{target},{labels}}}\n        values: {}\n      \
-         - series: iommu_watch_violations_total{{{target},{labels}}}\n        values: {}\n      \
-         - series: iommu_watch_start_time_seconds{{{target}}}\n        values: {}x60\n    alert_rule_test:\n",
-        alert.spec.name,
-        alert.severity.name(),
-        story.name,
-        story.active,
-        story.total,
-        story.started,
-    );
-    for (minute, fires) in story.fires {
+fn test(text: &mut String, alert: &Alert) {
+    let (name, labels) = (alert_name(alert.spec), alert.labels());
+    let (check, severity) = (alert.spec.name, alert.severity.name());
+    let _ = write!(text, "  - name: {check}, {severity}\n    interval: 1m\n    input_series:\n");
+    for Story { host, active, total, started, .. } in &STORIES {
+        let target = format!("job=\"iommu-watch\",instance=\"{host}\"");
+        let _ = write!(
+            text,
+            "      \
+             - series: iommu_watch_violations_active{{{target},{labels}}}\n        values: {active}\n      \
+             - series: iommu_watch_violations_total{{{target},{labels}}}\n        values: {total}\n      \
+             - series: iommu_watch_start_time_seconds{{{target}}}\n        values: {started}x60\n",
+        );
+    }
+    text.push_str("    alert_rule_test:\n");
+    for minute in MOMENTS {
         let _ = write!(text, "      - alertname: {name}\n        eval_time: {minute}m\n        exp_alerts:");
-        if fires {
+        let firing: Vec<&Story> = STORIES.iter().filter(|story| story.fires.contains(&minute)).collect();
+        if firing.is_empty() {
+            text.push_str(" []");
+        }
+        text.push('\n');
+        for Story { host, .. } in firing {
             let _ = write!(
                 text,
-                "\n          - exp_labels:\n              job: iommu-watch\n              instance: \"{HOST}\"\n              \
-                 check: {}\n              severity: {}\n            exp_annotations:\n{}",
-                alert.spec.name,
-                alert.severity.name(),
-                alert.annotations(HOST, "            "),
+                "          - exp_labels:\n              job: iommu-watch\n              instance: \"{host}\"\n              \
+                 check: {check}\n              severity: {severity}\n            exp_annotations:\n{}",
+                alert.annotations(host, "            "),
             );
-        } else {
-            text.push_str(" []\n");
         }
     }
 }

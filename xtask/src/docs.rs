@@ -3,6 +3,7 @@
 //! They are written by a program of their own, `pages`, since it takes the product to write them: what has to
 //! be there before the product can be built must not need it.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -19,6 +20,13 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let status = command(arguments.check).status().context("can't run cargo")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The cargo command that writes man pages and completions below the root of a package.
+pub fn manual(root: &Path) -> Command {
+    let mut cargo = command(false);
+    cargo.arg("--manual").arg(root);
+    cargo
 }
 
 /// The cargo command that writes them, or looks whether they are stale.

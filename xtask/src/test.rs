@@ -35,7 +35,7 @@ struct Step {
     run: fn(&Arguments, &Log) -> Result<Tally>,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { name: "setup", title: "what the machine must have", run: set_up },
     Step { name: "fmt", title: "formatting", run: fmt },
     Step { name: "ebpf", title: "the eBPF object", run: build_ebpf },
@@ -46,6 +46,7 @@ const STEPS: [Step; 14] = [
     Step { name: "licences", title: "licences and bans", run: licences },
     Step { name: "service", title: "what the systemd unit leaves open", run: service },
     Step { name: "static", title: "the static release build", run: static_build },
+    Step { name: "package", title: "the Debian package, installed, upgraded and purged", run: package },
     Step { name: "vm", title: "scenarios on real kernels", run: scenarios },
     Step { name: "rules", title: "Prometheus rules", run: rules },
     Step { name: "grafana", title: "the dashboards against Grafana's types", run: grafana },
@@ -240,6 +241,10 @@ fn licences(_: &Arguments, log: &Log) -> Result<Tally> {
 
 fn service(_: &Arguments, log: &Log) -> Result<Tally> {
     packaging::service(log)
+}
+
+fn package(_: &Arguments, log: &Log) -> Result<Tally> {
+    packaging::package(log)
 }
 
 fn static_build(_: &Arguments, log: &Log) -> Result<Tally> {

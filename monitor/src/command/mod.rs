@@ -54,6 +54,11 @@ struct Cli {
     global: Global,
 }
 
+/// What the command line takes, for man pages and completions.
+pub fn definition() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Read the kernel's IOMMU state now and hold it against the checks

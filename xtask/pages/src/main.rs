@@ -2,11 +2,13 @@
 //!
 //! The lists are the registry of checks, the catalogue of hooks, the table of metrics and the JSON Schema; beside them
 //! `watcher.toml` has the alerts about the watcher itself.
-//! What is written is checked in; `--check` writes nothing and fails where a file isn't what it should be.
+//! Man pages and completions are written for a package alone (`--manual ROOT`), out of the command line's definition.
+//! What else is written is checked in; `--check` writes nothing and fails where a file isn't what it should be.
 
 mod checks;
 mod grafana;
 mod lines;
+mod manual;
 mod metrics;
 mod rules;
 mod schema;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let result = match arguments[..] {
         [] => write(),
         ["--check"] => check(),
+        ["--manual", root] => manual::write(Path::new(root)),
         _ => Err(anyhow::anyhow!("usage: cargo xtask docs [--check]")),
     };
     match result {

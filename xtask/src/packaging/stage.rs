@@ -1,0 +1,78 @@
+//! What is installed where: one list, for the Debian package and the tarball.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{build, docs, paths};
+
+/// Files of the checkout.
+const FILES: [(&str, &str); 6] = [
+    ("packaging/iommu-watch.service", "usr/lib/systemd/system/iommu-watch.service"),
+    ("docs/iommu-watch.toml", "etc/iommu-watch/iommu-watch.toml"),
+    ("packaging/deb/copyright", "usr/share/doc/iommu-watch/copyright"),
+    ("LICENSE-MIT", "usr/share/doc/iommu-watch/LICENSE-MIT"),
+    ("LICENSE-APACHE", "usr/share/doc/iommu-watch/LICENSE-APACHE"),
+    ("CHANGELOG.md", "usr/share/doc/iommu-watch/changelog"),
+];
+
+/// Directories of the checkout, of which the files of one ending go.
+const DIRECTORIES: [(&str, &str, &str); 4] = [
+    ("dashboards/rules", "rules.yml", "usr/share/iommu-watch/rules"),
+    ("dashboards/grafana", "json", "usr/share/iommu-watch/grafana"),
+    ("docs", "md", "usr/share/doc/iommu-watch"),
+    ("docs/checks", "md", "usr/share/doc/iommu-watch/checks"),
+];
+
+/// What the administrator may change, and keeps.
+pub const CONFIGURATION: &str = "etc/iommu-watch/iommu-watch.toml";
+pub const BINARY: &str = "usr/bin/iommu-watch";
+const MANUAL: &str = "usr/share/man/man1";
+
+/// Lays everything out below `root`, which is made anew.
+pub fn lay_out(root: &Path) -> Result<()> {
+    if root.exists() {
+        fs::remove_dir_all(root).with_context(|| format!("can't remove {}", root.display()))?;
+    }
+    let workspace = paths::workspace();
+    copy(&build::binary(), &root.join(BINARY), 0o755)?;
+    for (from, to) in FILES {
+        copy(&workspace.join(from), &root.join(to), 0o644)?;
+    }
+    for (from, ending, to) in DIRECTORIES {
+        for file in files(&workspace.join(from))? {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.ends_with(ending) {
+                copy(&file, &root.join(to).join(name), 0o644)?;
+            }
+        }
+    }
+    let done = docs::manual(root).status().context("can't run cargo")?;
+    ensure!(done.success(), "the man pages can't be written");
+    compress(&root.join("usr/share/doc/iommu-watch/changelog"))?;
+    files(&root.join(MANUAL))?.iter().try_for_each(|page| compress(page))
+}
+
+fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("can't read {}", directory.display()))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    Ok(files)
+}
+
+fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let copied = to.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::copy(from, to));
+    let done = copied.and_then(|_| fs::set_permissions(to, fs::Permissions::from_mode(mode)));
+    done.with_context(|| format!("can't copy {} to {}", from.display(), to.display()))
+}
+
+/// As Debian has it, and without a time.
+fn compress(file: &Path) -> Result<()> {
+    let done = Command::new("gzip").args(["-9nf"]).arg(file).status().context("can't run gzip")?;
+    ensure!(done.success(), "gzip of {} failed", file.display());
+    Ok(())
+}

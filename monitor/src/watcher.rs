@@ -167,6 +167,11 @@ impl Watcher {
         }
     }
 
+    /// So many lines were dropped so far since whoever reads them did not keep up.
+    pub fn output_dropped(&mut self, lines: u64) {
+        self.counters.output_dropped = lines;
+    }
+
     /// What the kernel side has counted was read.
     pub fn counted(&mut self, invalidations: Invalidations) {
         self.counters.invalidations = invalidations;

@@ -21,9 +21,13 @@ use crate::{
 
 use super::{
     DaemonArguments, Format, Global, RIGHT, configuration, doctor, huge_pages,
+    outlet::Outlet,
     output::{Output, context},
     service::Service,
 };
+
+/// How long the last lines may take at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     if arguments.config_check {
@@ -57,14 +61,20 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
             listener.local_addr()?,
         );
     }
-    let output = Output::new(global, Format::Json);
-    output.write(&first, &context(live.watcher.options(), live.stacks()))?;
+    let (output, outlet) = (Output::new(global, Format::Json), Outlet::start(std::io::stdout())?);
+    let write = |live: &mut Live, reports: &[Report]| {
+        let context = context(live.watcher.options(), live.stacks());
+        outlet.send(output.lines(reports, |_| true, &context))?;
+        live.watcher.output_dropped(outlet.dropped());
+        std::io::Result::Ok(())
+    };
+    write(&mut live, &first)?;
     live.watcher.config_was_read(Some(start_seconds));
     let live = Arc::new(Mutex::new(live));
     let build = metrics::Build { version: env!("CARGO_PKG_VERSION").into(), start_seconds };
     let pages = Arc::new(Pages { live: live.clone(), build });
     let mut service = Service::of_environment();
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let stop = live::stop_requested()?;
         let stop = async {
             stop.await;
@@ -72,7 +82,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
         };
         let server = tokio::spawn(web::serve(listener, pages));
         let follow = live::follow(&live, stop, |live, reports| {
-            output.write(reports, &context(live.watcher.options(), live.stacks()))?;
+            write(live, reports)?;
             live.watcher.reported(reports, clock::monotonic_ns());
             service.comes_around(live.ready().is_ok());
             Ok(())
@@ -81,7 +91,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
             while reloads.recv().await.is_some() {
                 let mut live = live::lock(&live);
                 let reports = reload(global, &mut live);
-                output.write(&reports, &context(live.watcher.options(), live.stacks()))?;
+                write(&mut live, &reports)?;
             }
             std::future::pending().await
         };
@@ -91,8 +101,11 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
         };
         server.abort();
         done
-    })?;
-    Ok(RIGHT)
+    });
+    if let Err(lines) = outlet.close(LAST_LINES) {
+        eprintln!("iommu-watch: nobody reads stdout: the last {lines} lines are not written");
+    }
+    done.map(|()| RIGHT)
 }
 
 /// Reads the configuration again: all of it counts, or nothing.

@@ -8,6 +8,7 @@ mod conformance;
 mod daemon;
 mod doctor;
 mod huge_pages;
+mod outlet;
 mod output;
 mod record;
 mod replay;

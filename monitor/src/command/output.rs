@@ -58,6 +58,17 @@ impl Output {
         which: impl Fn(&Report) -> bool,
         context: &Context<'_>,
     ) -> io::Result<()> {
+        let lines = self.lines(reports, which, context);
+        if lines.is_empty() { Ok(()) } else { put(&lines) }
+    }
+
+    /// What is written of those reports.
+    pub fn lines(
+        &self,
+        reports: &[Report],
+        which: impl Fn(&Report) -> bool,
+        context: &Context<'_>,
+    ) -> String {
         let mut lines = String::new();
         for report in reports.iter().filter(|report| which(report)) {
             lines += &match self.json {
@@ -66,7 +77,7 @@ impl Output {
             };
             lines.push('\n');
         }
-        if lines.is_empty() { Ok(()) } else { put(&lines) }
+        lines
     }
 }
 

@@ -56,7 +56,7 @@ struct Scrape<'a> {
 
 /// Every family, in the order of the reference. The histograms ([`HISTOGRAMS`]) are filled by themselves.
 #[rustfmt::skip]
-pub static FAMILIES: [Family; 36] = [
+pub static FAMILIES: [Family; 37] = [
     counter("violations_total", "Violations raised that nobody expected, by check and severity.", &["check", "severity"], violations_total),
     gauge("violations_active", "Violations that stand now and that nobody expects, by check and severity.", &["check", "severity"], violations_active),
     counter("violations_expected_total", "Violations that the configuration expected when they were raised, by check and severity.", &["check", "severity"], expected_total),
@@ -79,6 +79,7 @@ pub static FAMILIES: [Family; 36] = [
     counter("pasid_attach_failures_total", "Attaches of a PASID that failed.", &["errno"], |scrape| failures(&scrape.watcher.counters().attaches)),
     counter("sva_binds_total", "SVA binds that returned, failed ones included.", &[], |scrape| one(scrape.watcher.counters().binds.total as f64)),
     counter("sva_bind_failures_total", "SVA binds that failed.", &["errno"], |scrape| failures(&scrape.watcher.counters().binds)),
+    counter("output_dropped_total", "Lines that were not written because whoever reads stdout did not keep up.", &[], |scrape| one(scrape.watcher.counters().output_dropped as f64)),
     counter("events_total", "Calls seen, by hook.", &["event"], events_total),
     counter("events_lost_total", "Events lost, by where. What they were about is not judged until it is read again.", &["stage"], events_lost),
     counter("hook_misses_total", "Calls that a hook did not report, as a read of the kernel's state showed.", &["hook"], hook_misses),

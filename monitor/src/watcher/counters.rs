@@ -72,6 +72,8 @@ pub struct Counters {
     /// What the kernel side has counted, when it was last read.
     pub invalidations: Invalidations,
     pub config: Configured,
+    /// Lines that whoever reads stdout was too slow for.
+    pub output_dropped: u64,
 }
 
 impl Counters {

@@ -25,7 +25,7 @@ pub(super) struct Resets {
     functions: Vec<(Hook, Actor)>,
     /// A reset keeps it on the blocking domain, as was read.
     blocked: bool,
-    /// A look showed that nothing kept it blocked, and every reset since was seen.
+    /// Nothing kept it blocked, as was read when every call that went unseen had returned, and every reset since was seen.
     settled: bool,
     /// The PASIDs that were live when the first of these resets was prepared.
     parked: Vec<(u32, Attachment)>,
@@ -89,6 +89,11 @@ impl Resets {
         self.prepared.push(prepared);
     }
 
+    /// One of this task is prepared.
+    fn holds(&self, tid: u32) -> bool {
+        self.prepared.iter().any(|prepared| prepared.by.tid == tid)
+    }
+
     /// The last one of this task is not prepared any more.
     fn close(&mut self, tid: u32) -> Option<Prepared> {
         let at = self.prepared.iter().rposition(|prepared| prepared.by.tid == tid)?;
@@ -141,15 +146,18 @@ impl Host {
         let known = self.member(key).map(|(_, group)| (group.key, group.is_known(event.mono_ns)));
         let certain = trusted && known.is_some_and(|(_, known)| known);
         let blocked = event.group.map_or(0, |group| group.recovery_cnt) as usize;
+        let free = begins && certain && !event.incomplete && event.group.is_some() && blocked == 0;
         let (tid, by) = (event.task.tid, Actor::of(event));
         let Some(device) = self.device_mut(key) else { return };
         let resets = &mut device.resets;
         let were_over = resets.over.is_some();
+        // The look at the start, and the one after a loss, come too early to tell of what goes unseen still.
+        resets.settled |= free;
         match (event.hook, event.phase) {
             (Hook::ResetPrepare, Phase::Begin) => resets.prepare(by, certain, live),
             (Hook::ResetPrepare, Phase::End) if event.ret != Some(0) => drop(resets.close(tid)),
-            // It was prepared before we watched, or unseen.
-            (Hook::ResetDone, Phase::Begin) if resets.prepared.iter().all(|known| known.by.tid != tid) => {
+            // Its begin came before we watched, or unseen.
+            (Hook::ResetPrepare, Phase::End) | (Hook::ResetDone, Phase::Begin) if !resets.holds(tid) => {
                 resets.settled = false;
                 resets.open(Prepared { by, certain: false });
             }
@@ -179,6 +187,9 @@ impl Host {
     pub(super) fn look_at_device(&mut self, key: Key, event: &Event) -> Option<Box<AfterReset>> {
         const RESET: &[Hook] = &[Hook::ResetPrepare, Hook::ResetDone];
         let resetting = self.group_by_key(key).is_some_and(|group| group.in_flight.any(RESET));
+        // Else a reset that goes unseen may be about to block it.
+        let known = self.group_by_key(key).is_some_and(|group| group.is_known(event.mono_ns));
+        let certain = self.trusts(event.mono_ns) && known;
         let seen = event.device.as_ref()?;
         let owed = self.device(seen.key).and_then(|device| device.resets.over.as_ref());
         let owed = owed.map(|over| self.lacking(key, &over.parked, event)).unwrap_or_default();
@@ -192,8 +203,9 @@ impl Host {
             return None;
         }
         if !state.blocked {
+            resets.blocked = false;
+            resets.settled |= certain;
             // A reset of a device without ATS takes nothing off it.
-            (resets.blocked, resets.settled) = (false, true);
             resets.prepared.clear();
         } else if !resets.prepared.is_empty() {
             return None;

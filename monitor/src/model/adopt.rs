@@ -45,14 +45,22 @@ impl Group {
         }
     }
 
-    /// Takes over what was read of one PASID.
+    /// Takes over what a call on a PASID read of it, without the mutex: what contradicts what is known takes nothing from
+    /// it, and leaves it in doubt.
     pub(super) fn adopt_slot(&mut self, pasid: u32, slot: &Slot, room: usize) {
+        let known = self.pasids.contains_key(&pasid);
+        let in_doubt = self.doubtful.contains(&pasid);
         match slot {
+            Slot::Taken(entry) if known && !in_doubt && self.contradicts(entry) => {
+                self.doubtful.insert(pasid);
+            }
             Slot::Taken(entry) => drop(self.adopt_entry(entry, &mut { room })),
+            Slot::Empty if known => {
+                self.doubtful.insert(pasid);
+            }
             Slot::Empty => {
                 self.doubtful.remove(&pasid);
                 self.contested.remove(&pasid);
-                self.pasids.remove(&pasid);
             }
         }
     }

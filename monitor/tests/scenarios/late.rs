@@ -207,3 +207,39 @@ fn what_is_detached_before_a_look_is_over_is_no_leftover() {
         rig.expect_silence();
     }
 }
+
+/// Who is refused a PASID reads it only when the other has detached it again, or attached something else. The look that
+/// stands between shows what was attached then. (Seed 81952 of the wild programs, where they attach it at once.)
+#[test]
+fn what_a_late_reading_misses_is_no_leftover_of_a_look_before_it() {
+    let detach = |domain| Call::Detach { device: NVME, pasid: 5, domain };
+    let attach = |domain| Call::Attach { device: NVME, pasid: 5, domain };
+    for (era, at_once) in Era::WITH_PASIDS.into_iter().flat_map(|era| [(era, true), (era, false)]) {
+        for another in [false, true] {
+            let mut rig = Rig::new(era);
+            rig.kernel.group_mut(7).devices.iter_mut().for_each(|device| device.bound = false);
+            rig.kernel.lazy = true;
+            let mut ours = rig.kernel.begin(&driver(), attach(D1));
+            rig.kernel.act(&mut ours);
+            let early = at_once.then(|| rig.kernel.begin(&other(), attach(D1)));
+            rig.kernel.end(ours);
+            while rig.kernel.fill(driver().tid) {}
+            let mut refused = early.unwrap_or_else(|| rig.kernel.begin(&other(), attach(D1)));
+            rig.kernel.act(&mut refused);
+            assert_eq!(rig.kernel.end(refused), EBUSY);
+            for _ in 0..2 {
+                rig.kernel.snapshot(7);
+            }
+            assert_eq!(whole(&mut rig, &driver(), detach(D1)), 0);
+            if another {
+                assert_eq!(whole(&mut rig, &driver(), attach(D2)), 0);
+            }
+            while rig.kernel.fill(other().tid) {}
+            if another {
+                assert_eq!(whole(&mut rig, &driver(), detach(D2)), 0);
+            }
+            rig.watch();
+            rig.expect_silence();
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! Order is proved: random programs of many tasks, with every legal skew of what the ring delivers ([`moves`]), held
 //! against a reference that knows what truly happened ([`crate::reference`]).
 //!
-//! A program comes from its seed alone. `PROPERTY_CASES` says how many are tried for each property, `PROPERTY_SEED`
-//! tries one again. What fails is shrunk to the moves that it takes; those of the bugs that were found are kept as
-//! tests of their own.
+//! A program comes from its seed alone. `PROPERTY_CASES` says how many are tried for each property, `PROPERTY_FROM` from
+//! which seed on; `PROPERTY_SEED` tries one again. What fails is shrunk to the moves that it takes; those of the bugs
+//! that were found are kept as tests of their own.
 
 mod batch;
 mod ends;
@@ -42,7 +42,10 @@ fn hold(kind: Kind, property: impl Fn(&Program, &mut Run) -> Result<(), String>)
     let mut tally = Tally::default();
     let seeds = match number("PROPERTY_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("PROPERTY_CASES").unwrap_or(CASES),
+        None => {
+            let first = number("PROPERTY_FROM").unwrap_or(0);
+            first..first.saturating_add(number("PROPERTY_CASES").unwrap_or(CASES))
+        }
     };
     for seed in seeds {
         let told = Told(seed);

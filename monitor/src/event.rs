@@ -300,6 +300,9 @@ pub struct Event {
     /// The device's cache tags on the PASID in the domain that the call names; of a snapshot, those of its RID in the
     /// group's domain.
     pub tags: Option<Tags>,
+    /// Of a snapshot of a device: the PASID of a page request that waits for its response though the group has not attached
+    /// that PASID; `Some(None)`: there is none.
+    pub unanswered: Option<Option<u32>>,
     /// How far a flush of a range went that fell short.
     pub range: Option<Box<Range>>,
     /// A read from kernel memory failed: what is missing here is unknown, not absent.

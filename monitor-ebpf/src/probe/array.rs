@@ -152,6 +152,13 @@ pub fn slot(head: u64, index: u32) -> ArrayEntry {
     decode(index, entry)
 }
 
+/// 1 if nothing stands at one index of the array whose `xa_head` is `head`, else 0.
+#[unsafe(export_name = "is_empty_at")]
+#[inline(never)]
+pub extern "C" fn is_empty_at(head: u64, index: u32) -> u32 {
+    u32::from(slot(head, index).encoding == Encoding::Empty as u16)
+}
+
 /// What a node's slots are apart, as a power of two.
 #[inline(always)]
 fn shift(node: u64) -> u32 {

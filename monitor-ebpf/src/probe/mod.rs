@@ -26,4 +26,5 @@ mod snapshot;
 mod tables;
 mod tags;
 mod teardown;
+mod unanswered;
 mod vtd;

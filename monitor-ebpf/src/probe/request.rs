@@ -5,7 +5,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{helpers::generated, macros::map, maps::LruHashMap};
-use monitor_ebpf::wire::{Encoding, Hook, Phase, known};
+use monitor_ebpf::{
+    table::requests::PASID_VALID,
+    wire::{Encoding, Hook, Phase, known},
+};
 
 use super::{
     array,
@@ -14,8 +17,6 @@ use super::{
     read::{self, layout},
 };
 
-/// `IOMMU_FAULT_PAGE_REQUEST_PASID_VALID` (include/linux/iommu.h).
-const PASID_VALID: u32 = 1;
 /// A device is heard once in so many ns for one PASID, and for whichever it names: what it sends may be a guest's doing.
 const GAP_OF_PASID: u64 = 100_000_000;
 const GAP_OF_DEVICE: u64 = 1_000_000;
@@ -42,12 +43,12 @@ fn again(key: [u64; 2], now: u64, gap: u64) -> bool {
 #[inline(always)]
 fn request(context: *mut c_void, access: Access) {
     let event = call::argument(context, access, call::positions(Hook::PageRequest).fault);
-    let flags: u32 = read::member(event, layout!(fault_flags));
+    let flags: u32 = read::member(event, layout!(requests.flags));
     if flags & PASID_VALID == 0 {
         return;
     }
     let mut subject = call::subject(context, access, Hook::PageRequest);
-    subject.pasid = read::member(event, layout!(fault_pasid));
+    subject.pasid = read::member(event, layout!(requests.pasid));
     subject.known |= known::PASID;
     let head = read::member(subject.group, layout!(group_pasid_head));
     if array::slot(head, subject.pasid).encoding != Encoding::Empty as u16 {

@@ -24,7 +24,7 @@ use super::{
     emit, loss,
     read::{self, layout, member},
     tables::{self, Scratch, Vendor},
-    tags,
+    tags, unanswered,
 };
 
 /// The process whose reads are of interest; set by userspace before the programs are loaded.
@@ -69,6 +69,7 @@ fn look(context: *mut c_void, access: Access, hook: Hook, vendor: Vendor) {
     let Some(scratch) = begin(hook, Phase::Point, group) else { return };
     read_member(scratch, device, find(group, device));
     read_array(scratch);
+    read_requests(scratch, device);
     // SAFETY: `begin` gave it.
     unsafe { tables::read(scratch, vendor, device) };
     if vendor == Vendor::Vtd {
@@ -172,6 +173,17 @@ fn read_tags(scratch: *mut Scratch, device: u64) {
     let operation = &mut scratch.record.head.operation;
     operation.tags = tags::read(operation.group.domain.key, device, 0);
     operation.header.known |= known::TAGS;
+}
+
+/// Adds the PASID of a page request that waits though its PASID is not attached, if there is one.
+#[inline(always)]
+fn read_requests(scratch: *mut Scratch, device: u64) {
+    // SAFETY: `begin` gave it; null is never passed.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return };
+    let found = unanswered::find(scratch.group, device);
+    let operation = &mut scratch.record.head.operation;
+    operation.pasid = found as u32;
+    operation.header.known |= known::REQUESTS * (found / unanswered::READ) as u32;
 }
 
 /// Sends as much of the record as is filled.

@@ -1,5 +1,5 @@
 //! Walks over what hangs together in the kernel's memory: a group's `pasid_array` and the PASID tables of three
-//! vendors' hardware, which are trees, and the cache tags of a VT-d domain, which are a list.
+//! vendors' hardware, which are trees, and the cache tags of a VT-d domain and a device's page requests, which are lists.
 //!
 //! Each walk is a state with a bounded step, so that the same code runs from `bpf_loop` in the kernel, where
 //! no loop may be endless, and over memory laid out by hand in the tests. A step reads, compares and moves on;
@@ -9,6 +9,7 @@
 
 pub mod amd;
 mod hardware;
+pub mod requests;
 pub mod smmuv3;
 pub mod tags;
 pub mod vtd;
@@ -34,6 +35,12 @@ pub trait Memory {
     fn byte(&self, address: u64) -> Option<u8>;
     /// [`WINDOW`] words from an address on. `false` if they can't be read: then they mean nothing.
     fn window(&self, address: u64, into: &mut [u64; WINDOW]) -> bool;
+}
+
+/// 32 bits at an address that is a multiple of 4.
+#[inline(always)]
+fn half(memory: &impl Memory, address: u64) -> Option<u32> {
+    memory.word(address & !7).map(|word| (word >> ((address & 4) * 8)) as u32)
 }
 
 /// What one step came to.

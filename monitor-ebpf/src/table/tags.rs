@@ -1,6 +1,6 @@
 //! The walk over the cache tags of a VT-d domain (`dmar_domain::cache_tags`, drivers/iommu/intel/cache.c, from 6.10).
 
-use super::{Memory, Step};
+use super::{Memory, Step, half};
 
 /// Tags after which a walk is given up as incomplete. A domain has two for each device and PASID that it is attached to.
 pub const STEPS: u32 = 1 << 12;
@@ -40,12 +40,6 @@ pub struct Walk {
     at: u64,
     /// 1 if something could not be read.
     failed: u32,
-}
-
-/// 32 bits at an address that is a multiple of 4.
-#[inline(always)]
-fn half(memory: &impl Memory, address: u64) -> Option<u32> {
-    memory.word(address & !7).map(|word| (word >> ((address & 4) * 8)) as u32)
 }
 
 impl Walk {

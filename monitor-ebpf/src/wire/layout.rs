@@ -3,7 +3,7 @@
 #[cfg(not(target_arch = "bpf"))]
 use zerocopy::{Immutable, IntoBytes};
 
-use super::RangeLayout;
+use super::{RangeLayout, RequestLayout};
 
 /// A member that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
@@ -119,10 +119,7 @@ pub struct Layout {
     pub vtd_table_directory: u32,
     /// `struct pasid_table` (VT-d): `max_pasid`.
     pub vtd_table_max: u32,
-    /// `struct iopf_fault`, up to 6.8 `struct iommu_fault_event`: `fault.prm.flags`.
-    pub fault_flags: u32,
-    /// Beside it, `fault.prm.pasid`.
-    pub fault_pasid: u32,
+    pub requests: RequestLayout,
     pub amd: AmdLayout,
     pub smmu: SmmuLayout,
     pub flush: FlushLayout,
@@ -373,8 +370,7 @@ impl Layout {
         vtd_info_table: ABSENT,
         vtd_table_directory: ABSENT,
         vtd_table_max: ABSENT,
-        fault_flags: ABSENT,
-        fault_pasid: ABSENT,
+        requests: RequestLayout::UNKNOWN,
         amd: AmdLayout::UNKNOWN,
         smmu: SmmuLayout::UNKNOWN,
         flush: FlushLayout::UNKNOWN,

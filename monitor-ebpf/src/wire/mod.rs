@@ -12,6 +12,7 @@ mod layout;
 mod loss;
 mod range;
 mod record;
+mod request;
 mod snapshot;
 
 pub use arguments::{Arguments, NO_ARGUMENT};
@@ -30,6 +31,7 @@ pub use record::{
     ARRAY_CAPACITY, ArrayEntry, Device, Domain, Encoding, Group, Header, Inventory, NAME_LEN, Operation,
     PasidArray, Phase, Task, entry, known, tags,
 };
+pub use request::RequestLayout;
 pub use snapshot::{
     Part, SNAPSHOT_CAPACITY, Snapshot, SnapshotHead, State, TableEntry, TableKind, is_shaped_so, is_snapshot,
     state,

@@ -59,6 +59,9 @@ pub mod known {
     pub const TOOK: u32 = 1 << 19;
     /// `range` of a [`super::Ranging`].
     pub const RANGE: u32 = 1 << 20;
+    /// The page requests of the device of a [`super::Snapshot`] that wait for their response: `pasid` is that of one whose
+    /// PASID is not attached, or 0.
+    pub const REQUESTS: u32 = 1 << 21;
     /// A read from kernel memory failed: what depends on it is missing, and that is not the kernel's saying.
     pub const FAULT: u32 = 1 << 31;
 }

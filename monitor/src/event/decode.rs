@@ -232,6 +232,7 @@ pub(super) fn operation(record: &wire::Operation) -> Result<Box<Event>, Malforme
             table: None,
             flush: None,
             tags: has(known::TAGS).then(|| Tags::new(record.tags)),
+            unanswered: None,
             range: None,
             incomplete: has(known::FAULT),
         },

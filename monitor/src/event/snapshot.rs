@@ -45,6 +45,9 @@ pub fn decode(bytes: &[u8]) -> Result<Box<Event>, Malformed> {
     if let Some(device) = event.device.as_mut().filter(|_| has(known::STATE)) {
         device.state = Some(device_state(&head.state));
     }
+    if has(known::REQUESTS) {
+        event.unanswered = Some(Some(head.operation.pasid).filter(|&pasid| pasid != 0));
+    }
     if has(known::ARRAY) {
         let mut entries: Vec<_> = records(array)?.iter().map(array_entry).collect();
         entries.sort_by_key(|entry| entry.pasid);
@@ -154,6 +157,26 @@ mod tests {
         assert_eq!((table.kind, table.entries.as_slice()), (TableKind::Vtd, &expected[..]));
         let state = event.device.and_then(|device| device.state).expect("a state");
         assert_eq!((state.bound, state.ats, state.pri), (true, Some(true), None));
+    }
+
+    #[test]
+    fn a_request_that_waits_is_told_by_its_pasid() {
+        let told = |known: u32, pasid: u32| {
+            let mut bytes = snapshot(&[5], &[]);
+            let at = offset_of!(SnapshotHead, operation);
+            let known_at = at + offset_of!(wire::Operation, header) + offset_of!(wire::Header, known);
+            let pasid_at = at + offset_of!(wire::Operation, pasid);
+            let known = known | (known::GROUP | known::DEVICE | known::ARRAY);
+            bytes[known_at..known_at + 4].copy_from_slice(&known.to_le_bytes());
+            bytes[pasid_at..pasid_at + 4].copy_from_slice(&pasid.to_le_bytes());
+            let renamed = Identities::default().rename(&bytes).expect("well-formed");
+            let event = event::decode(&renamed).expect("well-formed");
+            assert_eq!(event.pasid, None, "no call on it was made");
+            event.unanswered
+        };
+        assert_eq!(told(known::REQUESTS, 9), Some(Some(9)));
+        assert_eq!(told(known::REQUESTS, 0), Some(None));
+        assert_eq!(told(0, 9), None);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 pub mod members;
 mod vendors;
 
-use monitor_ebpf::wire::{ABSENT, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT, RangeLayout, TagLayout};
+use monitor_ebpf::wire::{
+    ABSENT, Arguments, Bit, FlushLayout, Layout, NO_ARGUMENT, RangeLayout, RequestLayout, TagLayout,
+};
 
 use super::btf::{Btf, Error, Parameter};
 
@@ -23,11 +25,6 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
     let mm_pasid = match offset("iommu_mm_data", "pasid")? {
         ABSENT => offset("mm_struct", "pasid")?,
         found => found,
-    };
-    // "iommu: Merge iommu_fault_event and iopf_fault" (6.9)
-    let fault = |path: &str| match offset("iopf_fault", path)? {
-        ABSENT => offset("iommu_fault_event", path),
-        found => Ok(found),
     };
     Ok(Layout {
         device_name: offset("device", "kobj.name")?,
@@ -73,8 +70,7 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
         vtd_info_table: offset("device_domain_info", "pasid_table")?,
         vtd_table_directory: offset("pasid_table", "table")?,
         vtd_table_max: offset("pasid_table", "max_pasid")?,
-        fault_flags: fault("fault.prm.flags")?,
-        fault_pasid: fault("fault.prm.pasid")?,
+        requests: requests(btf)?,
         amd: vendors::amd(btf)?,
         smmu: vendors::smmu(btf)?,
         flush: FlushLayout {
@@ -117,6 +113,29 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
             pasid_link: offset("dev_pasid_info", "link_domain")?,
             pasid_device: offset("dev_pasid_info", "dev")?,
         },
+    })
+}
+
+/// Where page requests have what is read of them.
+fn requests(btf: &Btf) -> Result<RequestLayout, Error> {
+    let offset = |name: &str, path: &str| offset(btf, name, "", path);
+    // "iommu: Merge iommu_fault_event and iopf_fault" (6.9)
+    let event = |path: &str| match offset("iopf_fault", path)? {
+        ABSENT => offset("iommu_fault_event", path),
+        found => Ok(found),
+    };
+    // Before "iommu: Add attach handle to struct iopf_group" (6.11) a request gets into the list whatever PASID it names.
+    let only_attached = offset("iopf_group", "attach_handle")? != ABSENT;
+    let group = |path: &str| if only_attached { offset("iopf_group", path) } else { Ok(ABSENT) };
+    Ok(RequestLayout {
+        flags: event("fault.prm.flags")?,
+        pasid: event("fault.prm.pasid")?,
+        param: offset("dev_iommu", "fault_param")?,
+        list: offset("iommu_fault_param", "faults")?,
+        node: group("pending_node")?,
+        owner: group("fault_param")?,
+        last_flags: group("last_fault.fault.prm.flags")?,
+        last_pasid: group("last_fault.fault.prm.pasid")?,
     })
 }
 

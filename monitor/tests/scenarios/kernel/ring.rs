@@ -234,6 +234,7 @@ impl Kernel {
             table: None,
             flush: None,
             tags: None,
+            unanswered: None,
             range: None,
             incomplete: false,
         }

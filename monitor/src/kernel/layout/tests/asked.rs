@@ -4,7 +4,7 @@
 pub const ASKED: &[(&str, &[&str])] = &[
     ("device", &["kobj.name", "iommu_group", "iommu", "driver", "bus"]),
     ("bus_type", &["name"]),
-    ("dev_iommu", &["priv", "max_pasids", "iommu_dev", "attach_deferred"]),
+    ("dev_iommu", &["priv", "max_pasids", "iommu_dev", "attach_deferred", "fault_param"]),
     ("iommu_device", &["dev"]),
     ("pci_dev", &["ats_enabled", "pri_enabled", "pasid_enabled", "dev", "error_state", "is_virtfn"]),
     (
@@ -29,6 +29,17 @@ pub const ASKED: &[(&str, &[&str])] = &[
     ("iommu_mm_data", &["pasid"]),
     ("iopf_fault", &["fault.prm.flags", "fault.prm.pasid"]),
     ("iommu_fault_event", &["fault.prm.flags", "fault.prm.pasid"]),
+    ("iommu_fault_param", &["faults"]),
+    (
+        "iopf_group",
+        &[
+            "attach_handle",
+            "pending_node",
+            "fault_param",
+            "last_fault.fault.prm.flags",
+            "last_fault.fault.prm.pasid",
+        ],
+    ),
     ("iommu_attach_handle", &["domain"]),
     ("iommu_sva", &["dev", "domain", "handle.domain"]),
     ("xa_node", &["shift", "slots"]),

@@ -26,7 +26,8 @@ impl Shown<'_> {
             | Fault::Residue(key, _)
             | Fault::Blocked(key)
             | Fault::Lacking(key)
-            | Fault::Untagged(key) => look.members.iter().find(|member| member.device == key),
+            | Fault::Untagged(key)
+            | Fault::Unanswered(key, _) => look.members.iter().find(|member| member.device == key),
             _ => None,
         };
         Finding {

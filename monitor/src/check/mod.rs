@@ -23,6 +23,7 @@ mod flush_range_short;
 mod flush_slow;
 mod group_divergence;
 mod invalidation_failed;
+mod iopf_unanswered;
 mod kernel_advisory;
 mod look;
 mod open;
@@ -67,7 +68,7 @@ use crate::inventory::Inventory;
 use crate::model::{Group, GroupRef, Host, Look, Names, Transition};
 
 /// Every check, in the order in which they are listed.
-pub static REGISTRY: [&dyn Check; 32] = [
+pub static REGISTRY: [&dyn Check; 33] = [
     &pasid_left_on_release::PasidLeftOnRelease,
     &ownership_stuck::OwnershipStuck,
     &ownership_leaked::OwnershipLeaked,
@@ -93,6 +94,7 @@ pub static REGISTRY: [&dyn Check; 32] = [
     &invalidation_failed::InvalidationFailed,
     &pasid_reused_without_flush::PasidReusedWithoutFlush,
     &fault_after_detach::FaultAfterDetach,
+    &iopf_unanswered::IopfUnanswered,
     &reset_unpaired::ResetUnpaired,
     &devtlb_tag_missing::DevtlbTagMissing,
     &cache_tag_leaked::CacheTagLeaked,

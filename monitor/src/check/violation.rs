@@ -98,6 +98,8 @@ pub enum Fault {
     Lacking(Key),
     /// Flushes of the domain that this member's RID is on don't reach its device TLB.
     Untagged(Key),
+    /// A page request of this member's got no response, and this PASID of its was detached.
+    Unanswered(Key, u32),
 }
 
 impl Subject {

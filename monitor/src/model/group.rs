@@ -14,6 +14,7 @@ use super::request::Former;
 use super::stirred::Stirred;
 use super::takers::{Holder, Takers};
 use super::touches::{Overlap, Pasids, Touches};
+use super::unanswered::Unanswered;
 use super::wanted::Failure;
 
 /// A task at a moment: who did something, and when.
@@ -106,6 +107,9 @@ pub struct Group {
     pub(super) bonds: BTreeMap<Key, Bond>,
     /// PASIDs that were seen to be detached.
     pub(super) former: Former,
+    /// Members of which the last look found a page request that waits for its response without its PASID. No call on that
+    /// PASID was seen since it was found first.
+    pub(super) unanswered: Vec<(Key, Unanswered)>,
     /// PASIDs whose process has exited, and since when at the latest, in CLOCK_MONOTONIC ns.
     pub(super) exited: BTreeMap<u32, u64>,
     pub(super) takers: Takers,
@@ -163,6 +167,7 @@ impl Group {
             contested: BTreeSet::new(),
             bonds: BTreeMap::new(),
             former: Former::default(),
+            unanswered: Vec::new(),
             exited: BTreeMap::new(),
             takers: Takers::default(),
             torn: BTreeSet::new(),
@@ -308,6 +313,7 @@ impl Group {
         self.contested.clear();
         self.bonds.clear();
         self.former = Former::default();
+        self.unanswered.clear();
         self.exited.clear();
         self.takers.clear();
         self.torn.clear();
@@ -329,11 +335,13 @@ impl Group {
             Some(Pasids::One(pasid)) => {
                 self.stirred.add(pasid);
                 self.stirred_since_look.add(pasid);
+                self.unanswered.retain(|(_, waits)| waits.pasid != pasid);
                 self.failures.retain(|failure| failure.pasid != pasid);
             }
             Some(Pasids::Any) => {
                 self.stirred.add_all();
                 self.stirred_since_look.add_all();
+                self.unanswered.clear();
                 self.failures.clear();
             }
             None => {}

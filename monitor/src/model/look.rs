@@ -14,6 +14,7 @@ use super::host::Host;
 use super::order::Reading;
 use super::reset::AfterReset;
 use super::transition::Transition;
+use super::unanswered::Unanswered;
 use super::wanted::{Failed, Failure};
 
 /// More members than this in one look are left out, and the look says so.
@@ -69,6 +70,8 @@ pub struct Member {
     pub after_reset: Option<Box<AfterReset>>,
     /// What its RID has of cache tags in the group's domain; `None`: its driver keeps none, or it was not read.
     pub tags: Option<Tags>,
+    /// A page request of its that waits for its response though its PASID is detached; `Some(None)`: there is none.
+    pub unanswered: Option<Option<Unanswered>>,
 }
 
 impl Look {
@@ -212,7 +215,7 @@ impl Looking {
         event: &Event,
         known: &Group,
         failures: Vec<Failure>,
-        after: Option<Box<AfterReset>>,
+        of_member: (Option<Box<AfterReset>>, Option<Option<Unanswered>>),
     ) {
         self.locked = true;
         self.failed.extend(failures.into_iter().map(|failure| Failed { failure, members: Vec::new() }));
@@ -220,7 +223,7 @@ impl Looking {
         let before = self.members.len();
         self.member(event);
         if let Some((member, _)) = self.members.get_mut(before) {
-            member.after_reset = after;
+            (member.after_reset, member.unanswered) = of_member;
         }
     }
 
@@ -272,6 +275,7 @@ impl Looking {
             table: array.zip(table).map(|(array, table)| compare(array, table, device.max_pasids)),
             after_reset: None,
             tags: event.tags,
+            unanswered: None,
         };
         for Failed { failure, members } in &mut self.failed {
             let attached = array.map(|array| array.has(failure.pasid));
@@ -339,12 +343,13 @@ impl Host {
                 }
             }
             _ => {
+                let unanswered = self.group_mut(key).and_then(|group| group.unanswered(event));
                 let first = ours && self.looking.as_ref().is_some_and(|looking| !looking.locked);
                 let failures = if first { self.look_comes(key) } else { Vec::new() };
                 if let Some(looking) = self.looking.as_mut().filter(|_| ours)
                     && let Some(known) = self.groups.get(&key)
                 {
-                    looking.member_locked(event, known, failures, after);
+                    looking.member_locked(event, known, failures, (after, unanswered));
                 }
             }
         }

@@ -30,6 +30,7 @@ mod tags;
 mod takers;
 mod touches;
 mod transition;
+mod unanswered;
 mod wanted;
 
 pub use bond::{Bond, Ended};
@@ -48,4 +49,5 @@ pub use tags::Tagged;
 pub use takers::Holder;
 pub use touches::Overlap;
 pub use transition::{Flushed, Kind, Transition};
+pub use unanswered::Unanswered;
 pub use wanted::{Failed, Failure, Left};

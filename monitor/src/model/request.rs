@@ -54,7 +54,7 @@ impl Former {
 }
 
 /// Whether PASIDs may be a guest's own.
-fn nested(domain: Option<Domain>) -> bool {
+pub(super) fn nested(domain: Option<Domain>) -> bool {
     domain.is_some_and(|domain| domain.kind == DomainKind::Nested)
 }
 
@@ -68,7 +68,7 @@ impl Group {
     }
 
     /// What is known of a PASID that was attached and was seen to be detached, and is so still for certain.
-    fn former(&self, pasid: u32) -> Option<Detached> {
+    pub(super) fn former(&self, pasid: u32) -> Option<Detached> {
         let gone = self.presence(pasid) == Presence::Absent && !self.in_flight.touches(pasid);
         self.former.pasids.get(&pasid).filter(|_| gone).copied()
     }

@@ -33,4 +33,5 @@ mod slow;
 mod strayed;
 mod tables;
 mod tags;
+mod unanswered;
 mod unknown;

@@ -4,7 +4,7 @@ use monitor::event::{Device, DeviceState, Key, TableEntry, TableKind, TableReadi
 use monitor_ebpf::wire::{Hook, Phase};
 
 use super::ring::{phases, seen};
-use super::{Dev, Kernel, Sight, domain, sva_domain, task};
+use super::{Dev, Era, Kernel, Sight, domain, sva_domain, task};
 
 /// The parts of a read of `reserved_regions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,7 @@ impl Kernel {
                     let root = Some(Key::new(device.table));
                     event.device = Some(Device { table: root, state: Some(state(&device)), ..seen(&device) });
                     event.table = table_of(&device);
+                    event.unanswered = self.unanswered(id, &device);
                     self.push(event);
                 }
                 return;
@@ -84,6 +85,13 @@ impl Kernel {
         }
         let event = self.event(Hook::SnapshotGroup, phase, id, reader);
         self.push(event);
+    }
+
+    /// The request that waits longest, of those whose PASID isn't attached; a kernel that has others in its list as well
+    /// isn't asked.
+    fn unanswered(&self, id: u32, device: &Dev) -> Option<Option<u32>> {
+        let lost = |pasid: &&u32| !self.groups[&id].array.contains_key(pasid);
+        (self.era >= Era::Handles).then(|| device.waiting.iter().find(lost).copied())
     }
 
     /// Nobody holds the group's mutex.

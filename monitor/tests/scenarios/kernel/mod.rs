@@ -68,6 +68,8 @@ pub struct Dev {
     pub on: u64,
     /// What is present in its hardware PASID table.
     pub present: BTreeMap<u32, u64>,
+    /// PASIDs of page requests that wait for their response, the longest waiting first.
+    pub waiting: Vec<u32>,
     /// Resets that are prepared and not done: it is on the blocking domain.
     pub resets: u32,
     /// A driver is bound to it.
@@ -288,6 +290,7 @@ impl Kernel {
             table,
             on: 0,
             present: BTreeMap::new(),
+            waiting: Vec::new(),
             resets: 0,
             bound: true,
             joined,
@@ -301,6 +304,24 @@ impl Kernel {
 
     pub fn sleep(&mut self, ns: u64) {
         self.now += ns;
+    }
+
+    /// A device asks for a page, and a handler takes the request (`iommu_report_device_fault`, from 6.11). `false`: the
+    /// PASID isn't attached, and the request got an error at once.
+    pub fn asks(&mut self, device: &str, pasid: u32) -> bool {
+        let id = self.group_of(device);
+        let handled = self.groups[&id].array.contains_key(&pasid);
+        if handled {
+            self.waiting_of(device).push(pasid);
+        }
+        handled
+    }
+
+    /// The device's requests that wait: who answers them takes them out.
+    pub fn waiting_of(&mut self, device: &str) -> &mut Vec<u32> {
+        let id = self.group_of(device);
+        let mut devices = self.group_mut(id).devices.iter_mut();
+        &mut devices.find(|member| member.name == device).expect("a member").waiting
     }
 
     /// iommufd's handle of the RID, at index 0.

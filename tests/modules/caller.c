@@ -375,6 +375,92 @@ static int do_page_request(struct target *t)
 	return iommu_report_device_fault(t->dev, &request);
 }
 
+/*
+ * Who handles page requests: a queue of ours for devices whose IOMMU's driver
+ * has none, and handlers for domains. The core finds a handler by the handle
+ * that a PASID was attached with.
+ */
+static struct iopf_queue *requests;
+static LIST_HEAD(held);		/* struct iopf_group, by node */
+static DEFINE_MUTEX(held_lock);
+
+static int do_queue(struct target *t)
+{
+	if (!requests)
+		requests = iopf_queue_alloc("iommu-caller");
+	return requests ? iopf_queue_add_device(requests, t->dev) : -ENOMEM;
+}
+
+/* The core answers what waits, and frees it. */
+static int do_unqueue(struct target *t)
+{
+	struct iopf_group *pos, *next;
+
+	if (!requests || !t->dev->iommu->fault_param)
+		return -ENOENT;
+	mutex_lock(&held_lock);
+	list_for_each_entry_safe(pos, next, &held, node)
+		if (pos->fault_param->dev == t->dev)
+			list_del(&pos->node);
+	iopf_queue_remove_device(requests, t->dev);
+	mutex_unlock(&held_lock);
+	return 0;
+}
+
+static int hold_request(struct iopf_group *request)
+{
+	mutex_lock(&held_lock);
+	list_add_tail(&request->node, &held);
+	mutex_unlock(&held_lock);
+	return 0;
+}
+
+/* The core answers that it failed. */
+static int refuse_request(struct iopf_group *request)
+{
+	return -EBUSY;
+}
+
+static int do_hold_requests(struct target *t)
+{
+	t->domain->iopf_handler = hold_request;
+	return 0;
+}
+
+static int do_refuse_requests(struct target *t)
+{
+	t->domain->iopf_handler = refuse_request;
+	return 0;
+}
+
+/* Of this PASID, or all. */
+static void answer(u32 pasid, bool all)
+{
+	struct iopf_group *pos, *next;
+
+	mutex_lock(&held_lock);
+	list_for_each_entry_safe(pos, next, &held, node) {
+		if (!all && pos->last_fault.fault.prm.pasid != pasid)
+			continue;
+		list_del(&pos->node);
+		iopf_group_response(pos, IOMMU_PAGE_RESP_SUCCESS);
+		iopf_free_group(pos);
+	}
+	mutex_unlock(&held_lock);
+}
+
+static int do_answer(struct target *t)
+{
+	answer(t->nr[0], false);
+	return 0;
+}
+
+static void free_requests(void)
+{
+	answer(0, true);
+	iopf_queue_free(requests);
+}
+
 /* From drivers/iommu/iommu-priv.h, which no headers package has. */
 int iommu_attach_group_handle(struct iommu_domain *domain,
 			      struct iommu_group *group,
@@ -592,6 +678,10 @@ static void free_handles(void)
 {
 }
 
+static void free_requests(void)
+{
+}
+
 #define do_attach_handle	do_nothing
 #define do_detach_handle	do_nothing
 #define do_replace_handle	do_nothing
@@ -606,6 +696,11 @@ static void free_handles(void)
 #define do_free_pasid		do_nothing
 #define do_max_pasids		do_nothing
 #define do_page_request		do_nothing
+#define do_queue		do_nothing
+#define do_unqueue		do_nothing
+#define do_hold_requests	do_nothing
+#define do_refuse_requests	do_nothing
+#define do_answer		do_nothing
 #endif
 
 /*
@@ -650,6 +745,11 @@ static const struct command {
 	{ "disconnect",			"D",	do_disconnect },
 	{ "reconnect",			"D",	do_reconnect },
 	{ "page-request",		"Du",	do_page_request },
+	{ "queue",			"D",	do_queue },
+	{ "unqueue",			"D",	do_unqueue },
+	{ "hold-requests",		"N",	do_hold_requests },
+	{ "refuse-requests",		"N",	do_refuse_requests },
+	{ "answer",			"u",	do_answer },
 	{ "map",			"Nis",	do_map },
 	{ "unmap",			"Nis",	do_unmap },
 	{ "unmap-nosync",		"Nis",	do_unmap_nosync },
@@ -832,6 +932,7 @@ static void __exit caller_exit(void)
 	remove_proc_entry("iommu-caller", NULL);
 	list_for_each_entry_safe(pos, next, &domains, link)
 		kfree(pos);
+	free_requests();
 	free_handles();
 	__free_page(target);
 }

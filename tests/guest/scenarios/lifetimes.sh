@@ -37,6 +37,17 @@ bound() {
 	bond=${bond% *}
 }
 
+# asks PID: this process is bound, its device asks for a page, and it is unbound
+asks() {
+	as tenant c bind $one $1
+	bound
+	pasid=$(value)
+	as device c page-request $one ${pasid#* }
+	as hasty c unbind $bond
+	usleep 5500000
+	audited
+}
+
 # warned_of CHECK: waits until it was raised
 warned_of() {
 	left=300
@@ -130,6 +141,30 @@ if [ -n "$has_sva" ]; then
 	bound
 	gone
 	unbound $bond
+
+	# Pages are asked for, as no emulated device does. One process stays bound: with the last one the driver takes the
+	# device off its queue, and that answers all.
+	if [ ! -e $soft/keep_freed ]; then
+		phase asked
+		groups $one
+		process
+		as tenant c bind $one $pid
+		bound
+		first=$bond stays=$pid
+		process
+		asks $pid
+		phase unanswered
+		groups $one
+		fault skip iommu_sva_handle_iopf
+		asks $pid
+		fault skip ''
+		phase answered-late
+		gone
+		pid=$stays
+		as tenant c unbind $first
+		gone
+		audited
+	fi
 
 	phase sva-lingers
 	groups $one

@@ -97,6 +97,13 @@ const REASONS: &[Reason] = &[
         why: "not possible here: no emulated device sends page requests",
     },
     Reason {
+        checks: &["iopf-unanswered"],
+        kernels: &[Series::V6_12],
+        source: Some(Source::Driver),
+        why: "not possible here: the kernel itself answers page requests of processes alone, and this one refuses every \
+              bind on x86, as its stable series does",
+    },
+    Reason {
         checks: &["kernel-advisory"],
         kernels: &[],
         source: Some(Source::Software),

@@ -1,5 +1,5 @@
 //! `imbalance`: a PASID is detached twice, and by the name of another domain; a device asks for a page with one that was
-//! detached.
+//! detached, or asked before and gets no response.
 
 use super::Report;
 use super::expect::{self, Calls, Expect, Violation};
@@ -7,6 +7,7 @@ use crate::Series;
 
 const CHECK: &str = "attach-imbalance";
 const LATE: &str = "fault-after-detach";
+const UNANSWERED: &str = "iopf-unanswered";
 
 pub fn on_softiommu(report: &Report) -> Result<(), String> {
     const DEVICES: &[&str] = &["softdev.0"];
@@ -23,7 +24,19 @@ pub fn on_softiommu(report: &Report) -> Result<(), String> {
         triggered_by: Some("tenant"),
         ..clumsy(DEVICES, Some("tenant"))
     }));
-    expect::phases(report, &[CHECK, LATE], &rows)
+    rows.push(Expect::clean("answered", &[("pasid_attach", 4), ("pasid_detach", 3)]));
+    rows.push(Expect::clean("unanswered", &[("pasid_attach", 1), ("pasid_detach", 1)]).raises(Violation {
+        check: UNANSWERED,
+        pasids: &[6],
+        triggered_by: Some("hasty"),
+        ..clumsy(DEVICES, Some("tenant"))
+    }));
+    rows.push(Expect::clean("answered-late", &[("pasid_detach", 1)]).resolves(
+        UNANSWERED,
+        Some("softdev.0"),
+        "cleared",
+    ));
+    expect::phases(report, &[CHECK, LATE, UNANSWERED], &rows)
 }
 
 pub fn on_intel(report: &Report) -> Result<(), String> {

@@ -105,6 +105,18 @@ fn sva(one: &'static str, soft: bool) -> Vec<Expect> {
                 .raises(clumsy(FIRST))
                 .warns("refcount_warn_saturate"),
         );
+    } else {
+        const UNANSWERED: &str = "iopf-unanswered";
+        rows.push(Expect::clean("asked", &[("sva_bind", 2), ("sva_unbind", 1)]));
+        rows.push(
+            Expect::clean("unanswered", &[("sva_bind", 1), ("sva_unbind", 1)])
+                .raises(Violation { triggered_by: Some("hasty"), ..found(UNANSWERED, one, SECOND) }),
+        );
+        rows.push(Expect::clean("answered-late", &[("sva_unbind", 1)]).resolves(
+            UNANSWERED,
+            Some(one),
+            "cleared",
+        ));
     }
     rows
 }

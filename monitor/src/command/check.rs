@@ -1,25 +1,23 @@
 //! `check`, and no command at all: read the kernel's IOMMU state once and hold it against the checks.
 
 use std::{
-    fmt, fs, io,
-    path::{Path, PathBuf},
+    fmt,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use prometheus::{Encoder, TextEncoder};
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::{
     kernel::{host, probes, snapshot},
     live::{Live, Upkeep},
-    report::{json, metrics, text},
+    report::{json, text},
     watcher::{GroupState, Knowledge},
 };
 
 use super::{
     FAILED, Format, Global, RIGHT, WRONG,
-    output::{Output, context, counts, put},
+    output::{Output, context, counts, put, put_metrics},
 };
 
 pub fn run(global: &Global) -> Result<u8> {
@@ -43,7 +41,10 @@ pub fn run(global: &Global) -> Result<u8> {
     let unread = groups.iter().filter(|group| group.knowledge == Knowledge::Unknown).count();
     match global.format {
         Some(Format::Json) => put(&(as_json(&live, &groups, &took).to_string() + "\n"))?,
-        Some(Format::Prom) => as_prometheus(&mut live, global.output.as_deref())?,
+        Some(Format::Prom) => {
+            live.count()?;
+            put_metrics(global, &mut live.watcher)?;
+        }
         _ => put(&as_text(&live, &groups, &Output::new(global, Format::Text), global.quiet))?,
     }
     if unread > 0 {
@@ -134,43 +135,4 @@ fn as_json(live: &Live, groups: &[GroupState], took: &Took) -> serde_json::Value
         },
         "violations": live.watcher.violations().map(|found| json::violation(found, &context)).collect::<Vec<_>>(),
     })
-}
-
-fn as_prometheus(live: &mut Live, file: Option<&Path>) -> Result<()> {
-    let build = metrics::Build { version: env!("CARGO_PKG_VERSION").into(), ..metrics::Build::default() };
-    live.count()?;
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&metrics::collect(&mut live.watcher, &build), &mut text)?;
-    match file {
-        Some(file) => replace(file, &text).with_context(|| format!("--output {}", file.display())),
-        None => Ok(put(&String::from_utf8(text)?)?),
-    }
-}
-
-/// Writes a file in one piece: who reads it sees the old one or the new one.
-fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
-    let mut draft = PathBuf::from(file).into_os_string();
-    draft.push(format!(".{}.tmp", std::process::id()));
-    fs::write(&draft, content).and_then(|()| fs::rename(&draft, file)).inspect_err(|_| {
-        // Nothing half-written is left; that it can't be removed either adds nothing.
-        let _ = fs::remove_file(&draft);
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_replaced_in_one_piece_and_nothing_is_left_of_a_failure() -> io::Result<()> {
-        let folder = std::env::temp_dir().join(format!("iommu-watch-output-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        let file = folder.join("iommu.prom");
-        replace(&file, b"old")?;
-        replace(&file, b"new")?;
-        assert_eq!(fs::read(&file)?, b"new");
-        assert!(replace(&folder.join("nothing/iommu.prom"), b"x").is_err());
-        assert_eq!(fs::read_dir(&folder)?.count(), 1);
-        fs::remove_dir_all(&folder)
-    }
 }

@@ -1,12 +1,23 @@
 //! Where reports go: stdout, as text or as JSON lines.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use prometheus::TextEncoder;
 
 use crate::{
     check::{Severity, Violation},
     kernel::{self, clock},
-    report::{Clock, Context, Stacks, json, text},
-    watcher::{Options, Report},
+    report::{
+        Clock, Context, Stacks, json,
+        metrics::{self, Build},
+        text,
+    },
+    watcher::{Options, Report, Watcher},
 };
 
 use super::{Color, Format, Global};
@@ -81,6 +92,26 @@ impl Output {
     }
 }
 
+/// With `--format prom`: the metrics, to `--output FILE` if there is one.
+pub fn put_metrics(global: &Global, watcher: &mut Watcher) -> Result<()> {
+    let build = Build { version: env!("CARGO_PKG_VERSION").into(), ..Build::default() };
+    let text = TextEncoder::new().encode_to_string(&metrics::collect(watcher, &build))?;
+    match &global.output {
+        Some(file) => replace(file, text.as_bytes()).with_context(|| format!("--output {}", file.display())),
+        None => Ok(put(&text)?),
+    }
+}
+
+/// Writes a file in one piece: who reads it sees the old one or the new one.
+fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+    let mut draft = PathBuf::from(file).into_os_string();
+    draft.push(format!(".{}.tmp", std::process::id()));
+    fs::write(&draft, content).and_then(|()| fs::rename(&draft, file)).inspect_err(|_| {
+        // Nothing half-written is left; that it can't be removed either adds nothing.
+        let _ = fs::remove_file(&draft);
+    })
+}
+
 /// Writes text to stdout and sees it through.
 pub fn put(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -112,5 +143,23 @@ pub fn context<'a>(options: &'a Options, stacks: &'a dyn Stacks) -> Context<'a> 
         synthetic: false,
         clock: Clock { offset_ns: clock::wall_offset_ns() },
         stacks,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_in_one_piece_and_nothing_is_left_of_a_failure() -> io::Result<()> {
+        let folder = std::env::temp_dir().join(format!("iommu-watch-output-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let file = folder.join("iommu.prom");
+        replace(&file, b"old")?;
+        replace(&file, b"new")?;
+        assert_eq!(fs::read(&file)?, b"new");
+        assert!(replace(&folder.join("nothing/iommu.prom"), b"x").is_err());
+        assert_eq!(fs::read_dir(&folder)?.count(), 1);
+        fs::remove_dir_all(&folder)
     }
 }

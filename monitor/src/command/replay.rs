@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     Format, Global, RIGHT, WRONG,
-    output::{Output, is_wrong, put},
+    output::{Output, is_wrong, put, put_metrics},
 };
 
 /// The name that stands for what comes in on stdin.
@@ -35,9 +35,11 @@ pub fn run(global: &Global, file: &Path, show: Show) -> Result<u8> {
     let name = file.display();
     let mut replay = opened(global, file, show == Show::Events)?;
     let output = Output::new(global, Format::Text);
-    let in_short = show == Show::Verdict && !output.is_json();
+    // Of the metrics nothing else is printed: they are read by programs.
+    let metrics = show == Show::Verdict && global.format == Some(Format::Prom);
+    let in_short = show == Show::Verdict && !output.is_json() && !metrics;
     let synthetic = replay.reader().head().synthetic.is_some();
-    if (in_short || synthetic && !output.is_json()) && !global.quiet {
+    if (in_short || synthetic && !output.is_json() && !metrics) && !global.quiet {
         put(&(origin(&replay) + "\n"))?;
     }
     let mut wrong = false;
@@ -47,12 +49,16 @@ pub fn run(global: &Global, file: &Path, show: Show) -> Result<u8> {
             Ok(reports) => {
                 wrong |= reports.iter().any(is_wrong);
                 match show {
+                    Show::Verdict if metrics => {}
                     Show::Verdict => output.write_findings(&reports, &replay.context())?,
                     Show::Events => output.write(&reports, &replay.context())?,
                 }
             }
             Err(error) => damage = Some(error),
         }
+    }
+    if metrics {
+        put_metrics(global, &mut replay.watcher)?;
     }
     if in_short && !global.quiet {
         put(&(summary(&replay) + "\n"))?;

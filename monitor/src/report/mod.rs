@@ -5,6 +5,7 @@ pub mod conformance;
 pub mod explain;
 pub mod json;
 pub mod metrics;
+pub mod openmetrics;
 pub mod text;
 
 use jiff::Timestamp;

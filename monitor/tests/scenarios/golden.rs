@@ -7,10 +7,11 @@ use monitor::check::REGISTRY;
 use monitor::event::Key;
 use monitor::input::{Input, Lost, Resync, Stage};
 use monitor::inventory::{DeviceEntry, GroupEntry, Inventory};
-use monitor::report::metrics::{Build, Metrics};
+use monitor::report::metrics::{self, Build, Metrics};
 use monitor::report::text::Style;
-use monitor::report::{Clock, Context, Stacks, explain, json, text};
+use monitor::report::{Clock, Context, Stacks, explain, json, openmetrics, text};
 use monitor::watcher::{GroupState, Options, Report, Watcher};
+use prometheus::proto::MetricType;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use crate::kernel::{Call, Era};
@@ -159,6 +160,38 @@ fn metrics_have_every_family_from_the_start() {
     let mut output = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut output).expect("text");
     golden("metrics.prom", &String::from_utf8(output).expect("UTF-8"));
+}
+
+/// As Prometheus gets them, which parses them in `cargo xtask test prometheus`.
+#[test]
+fn open_metrics_have_the_same_families_and_an_end() {
+    let mut rig = story();
+    let build = Build { version: "0.1.0".into(), start_seconds: 1_795_353_000.0 };
+    let families = metrics::collect(&mut rig.watcher, &build);
+    let (open, text) =
+        (openmetrics::encode(&families), TextEncoder::new().encode_to_string(&families).expect("text"));
+    assert!(open.ends_with("\n# EOF\n") && open.matches("# EOF").count() == 1);
+    // But for the names of the counters' families, how bounds are written, and the order of two lines, they are the same.
+    let samples = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.replace(".0\"}", "\"}")).collect()
+    };
+    for (open, text) in samples(&open).iter().zip(samples(&text)) {
+        // Not the sum before the count: the order within a histogram is its own.
+        if !text.contains("_sum ") && !text.contains("_count ") {
+            assert_eq!(*open, text);
+        }
+    }
+    assert_eq!(samples(&open).len(), samples(&text).len());
+    for family in &families {
+        let counter = family.get_field_type() == MetricType::COUNTER;
+        assert_eq!(family.name().ends_with("_total"), counter, "{}", family.name());
+        let told = family.name().trim_end_matches("_total");
+        assert!(
+            open.contains(&format!("# TYPE {told} ")) && open.contains(&format!("# HELP {told} ")),
+            "{told}"
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod explain;
 pub mod json;
 pub mod metrics;
 pub mod openmetrics;
+pub mod status;
 pub mod text;
 
 use jiff::Timestamp;

@@ -30,6 +30,7 @@ mod residue;
 mod rid;
 mod rig;
 mod slow;
+mod status;
 mod strayed;
 mod tables;
 mod tags;

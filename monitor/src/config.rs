@@ -25,6 +25,8 @@ const MOST_FAULTS: usize = 100;
 pub struct Config {
     /// Where the pages are served.
     pub listen: Option<SocketAddr>,
+    /// The file that says to whom, and how.
+    pub web_config: Option<PathBuf>,
     /// How often every group is read again; zero: never.
     pub audit: Option<Duration>,
     /// Whether programs may be attached to the kernel's trampolines.
@@ -68,17 +70,11 @@ impl fmt::Display for Faults {
     }
 }
 
-impl Config {
-    pub fn read(path: &Path) -> Result<Config, Faults> {
-        let text =
-            contents(path).map_err(|error| Faults(vec![Fault { line: None, what: error.to_string() }]))?;
-        Config::parse(&text)
-    }
-
-    pub fn parse(text: &str) -> Result<Config, Faults> {
-        let (config, mut faults) = parse::parse(text);
+impl Faults {
+    /// In the order of their lines, and no more than can be read; `Ok` where there are none.
+    pub(crate) fn none_of(mut faults: Vec<Fault>) -> Result<(), Faults> {
         if faults.is_empty() {
-            return Ok(config);
+            return Ok(());
         }
         // A parser that goes on after an error may tell one place twice.
         faults.sort_by(|one, other| (one.line, &one.what).cmp(&(other.line, &other.what)));
@@ -88,6 +84,19 @@ impl Config {
             faults.push(Fault { line: None, what: format!("and {more} more") });
         }
         Err(Faults(faults))
+    }
+}
+
+impl Config {
+    pub fn read(path: &Path) -> Result<Config, Faults> {
+        let text =
+            contents(path).map_err(|error| Faults(vec![Fault { line: None, what: error.to_string() }]))?;
+        Config::parse(&text)
+    }
+
+    pub fn parse(text: &str) -> Result<Config, Faults> {
+        let (config, faults) = parse::parse(text);
+        Faults::none_of(faults).map(|()| config)
     }
 
     /// What was expected until a day that is over at this time, in ns since the epoch.
@@ -119,7 +128,7 @@ impl Config {
 }
 
 /// The text of a file, if it is one. A pipe is not waited for, and what grows is read no further than the bound.
-fn contents(path: &Path) -> io::Result<String> {
+pub(crate) fn contents(path: &Path) -> io::Result<String> {
     let refuse = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;

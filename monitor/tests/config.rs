@@ -97,6 +97,48 @@ fn a_command_does_not_start_with_a_bad_file() {
     assert_eq!((output.status.code(), lines(&output.stderr).len()), (Some(2), 1));
 }
 
+fn web(arguments: &[&str], file: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iommu-watch"));
+    command.arg("daemon").args(arguments).arg("--web.config.file").arg(file).output().expect("it runs")
+}
+
+#[test]
+fn the_web_configuration_is_checked_with_the_files_that_it_names() {
+    let file = File::new("web", "tls_server_config:\n  cert_file: no-such.pem\n  key_file: no-such.key\n");
+    let output = web(&["--config.check"], &file.0);
+    let told = lines(&output.stderr);
+    assert_eq!((output.status.code(), told.len()), (Some(2), 1), "{told:?}");
+    assert!(told[0].contains("no-such.pem: No such file"), "{told:?}");
+
+    let file = File::new("web-keys", "tls_server_config:\n  cert: x\nbasic_auth_users:\n  alice: secret\n");
+    let output = web(&["--config.check"], &file.0);
+    let told = lines(&output.stderr);
+    let name = file.0.display();
+    assert_eq!((output.status.code(), told.len()), (Some(2), 4), "{told:?}");
+    assert!(told[3].starts_with(&format!("{name}:4: basic_auth_users.alice: no bcrypt hash")), "{told:?}");
+    assert!(!told.concat().contains("secret"), "{told:?}");
+
+    // One that the configuration file names is checked with it.
+    let config = File::new("names-web", &format!("[web]\nconfig_file = \"{name}\"\n"));
+    let output = run(&["daemon", "--config.check"], &config.0);
+    assert_eq!((output.status.code(), lines(&output.stderr)), (Some(2), told));
+
+    let file = File::new("web-right", "http_server_config:\n  http2: false\n");
+    let output = web(&["--config.check"], &file.0);
+    assert_eq!((output.status.code(), lines(&output.stderr)), (Some(0), Vec::new()));
+    assert!(lines(&output.stdout)[0].ends_with(": valid: plain HTTP, 0 users"));
+}
+
+/// Before anything is attached: a port that was to be closed is not open for a moment.
+#[test]
+fn a_daemon_does_not_start_with_a_bad_web_configuration() {
+    let file = File::new("web-start", "basic_auth_users:\n  alice: secret\n");
+    let output = web(&[], &file.0);
+    let told = lines(&output.stderr);
+    assert_eq!((output.status.code(), told.len()), (Some(2), 1), "{told:?}");
+    assert!(told[0].contains("--web.config.file ") && told[0].contains("line 2: "), "{told:?}");
+}
+
 /// A kernel that isn't running is asked about with the same file.
 #[test]
 fn doctor_says_off_of_a_check_that_is_off() {

@@ -7,9 +7,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use crate::{check::Settings, config::Config, kernel::clock, live::Upkeep};
+use crate::{
+    check::Settings,
+    config::{Config, Faults},
+    kernel::clock,
+    live::Upkeep,
+    web::Current,
+};
 
 use super::{Audit, DaemonArguments, FAILED, Global, RIGHT};
 
@@ -86,25 +92,57 @@ impl DaemonArguments {
     pub(super) fn listen(&self, global: &Global) -> Result<SocketAddr> {
         Ok(self.listen.or(global.config()?.listen).unwrap_or(LISTEN))
     }
+
+    pub(super) fn web_config_file<'a>(&'a self, global: &'a Global) -> Result<Option<&'a PathBuf>> {
+        Ok(self.web_config.as_ref().or(global.config()?.web_config.as_ref()))
+    }
+
+    /// What the web configuration says, with all files that it names.
+    pub(super) fn web_config(&self, global: &Global) -> Result<Current> {
+        let file = self.web_config_file(global)?;
+        Current::open(file.map(PathBuf::as_path)).with_context(|| {
+            format!("--web.config.file {}", file.map_or(String::new(), |file| file.display().to_string()))
+        })
+    }
 }
 
-/// `daemon --config.check`: all that is wrong with the file, a line each, as compilers tell it.
-pub fn check(global: &Global) -> Result<u8> {
-    let file = global.config.as_ref().context("--config.check: of which file? name it by --config FILE")?;
-    match Config::read(file) {
-        Ok(config) => {
-            global.tell_expectations_over(file, &config);
-            if !global.quiet {
-                super::output::put(&format!("{}: valid: {}\n", file.display(), config.summary()))?;
+/// `daemon --config.check`: all that is wrong with the files, a line each, as compilers tell it.
+pub fn check(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
+    let mut web = arguments.web_config.clone();
+    if global.config.is_none() && web.is_none() {
+        bail!("--config.check: of which file? name it by --config FILE or --web.config.file FILE");
+    }
+    let mut code = RIGHT;
+    if let Some(file) = &global.config {
+        match Config::read(file) {
+            Ok(config) => {
+                global.tell_expectations_over(file, &config);
+                tell_valid(global, file, &config.summary())?;
+                web = web.or(config.web_config);
             }
-            Ok(RIGHT)
-        }
-        Err(faults) => {
-            for fault in &faults.0 {
-                let line = fault.line.map_or(String::new(), |line| format!(":{line}"));
-                eprintln!("{}{line}: {}", file.display(), fault.what);
-            }
-            Ok(FAILED)
+            Err(faults) => code = tell_faults(file, &faults),
         }
     }
+    if let Some(file) = &web {
+        match Current::open(Some(file)) {
+            Ok(current) => tell_valid(global, file, &current.settings().summary)?,
+            Err(faults) => code = tell_faults(file, &faults),
+        }
+    }
+    Ok(code)
+}
+
+fn tell_valid(global: &Global, file: &Path, summary: &str) -> Result<()> {
+    if !global.quiet {
+        super::output::put(&format!("{}: valid: {summary}\n", file.display()))?;
+    }
+    Ok(())
+}
+
+fn tell_faults(file: &Path, faults: &Faults) -> u8 {
+    for fault in &faults.0 {
+        let line = fault.line.map_or(String::new(), |line| format!(":{line}"));
+        eprintln!("{}{line}: {}", file.display(), fault.what);
+    }
+    FAILED
 }

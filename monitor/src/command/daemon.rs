@@ -1,21 +1,19 @@
 //! `daemon`: watch until stopped; JSON lines on stdout, pages over HTTP.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Result;
-use prometheus::{Encoder, TextEncoder};
-use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::Config,
     kernel::{clock, heap, host, probes},
     live::{self, Live},
-    report::{conformance, json, metrics},
-    watcher::{GroupState, Report},
+    report::{metrics, status::Recent},
+    watcher::Report,
     web,
 };
 
@@ -23,6 +21,7 @@ use super::{
     DaemonArguments, Format, Global, RIGHT, configuration, doctor, huge_pages,
     outlet::Outlet,
     output::{Output, context},
+    pages::Pages,
     service::Service,
 };
 
@@ -31,7 +30,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     if arguments.config_check {
-        return configuration::check(global);
+        return configuration::check(global, arguments);
     }
     huge_pages::settle();
     heap::keep_little();
@@ -39,7 +38,10 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let start_seconds = seconds_since_epoch();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // First what fails at once, then what takes its time. Who asks meanwhile waits in the queue.
-    let listener = runtime.block_on(web::bind(arguments.listen(global)?))?;
+    let current = arguments.web_config(global)?;
+    let listener = web::bind(arguments.listen(global)?)?;
+    let address = listener.local_addr()?;
+    let scheme = if current.settings().tls.is_some() { "https" } else { "http" };
     // From now on a SIGHUP waits, and ends nobody.
     let mut reloads = runtime.block_on(async { signal(SignalKind::hangup()) })?;
     let probes = probes::attach(&global.plan(|_| true)?)?;
@@ -54,25 +56,33 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     live.read_ahead();
     if !global.quiet {
         eprintln!(
-            "iommu-watch: {attached} of {there} hooks attached in {timing}, {} groups read in {:.2} s, watching after {:.2} s; http://{}",
+            "iommu-watch: {attached} of {there} hooks attached in {timing}, {} groups read in {:.2} s, watching after {:.2} s; {scheme}://{address}",
             live.watcher.host().groups().count(),
             reading.as_secs_f64(),
             started.elapsed().as_secs_f64(),
-            listener.local_addr()?,
         );
     }
     let (output, outlet) = (Output::new(global, Format::Json), Outlet::start(std::io::stdout())?);
-    let write = |live: &mut Live, reports: &[Report]| {
+    let recent = Arc::new(Mutex::new(Recent::default()));
+    let tell = |live: &mut Live, reports: &[Report]| {
         let context = context(live.watcher.options(), live.stacks());
         outlet.send(output.lines(reports, |_| true, &context))?;
         live.watcher.output_dropped(outlet.dropped());
+        lock(&recent).note(reports);
         std::io::Result::Ok(())
     };
-    write(&mut live, &first)?;
+    tell(&mut live, &first)?;
     live.watcher.config_was_read(Some(start_seconds));
     let live = Arc::new(Mutex::new(live));
     let build = metrics::Build { version: env!("CARGO_PKG_VERSION").into(), start_seconds };
-    let pages = Arc::new(Pages { live: live.clone(), build });
+    let pages = Pages {
+        live: live.clone(),
+        recent: recent.clone(),
+        build,
+        quiet: global.quiet,
+        web_config: arguments.web_config_file(global)?.cloned(),
+    };
+    web::start(listener, Arc::new(pages), current)?;
     let mut service = Service::of_environment();
     let done = runtime.block_on(async {
         let stop = live::stop_requested()?;
@@ -80,9 +90,8 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
             stop.await;
             Service::stops();
         };
-        let server = tokio::spawn(web::serve(listener, pages));
         let follow = live::follow(&live, stop, |live, reports| {
-            write(live, reports)?;
+            tell(live, reports)?;
             live.watcher.reported(reports, clock::monotonic_ns());
             service.comes_around(live.ready().is_ok());
             Ok(())
@@ -91,21 +100,24 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
             while reloads.recv().await.is_some() {
                 let mut live = live::lock(&live);
                 let reports = reload(global, &mut live);
-                write(&mut live, &reports)?;
+                tell(&mut live, &reports)?;
             }
             std::future::pending().await
         };
-        let done = tokio::select! {
+        tokio::select! {
             done = follow => done.map_err(anyhow::Error::from),
             done = reload => done,
-        };
-        server.abort();
-        done
+        }
     });
     if let Err(lines) = outlet.close(LAST_LINES) {
         eprintln!("iommu-watch: nobody reads stdout: the last {lines} lines are not written");
     }
     done.map(|()| RIGHT)
+}
+
+/// Who panics while he holds it leaves it as it is.
+fn lock(recent: &Mutex<Recent>) -> MutexGuard<'_, Recent> {
+    recent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads the configuration again: all of it counts, or nothing.
@@ -140,50 +152,4 @@ fn reload(global: &Global, live: &mut Live) -> Vec<Report> {
 
 fn seconds_since_epoch() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// The pages, read from the live state when they are asked for.
-struct Pages {
-    live: Arc<Mutex<Live>>,
-    build: metrics::Build,
-}
-
-impl web::Source for Pages {
-    fn ready(&self) -> Result<(), String> {
-        let wait = |left: Duration| {
-            format!("{} ms more: calls from before may still be under way", left.as_millis())
-        };
-        live::lock(&self.live).ready().map_err(wait)
-    }
-
-    fn metrics(&self) -> Result<String, String> {
-        let mut live = live::lock(&self.live);
-        live.count().map_err(|error| error.to_string())?;
-        let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&metrics::collect(&mut live.watcher, &self.build), &mut text)
-            .map_err(|error| error.to_string())?;
-        String::from_utf8(text).map_err(|error| error.to_string())
-    }
-
-    fn groups(&self) -> String {
-        let mut live = live::lock(&self.live);
-        let groups = live.watcher.groups();
-        let context = context(live.watcher.options(), live.stacks());
-        let object =
-            |group: &GroupState| json::group(group, live.watcher.tables(group.id).as_ref(), &context);
-        Value::from_iter(groups.iter().map(object)).to_string()
-    }
-
-    fn conformance(&self) -> String {
-        let live = live::lock(&self.live);
-        let context = context(live.watcher.options(), live.stacks());
-        conformance::json(&live.watcher.conformance(), &context).to_string()
-    }
-
-    fn violations(&self) -> String {
-        let live = live::lock(&self.live);
-        let context = context(live.watcher.options(), live.stacks());
-        Value::from_iter(live.watcher.violations().map(|found| json::violation(found, &context))).to_string()
-    }
 }

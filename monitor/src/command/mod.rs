@@ -10,6 +10,7 @@ mod doctor;
 mod huge_pages;
 mod outlet;
 mod output;
+mod pages;
 mod record;
 mod replay;
 mod service;
@@ -220,7 +221,10 @@ struct DaemonArguments {
     /// Where to serve /metrics and the rest [default: 127.0.0.1:9436]
     #[arg(long = "web.listen-address", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Say all that is wrong with the file of --config, each with its line, and start nothing
+    /// TLS, client certificates, users with passwords: a file in the format of Prometheus' exporter-toolkit
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config: Option<PathBuf>,
+    /// Say all that is wrong with the files of --config and --web.config.file, each with its line, and start nothing
     #[arg(long = "config.check")]
     config_check: bool,
     #[command(flatten)]

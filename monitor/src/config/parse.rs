@@ -57,7 +57,8 @@ fn web(section: &Place<'_, '_>, config: &mut Config, walk: &mut Walk<'_>) {
                         text.parse().ok()
                     });
             }
-            _ => walk.unknown(&section.path, key, &["listen_address"]),
+            "config_file" => config.web_config = walk.text(&place, "the path of a file").map(PathBuf::from),
+            _ => walk.unknown(&section.path, key, &["listen_address", "config_file"]),
         }
     }
 }

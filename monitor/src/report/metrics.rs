@@ -64,7 +64,7 @@ pub static FAMILIES: [Family; 37] = [
     counter("violations_suppressed_total", "Violations not raised because too many were open.", &[], |scrape| one(scrape.watcher.suppressed() as f64)),
     gauge("expected_deviations", "Deviations that the configuration expects now.", &[], deviations),
     gauge("expected_deviations_over", "Deviations that the configuration expected until a day that is over: they have no say any more.", &[], deviations_over),
-    gauge("config_reload_success", "1 if the last reading of the configuration was good, else 0: the one before is kept.", &[], |scrape| one(f64::from(u8::from(!scrape.watcher.counters().config.failed)))),
+    gauge("config_reload_success", "1 if the last reading of the configuration, and of the web configuration, was good, else 0: the one before is kept.", &[], config_reload_success),
     gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last read and good, in seconds since the epoch.", &[], |scrape| one(scrape.watcher.counters().config.read_at_seconds)),
     gauge("check_state", "1 for the state that a check is in, else 0.", &["check", "state"], check_state),
     gauge("hook_attached", "1 if the hook listens, else 0; by what it listens.", &["hook", "backend"], hook_attached),
@@ -256,6 +256,11 @@ fn one(value: f64) -> Vec<Sample> {
 
 fn sample<T: ToString, const N: usize>(labels: [T; N], value: f64) -> Sample {
     Sample { labels: labels.iter().map(T::to_string).collect(), value }
+}
+
+fn config_reload_success(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let config = &scrape.watcher.counters().config;
+    one(f64::from(u8::from(!config.failed && !config.web_failed)))
 }
 
 fn hook_attached(scrape: &Scrape<'_>) -> Vec<Sample> {

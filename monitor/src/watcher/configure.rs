@@ -41,6 +41,11 @@ impl Watcher {
         config.read_at_seconds = good_at_seconds.unwrap_or(config.read_at_seconds);
     }
 
+    /// The web configuration was read again, and was good or bad.
+    pub fn web_config_was_read(&mut self, good: bool) {
+        self.counters.config.web_failed = !good;
+    }
+
     /// How many of this check and severity were told that are expected, so far.
     pub fn expected(&self, check: &'static str, severity: Severity) -> u64 {
         self.book.expected(check, severity)

@@ -54,6 +54,8 @@ impl Default for ByHook {
 pub struct Configured {
     /// It was bad: the one before is kept.
     pub failed: bool,
+    /// So was that of the web configuration.
+    pub web_failed: bool,
     /// When it was last good, in seconds since the epoch.
     pub read_at_seconds: f64,
 }

@@ -186,8 +186,9 @@ fn a_pasid_that_is_attached_again_begins_anew() {
 fn a_pasid_that_came_and_went_between_two_looks_begins_anew() {
     let mut rig = left(Era::Tagged);
     look_after(&mut rig, 6 * SECOND);
-    rig.calls(&driver(), [attach(5)]);
-    rig.calls(&other(), [detach(5)]);
+    rig.kernel.call(&driver(), attach(5));
+    rig.kernel.call(&other(), detach(5));
+    rig.watch();
     look_after(&mut rig, SECOND);
     assert_eq!(rig.raised(), []);
     rig.kernel.waiting_of(NVME).clear();
@@ -199,12 +200,12 @@ fn a_pasid_that_came_and_went_between_two_looks_begins_anew() {
 fn while_a_call_on_the_pasid_is_under_way_nothing_is_said() {
     let mut rig = left(Era::Tagged);
     rig.kernel.sleep(6 * SECOND);
-    let attaching = rig.kernel.begin(&driver(), attach(5));
-    (0..2).for_each(|_| look_after(&mut rig, SECOND));
-    assert_eq!(rig.raised(), []);
-    let mut attaching = attaching;
+    let mut attaching = rig.kernel.begin(&driver(), attach(5));
+    (0..3).for_each(|_| look_after(&mut rig, 6 * SECOND));
     rig.kernel.act(&mut attaching);
     rig.kernel.end(attaching);
+    rig.watch();
+    assert_eq!(rig.raised(), []);
     (0..2).for_each(|_| look_after(&mut rig, 60 * SECOND));
     rig.expect_silence();
 }

@@ -51,8 +51,9 @@ impl Check for GroupDivergence {
 
     fn look(&self, look: &Look, group: &Group, case: &mut Case<'_>) {
         let uneven = uneven(look);
-        let (by_right, by_wrong): (Vec<_>, Vec<_>) =
-            uneven.into_iter().partition(|(pasid, lacking)| !were_there(look, *pasid, lacking, case.host));
+        let (by_right, by_wrong): (Vec<_>, Vec<_>) = uneven
+            .into_iter()
+            .partition(|(pasid, lacking)| !were_there(look, *pasid, lacking, group, case.host));
         for (severity, uneven) in [(Severity::Critical, by_wrong), (Severity::Info, by_right)] {
             let pasids: Vec<u32> = uneven.iter().map(|(pasid, _)| *pasid).collect();
             let summary = format!("members of group {} differ: not all have {}", group.id, list(&pasids));
@@ -138,9 +139,13 @@ fn settled(look: &Look, pasid: u32) -> bool {
     kind.is_some_and(|kind| !matches!(kind, DomainKind::Sva | DomainKind::Unknown))
 }
 
-/// All that lack the PASID were members already when it was attached.
-fn were_there(look: &Look, pasid: u32, lacking: &[Key], host: &Host) -> bool {
+/// All that lack the PASID were members already when it was attached. Of a call that is told by its return alone it isn't
+/// known when that was.
+fn were_there(look: &Look, pasid: u32, lacking: &[Key], group: &Group, host: &Host) -> bool {
     let attached = look.attachment(pasid).and_then(|known| known.attached_by.as_ref());
     let Some(attached) = attached.map(|by| by.mono_ns) else { return false };
+    if !group.saw_begins(attached) || host.trusted_from().is_none_or(|from| attached < from) {
+        return false;
+    }
     lacking.iter().all(|&key| host.device(key).is_some_and(|device| device.since_ns < attached))
 }

@@ -263,6 +263,11 @@ impl Group {
         self.synced && self.trusted_from <= mono_ns && self.trusted_from <= self.read_ns
     }
 
+    /// Of what returned at this time or later the begin was not lost.
+    pub fn saw_begins(&self, mono_ns: u64) -> bool {
+        self.trusted_from <= mono_ns
+    }
+
     /// No call is under way.
     pub fn quiescent(&self) -> bool {
         self.in_flight.is_empty()

@@ -311,6 +311,30 @@ fn what_a_late_member_lacks_does_not_follow_from_a_failed_attach() {
     }
 }
 
+/// The begin of the attach got lost, and its return is told when the member has joined. (Seed 202867 of the correct programs
+/// that lose records.)
+#[test]
+fn who_joins_between_an_attach_and_its_return_has_joined_later() {
+    for era in Era::WITH_PASIDS {
+        let mut rig = rig(era, Faults::default());
+        let mut attach = rig.kernel.begin(&driver(), Call::Attach { device: NIC, pasid: 6, domain: D1 });
+        rig.kernel.log.clear();
+        rig.lose(Stage::Ring, 1);
+        rig.kernel.act(&mut attach);
+        let late = rig.kernel.device("0000:01:00.2");
+        rig.kernel.plug(7, late);
+        rig.kernel.end(attach);
+        rig.watch();
+        for _ in 0..2 {
+            rig.idle(1_000_000_000);
+            rig.kernel.snapshot(7);
+            rig.watch();
+        }
+        rig.expect(&[raised("group-divergence", 7, &[6], "driver", "")]);
+        assert_eq!(rig.severities(), ["info"]);
+    }
+}
+
 /// The late member lacks the PASID when the look reads its table, and has it when the look is over.
 #[test]
 fn a_pasid_that_is_attached_anew_while_a_look_goes_on_is_on_all_members() {

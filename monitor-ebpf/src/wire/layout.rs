@@ -127,6 +127,12 @@ pub struct Layout {
     pub task_slept: u32,
     /// `struct task_struct`: `nivcsw`, how often it was preempted.
     pub task_preempted: u32,
+    /// `struct task_struct`: `sched_info.pcount`, how often it has got a CPU to run on.
+    pub task_runs: u32,
+    /// Beside it, `sched_info.run_delay`: how long it has waited for one, ns.
+    pub task_delayed: u32,
+    /// `struct task_struct`: `se.nr_migrations`, how often it was moved to another CPU.
+    pub task_moved: u32,
     pub tags: TagLayout,
     pub range: RangeLayout,
 }
@@ -376,6 +382,9 @@ impl Layout {
         flush: FlushLayout::UNKNOWN,
         task_slept: ABSENT,
         task_preempted: ABSENT,
+        task_runs: ABSENT,
+        task_delayed: ABSENT,
+        task_moved: ABSENT,
         tags: TagLayout::UNKNOWN,
         range: RangeLayout::UNKNOWN,
     };

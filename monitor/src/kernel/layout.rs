@@ -100,6 +100,9 @@ pub fn layout(btf: &Btf) -> Result<Layout, Error> {
         },
         task_slept: offset("task_struct", "nvcsw")?,
         task_preempted: offset("task_struct", "nivcsw")?,
+        task_runs: offset("task_struct", "sched_info.pcount")?,
+        task_delayed: offset("task_struct", "sched_info.run_delay")?,
+        task_moved: offset("task_struct", "se.nr_migrations")?,
         range: RangeLayout {
             gather_start: offset("iommu_iotlb_gather", "start")?,
             gather_end: offset("iommu_iotlb_gather", "end")?,

@@ -29,7 +29,12 @@ pub fn verify(types: &Btf, wanted: impl Fn(Hook) -> bool) -> Result<Vec<Verdict>
     let skeleton = probes::kernel_types()?.skeleton(&[IN_PLACE]);
     let loader_btf = LoaderBtf::parse(&skeleton, Endianness::default())
         .map_err(|_| malformed(btf::Error::Malformed("the loader can't read it")))?;
-    let layout = layout::layout(types).map_err(malformed)?;
+    let mut layout = layout::layout(types).map_err(malformed)?;
+    // Members of the running task are read as the verifier knows them: it holds their places against its own kernel's types.
+    let here = layout::layout(&probes::kernel_types()?).map_err(malformed)?;
+    (layout.task_slept, layout.task_preempted) = (here.task_slept, here.task_preempted);
+    (layout.task_runs, layout.task_delayed) = (here.task_runs, here.task_delayed);
+    layout.task_moved = here.task_moved;
     let arguments = probes::arguments(types)?;
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&loader_btf))

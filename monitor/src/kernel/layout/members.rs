@@ -74,6 +74,9 @@ pub const CORE: &[Member] = &[
     ("xa_node.slots", |l| offset(l.xa_node_slots)),
     ("task_struct.nvcsw", |l| offset(l.task_slept)),
     ("task_struct.nivcsw", |l| offset(l.task_preempted)),
+    ("task_struct.sched_info.pcount", |l| offset(l.task_runs)),
+    ("task_struct.sched_info.run_delay", |l| offset(l.task_delayed)),
+    ("task_struct.se.nr_migrations", |l| offset(l.task_moved)),
 ];
 
 /// The drivers' that keep PASID tables.

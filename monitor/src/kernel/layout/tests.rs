@@ -210,8 +210,9 @@ fn what_decides_over_flushes_is_known_where_the_driver_is() {
         let known = FLUSHES.iter().filter(|(_, at)| at(&layout) != Place::Absent).count();
         // VT-d's six and AMD's two, or SMMUv3's three; and the PCI core's three.
         assert_eq!(known, if x86 { 11 } else { 6 }, "{name}");
-        // Whether a task that is timed has left its CPU.
-        assert!(layout.task_slept != ABSENT && layout.task_preempted != ABSENT, "{name}");
+        // Whether a task that is timed has left its CPU, and for how long.
+        let of_task = [layout.task_slept, layout.task_preempted, layout.task_runs, layout.task_delayed];
+        assert!(!of_task.contains(&ABSENT) && layout.task_moved != ABSENT, "{name}");
         let submit = CATALOGUE.iter().find(|row| row.hook == Hook::VtdSubmit).expect("a row");
         let found = resolve(&types, submit)
             .map(|(_, parameters)| arguments(&types, &parameters).expect("no two structs are taken for one"));

@@ -43,7 +43,7 @@ pub const ASKED: &[(&str, &[&str])] = &[
     ("iommu_attach_handle", &["domain"]),
     ("iommu_sva", &["dev", "domain", "handle.domain"]),
     ("xa_node", &["shift", "slots"]),
-    ("task_struct", &["nvcsw", "nivcsw"]),
+    ("task_struct", &["nvcsw", "nivcsw", "sched_info.pcount", "sched_info.run_delay", "se.nr_migrations"]),
     ("device_domain_info", &["pasid_table", "bus", "devfn", "ats_enabled", "link", "dev"]),
     ("intel_iommu", &["gcmd", "cap", "qi", "device_rbtree"]),
     ("pasid_table", &["table", "max_pasid"]),

@@ -74,15 +74,16 @@ fn vtd_queue(context: *mut c_void) {
 /// A window is open somewhere, or this submission is timed: one in so many, and each in a window of its task's.
 #[inline(never)]
 fn rarely(context: *mut c_void, count: u64) {
-    let sampled = count & (SAMPLED - 1) == 0;
-    let mut inside = false;
     if window::any() {
         // SAFETY: the program's own context.
         let (qw0, qw1) = unsafe { (word(context, 1), word(context, 2)) };
-        inside = window::submitted(TableKind::Vtd, qw0, qw1);
+        if let Some(frame) = window::submitted(TableKind::Vtd, qw0, qw1) {
+            // SAFETY: a live window of this task alone.
+            clock::start_in_window(unsafe { &mut *frame });
+        }
     }
-    if sampled || inside {
-        clock::start(sampled);
+    if count & (SAMPLED - 1) == 0 {
+        clock::start();
     }
 }
 
@@ -104,16 +105,19 @@ fn returned(context: *mut c_void, access: Access, hook: Hook, ret: i32) {
     let cpu = cpu();
     // SAFETY: a global of our own.
     let began_ns = unsafe { feed!(cpus[cpu].began_ns).read() };
-    if began_ns != 0 {
-        let took_ns = clock::stop(cpu, began_ns);
-        if took_ns > clock::limit() {
-            clock::slow(context, access, hook, took_ns);
-        }
+    let took_ns = if began_ns != 0 { clock::stop(cpu, began_ns) } else { 0 };
+    let frame = if window::any() { window::innermost() } else { None };
+    if let Some(frame) = frame {
+        // It has a clock of its own.
+        // SAFETY: a live window of this task alone.
+        clock::stop_in_window(context, access, hook, unsafe { &mut *frame });
+    } else if took_ns > clock::limit() {
+        clock::slow(context, access, hook, cpu, took_ns);
     }
     if ret != 0 {
         failed(context, access, hook, ret);
-    } else if window::any() {
-        window::completed();
+    } else if let Some(frame) = frame {
+        window::completed(frame);
     }
 }
 
@@ -187,8 +191,9 @@ fn amd_queued(context: *mut c_void, access: Access, ret: i32) {
 #[inline(never)]
 fn amd_in_window(low: u64, high: u64) {
     if amd::is_wait(low) {
-        if window::waited() {
-            clock::wait_in_window();
+        if let Some(frame) = window::waited() {
+            // SAFETY: a live window of this task alone.
+            clock::start_in_window(unsafe { &mut *frame });
         }
     } else {
         window::submitted(TableKind::Amd, low, high);
@@ -245,8 +250,12 @@ fn smmu_issuing(context: *mut c_void, access: Access) {
         generated::bpf_loop(BATCH, issue as *const () as *mut c_void, (&raw mut batch).cast(), 0);
     }
     clock::wait(cpu, count(cpu, CALLS_AT));
-    if window::any() && call::argument(context, access, at.sync) as u8 != 0 && window::waited() {
-        clock::wait_in_window();
+    if window::any()
+        && call::argument(context, access, at.sync) as u8 != 0
+        && let Some(frame) = window::waited()
+    {
+        // SAFETY: a live window of this task alone.
+        clock::start_in_window(unsafe { &mut *frame });
     }
 }
 

@@ -11,7 +11,7 @@ use aya_ebpf::{
     maps::HashMap,
 };
 use monitor_ebpf::{
-    descriptor::{self, window},
+    descriptor::{self, timed::Clock, window},
     wire::{
         FAILURE_SENT_EVERY_NS, Flush, Frame, Hook, LossKind, NO_ARGUMENT, Phase, Subject, TableKind,
         WINDOW_DEPTH, Windows, known,
@@ -84,6 +84,7 @@ pub fn open(hook: Hook, subject: &Subject, flush: &Flush) {
     let frame = &mut windows.frames[depth % WINDOW_DEPTH];
     (frame.device, frame.group, frame.hook) = (subject.device, subject.group, hook as u32);
     (frame.pending, frame.pending_scopes, frame.waited) = (0, 0, 0);
+    frame.clock = Clock::STOPPED;
     frame.flush = *flush;
     frame.flush.outer = depth as u32;
 }
@@ -119,7 +120,7 @@ pub fn close(hook: Hook, tell: impl FnOnce(&Frame)) -> bool {
 
 /// The innermost window of this task.
 #[inline(always)]
-fn innermost() -> Option<*mut Frame> {
+pub fn innermost() -> Option<*mut Frame> {
     let windows = WINDOWS.get_ptr_mut(this_task())?;
     // SAFETY: a live value of the map, of this task alone; the index is masked.
     unsafe {
@@ -150,27 +151,26 @@ pub fn gone(device: u64) {
 }
 
 /// A descriptor is submitted, and a window is open somewhere, or an entry is owed a flush.
-/// Returns `true` if the window is this task's.
+/// Returns the window if it is this task's.
 #[inline(always)]
-pub fn submitted(queue: TableKind, low: u64, high: u64) -> bool {
+pub fn submitted(queue: TableKind, low: u64, high: u64) -> Option<*mut Frame> {
     // SAFETY: a global of our own.
     if unsafe { feed!(owed).read_volatile() } != 0 {
         owed::submitted(low, high);
     }
-    let Some(frame) = innermost() else { return false };
+    let frame = innermost()?;
     // SAFETY: as `innermost` says.
-    let frame = unsafe { &mut *frame };
-    window::submitted(frame, queue, low, high);
-    true
+    window::submitted(unsafe { &mut *frame }, queue, low, high);
+    Some(frame)
 }
 
-/// This task asks to be told when what it submitted is done. Returns `true` if it is in a window.
-#[inline(never)]
-pub fn waited() -> bool {
-    let Some(frame) = innermost() else { return false };
+/// This task asks to be told when what it submitted is done. Returns its window if it is in one.
+#[inline(always)]
+pub fn waited() -> Option<*mut Frame> {
+    let frame = innermost()?;
     // SAFETY: as `innermost` says.
     window::waited(unsafe { &mut *frame });
-    true
+    Some(frame)
 }
 
 /// What this task's innermost window keeps, if it is one of this kind on this entry.
@@ -183,13 +183,11 @@ pub fn of_entry(hook: Hook, device: u64, pasid: u32) -> Option<*mut Flush> {
     same.then_some(&raw mut frame.flush)
 }
 
-/// A submission of this task returned 0: what it submitted is done.
-#[inline(never)]
-pub fn completed() {
-    let Some(frame) = innermost() else { return };
+/// A submission in this window returned 0: what it submitted is done.
+#[inline(always)]
+pub fn completed(frame: *mut Frame) {
     // SAFETY: as `innermost` says.
-    let frame = unsafe { &mut *frame };
-    window::returned(frame, 0, 0);
+    window::returned(unsafe { &mut *frame }, 0, 0);
 }
 
 /// A submission returned an error: that is told at once, with the window that it was in.

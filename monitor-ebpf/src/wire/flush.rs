@@ -8,7 +8,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Operation;
-use crate::descriptor::timed::Moment;
+use crate::descriptor::timed::{Clock, Moment};
 
 /// A window's flushes, or what an entry is still owed. A record that has this part is an [`Operation`] followed by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,9 +87,7 @@ pub struct CpuFeed {
     pub sum_ns: u64,
     /// Submissions that failed.
     pub failed: u64,
-    /// Of the submission that is timed: 1 if it is one of the sample, and not only one in a window; what this CPU had
-    /// counted when it began, and how often its task had left a CPU.
-    pub began_sampled: u64,
+    /// Of the submission that is timed: what this CPU had counted when it began, and what its task had done.
     pub began: Moment,
     /// Flushes of a range: of caches that were covered, of those that were not, and those that could not be decided.
     pub ranges: [u64; RANGE_VERDICTS],
@@ -138,8 +136,7 @@ impl Feed {
             began_tid: 0,
             sum_ns: 0,
             failed: 0,
-            began_sampled: 0,
-            began: Moment { descriptors: 0, switches: 0 },
+            began: Moment { descriptors: 0, away: 0, delayed_ns: 0 },
             ranges: [0; RANGE_VERDICTS],
             reserved: [0; 6],
         }; FEED_CPUS],
@@ -175,6 +172,8 @@ pub struct Frame {
     pub pending_scopes: u32,
     /// Of `pending`: what the driver asked to be told the end of.
     pub waited: u32,
+    /// The submission in it that is timed.
+    pub clock: Clock,
 }
 
 /// The windows of one task.
@@ -197,6 +196,7 @@ impl Windows {
             pending: 0,
             pending_scopes: 0,
             waited: 0,
+            clock: Clock::STOPPED,
         }; WINDOW_DEPTH],
     };
 }
@@ -247,7 +247,7 @@ const _: () = {
     // A power of two, so that a slot is found by a shift.
     assert!(size_of::<CpuFeed>() == 32 * 8);
     assert!(size_of::<Feed>() == (8 + LATENCY_BUCKETS) * 8 + FEED_CPUS * size_of::<CpuFeed>());
-    assert!(size_of::<Frame>() == 2 * 8 + size_of::<Flush>() + 4 * 4);
+    assert!(size_of::<Frame>() == 2 * 8 + size_of::<Flush>() + 4 * 4 + size_of::<Clock>());
     assert!(size_of::<Windows>() == 8 + WINDOW_DEPTH * size_of::<Frame>());
     assert!(FEED_CPUS.is_power_of_two() && FEED_TYPES.is_power_of_two() && WINDOW_DEPTH.is_power_of_two());
 };

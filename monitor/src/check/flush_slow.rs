@@ -60,7 +60,8 @@ static SPEC: Spec = Spec {
     invariant: "An invalidation completes within 10 ms (`--flush-slow`). One that takes longer twice within a minute, on \
                 the same IOMMU where that is known, is a warning; one that takes more than 1 s is critical at once. Timed is from the \
                 descriptor's submission to the return of the function that waits for it (VT-d: qi_submit_sync; AMD: \
-                iommu_completion_wait; SMMUv3: arm_smmu_cmdq_issue_cmdlist): each inside a window (the teardown of a PASID \
+                iommu_completion_wait; SMMUv3: arm_smmu_cmdq_issue_cmdlist), without the time for which the task was \
+                able to run and had no CPU: each inside a window (the teardown of a PASID \
                 entry, the switch of a RID's domain), and outside of windows one in 256 of each type of descriptor, by \
                 CPU. There a single slow one may be missed; what is slow again and again is not.",
     why: "The drivers wait with interrupts off, and whoever unmaps waits behind them: a device that doesn't answer its ATS \
@@ -81,11 +82,15 @@ static SPEC: Spec = Spec {
     by_look: None,
     implies: &[],
     traps: &[
-        "A task that sleeps or is preempted before the function has returned isn't told: its counts of context switches \
-         have changed. On a busy host whoever has waited for long is often preempted as soon as interrupts are on again: what \
-         is told was slow, but not all that was slow is told.",
-        "Nor is one in which this CPU submitted something else meanwhile: an interrupt's invalidation, or the same again \
-         after a time-out (VT-d, -EAGAIN).",
+        "A task that is preempted before the function has returned, as one that has waited for long often is as soon as \
+         interrupts are on again, is told without the time for which it was preempted, by the scheduler's own account \
+         (CONFIG_SCHED_INFO). One that has slept meanwhile isn't told, nor is one that was preempted on a kernel without \
+         that account.",
+        "Where an interrupt submits an invalidation of its own between the waiting and the function's return, the waiting \
+         was over by then: in a window of VT-d's the time until then is told, once the first call has returned, too. By \
+         kretprobes, behind the other drivers, and outside of windows it isn't told; there neither is what returns on \
+         another CPU.",
+        "What the driver submits again after a time-out (VT-d, -EAGAIN) is timed from the last time on, or not at all.",
         "Interrupts that were held up by the waiting run before the function returns, and a hypervisor may take the CPU \
          away: neither can be told from waiting. So a warning needs two within a minute. In a virtual machine look at \
          steal time first.",

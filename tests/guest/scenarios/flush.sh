@@ -30,24 +30,22 @@ torn_down() {
 # late US PASID: the same, and the answer to the flush of the PASID cache is so late
 late() {
 	fault delay "qi_submit_sync,type=7,us=$1,budget=1"
-	# Who waited for long may be preempted as soon as interrupts are on again, before the function returns: seldom so a
-	# task of real-time priority.
-	realtime 1
 	torn_down $2
-	realtime 0
 	fault delay ''
 }
-echo -1 >/proc/sys/kernel/sched_rt_runtime_us
 
-# slow_told: whether the daemon says in this phase that an invalidation was slow. A task that was preempted, or met by an
-# interrupt's invalidation, before the function returned isn't told: then another one has to be late.
-slow_told() {
-	left=10
-	until tail -c +$((log_told + 1)) $watch_log | grep -q '"kind":"violation".*"check":"flush-slow"'; do
-		left=$((left - 1))
-		[ $left -gt 0 ] || return 1
-		usleep 100000
+# crowd: from now on more tasks want to run than there are processors, until they go home. Who has waited with interrupts
+# off for long has used up its time, and is preempted as soon as they are on again, before the function returns.
+crowd() {
+	crowd=
+	for _ in 1 2 3 4; do
+		while :; do :; done &
+		crowd="$crowd $!"
 	done
+}
+go_home() {
+	kill $crowd
+	wait $crowd 2>/dev/null
 }
 
 # pulled_out PASID: it is attached, and detached when the device is marked as disconnected
@@ -122,12 +120,15 @@ if [ -n "$pasids" ]; then
 	phase late-once
 	late 200000 26
 	phase late
-	for _ in 1 2 3 4 5; do
-		late 200000 27
-		slow_told && break
-	done
+	late 200000 27
 	phase in-time
 	torn_down 29
+	phase late-crowded
+	crowd
+	late 200000 28
+	go_home
+	phase dead
+	late 1200000 32
 
 	# The driver is made to believe that the device is there.
 	phase absent
@@ -139,12 +140,15 @@ if [ -n "$pasids" ]; then
 else
 	# There and back: twice.
 	phase rid-late
-	for _ in 1 2 3 4 5; do
-		fault delay "qi_submit_sync,type=7,us=200000,budget=2"
-		switched $nvme one
-		fault delay ''
-		slow_told && break
-	done
+	fault delay "qi_submit_sync,type=7,us=200000,budget=2"
+	switched $nvme one
+	fault delay ''
+	phase rid-in-time
+	switched $nvme one
+	phase rid-dead
+	fault delay "qi_submit_sync,type=7,us=1200000,budget=1"
+	switched $nvme one
+	fault delay ''
 fi
 
 phase outside

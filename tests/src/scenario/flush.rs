@@ -61,12 +61,14 @@ pub fn flushed(report: &Report) -> Result<(), String> {
         told.push(("rid-device-tlb", "the device TLB was not flushed"));
     }
     rows.push(device_tlb);
-    let mut severe = vec![("late", "warning")];
+    let mut severe = vec![("late", "warning"), ("late-crowded", "warning"), ("dead", "critical")];
     if report.series == Series::V6_1 {
         let triggered_by = Some("owner");
         let late = Violation { check: SLOW, attached_by: None, triggered_by, ..INCOMPLETE };
         rows.push(Expect::clean("rid-late", &[]).raises(late));
-        severe = vec![("rid-late", "warning")];
+        rows.push(Expect::clean("rid-in-time", &[]));
+        rows.push(Expect::clean("rid-dead", &[]).raises(Violation { triggered_by: Some("clumsy"), ..late }));
+        severe = vec![("rid-late", "warning"), ("rid-dead", "critical")];
     } else {
         let of = |pasids| Violation { pasids, ..INCOMPLETE };
         rows.extend([
@@ -89,6 +91,8 @@ pub fn flushed(report: &Report) -> Result<(), String> {
             Expect::clean("late-once", &[]),
             Expect::clean("late", &[]).raises(Violation { check: SLOW, ..of(&[27]) }),
             Expect::clean("in-time", &[]),
+            Expect::clean("late-crowded", &[]).raises(Violation { check: SLOW, ..of(&[28]) }),
+            Expect::clean("dead", &[]).raises(Violation { check: SLOW, ..of(&[32]) }),
             Expect::clean("absent", &[]).raises(Violation { check: ABSENT, ..of(&[30]) }),
             Expect::clean("absent-right", &[]),
         ]);
@@ -100,6 +104,8 @@ pub fn flushed(report: &Report) -> Result<(), String> {
             ("failed", "failed with EIO while PASID 25 of 0000:01:00.0 was torn down"),
             ("reused", "is in use again, and the IOTLB and device TLB were not flushed"),
             ("late", "ms while PASID 27 of 0000:01:00.0 was torn down"),
+            ("late-crowded", "ms while PASID 28 of 0000:01:00.0 was torn down"),
+            ("dead", "ms while PASID 32 of 0000:01:00.0 was torn down"),
         ]);
     }
     expect::phases(report, &armed, &rows)?;

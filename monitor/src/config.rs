@@ -4,6 +4,7 @@ mod parse;
 mod walk;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     fs::OpenOptions,
     io::{self, Read},
@@ -35,6 +36,8 @@ pub struct Config {
     pub submission_returns: Option<bool>,
     /// The file of known defects.
     pub advisories: Option<PathBuf>,
+    /// Of the checks that are off unless they are asked for, those that it asks for: their programs are attached at the start.
+    pub asked: BTreeSet<&'static str>,
     /// What it says of the checks; on no clock yet ([`Settings::on_clock`]).
     pub checks: Settings,
 }
@@ -108,17 +111,26 @@ impl Config {
             .filter(move |expectation| expectation.end_ns() <= now_ns)
     }
 
-    /// It says something else of what is in force from a start to the next.
+    /// It says something else of what is in force from a start to the next, the checks aside.
     pub fn differs_at_start(&self, other: &Config) -> bool {
-        let other = Config { checks: self.checks.clone(), ..other.clone() };
+        let other = Config { checks: self.checks.clone(), asked: self.asked.clone(), ..other.clone() };
         *self != other
+    }
+
+    /// The checks that this one asks for and `first`, which was read at the start, did not; and those that it asks for no
+    /// more, and doesn't switch off either, which it does at once.
+    pub fn asks_at_next_start(&self, first: &Config) -> (Vec<&'static str>, Vec<&'static str>) {
+        let more = self.asked.difference(&first.asked).copied().collect();
+        let fewer = first.asked.difference(&self.asked).filter(|name| !self.checks.off.contains(*name));
+        (more, fewer.copied().collect())
     }
 
     /// What it says, in a line.
     pub fn summary(&self) -> String {
         let Settings { off, severities, thresholds, expected } = &self.checks;
+        let asked: String = self.asked.iter().map(|name| format!(", {name} switched on")).collect();
         format!(
-            "{} checks off, {} with a severity of their own, {} thresholds, {} expected deviations",
+            "{} checks off, {} with a severity of their own, {} thresholds, {} expected deviations{asked}",
             off.len(),
             severities.len(),
             thresholds.len(),

@@ -139,16 +139,34 @@ fn a_daemon_does_not_start_with_a_bad_web_configuration() {
     assert!(told[0].contains("--web.config.file ") && told[0].contains("line 2: "), "{told:?}");
 }
 
-/// A kernel that isn't running is asked about with the same file.
-#[test]
-fn doctor_says_off_of_a_check_that_is_off() {
-    let file = File::new("off", "[check.ownership-stuck]\nenabled = false\n");
+/// A kernel that isn't running is asked about with this file, and flags: the checks that are off there.
+fn off(name: &str, text: &str, flags: &[&str]) -> Vec<String> {
+    let file = File::new(name, text);
     let btf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/amd64-7.3.btf");
-    let output = run(&["doctor", "--format", "json", "--btf", &btf.display().to_string()], &file.0);
+    let btf = btf.display().to_string();
+    let output = run(&[&["doctor", "--format", "json", "--btf", &btf], flags].concat(), &file.0);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let states = report["checks"].as_array().expect("a list").iter();
-    let off: Vec<_> =
-        states.filter(|row| row["state"] == "off").filter_map(|row| row["check"].as_str()).collect();
+    let off = states.filter(|row| row["state"] == "off").filter_map(|row| row["check"].as_str());
+    off.map(str::to_owned).collect()
+}
+
+#[test]
+fn doctor_says_off_of_a_check_that_is_off() {
     // The second one is off unless it is asked for.
-    assert_eq!((off, output.status.code()), (vec!["ownership-stuck", "flush-range-short"], Some(0)));
+    let found = off("off", "[check.ownership-stuck]\nenabled = false\n", &[]);
+    assert_eq!(found, ["ownership-stuck", "flush-range-short"]);
+}
+
+#[test]
+fn a_check_that_is_off_by_default_is_switched_on_by_the_file_or_the_flag() {
+    let [on, never] = ["true", "false"].map(|flag| format!("[check.flush-range-short]\nenabled = {flag}\n"));
+    assert_eq!(off("with", &on, &[]), [""; 0]);
+    assert_eq!(off("without", &never, &[]), ["flush-range-short"]);
+    assert_eq!(off("flag", &never, &["--enable", "flush-range-short"]), [""; 0], "the flag goes over it");
+    let file = File::new("said", &on);
+    let output = run(&["daemon", "--config.check"], &file.0);
+    let told = lines(&output.stdout);
+    assert!(told.len() == 1 && told[0].ends_with(", flush-range-short switched on"), "{told:?}");
 }

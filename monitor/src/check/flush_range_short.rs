@@ -42,7 +42,8 @@ static SPEC: Spec = Spec {
     by_look: None,
     implies: &[],
     traps: &[
-        "It is off unless it is asked for, by `--enable flush-range-short`: some 3,500 instructions more for each \
+        "It is off unless it is asked for, by `--enable flush-range-short`, or `[check.flush-range-short] enabled = true` \
+         in the configuration file: some 3,500 instructions more for each \
          unmap that is flushed at once (a map and an unmap of a page take 7,800 without).",
         "A flush of a wider kind covers: by alignment, of the whole domain, of the whole PASID, of everything.",
         "Lazy DMA mode (DMA-FQ) doesn't sync at the unmap: its flush of everything comes later, by design.",
@@ -115,7 +116,7 @@ impl Check for FlushRangeShort {
 
     fn state(&self, coverage: &Coverage, inventory: Option<&Inventory>) -> CheckState {
         if *coverage.get(Hook::VtdSync) == HookState::Off {
-            let reason = format!("opt-in, by --enable {}: {COST}", SPEC.name);
+            let reason = format!("opt-in, by --enable {} or the configuration file: {COST}", SPEC.name);
             return CheckState::NotAskedFor { reason };
         }
         flush::state(coverage, inventory, &DRIVERS)

@@ -62,6 +62,8 @@ pub use violation::{
     Confidence, Fault, Finding, Fingerprint, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,
 };
 
+use monitor_ebpf::wire::Hook;
+
 use crate::advisory::Advisories;
 use crate::coverage::Coverage;
 use crate::inventory::Inventory;
@@ -152,6 +154,11 @@ pub trait Conforming {
     /// The IOMMU driver of a group, and the rules of the API that it was seen to break, but for what is allowed; `None`:
     /// it broke none.
     fn deviation(&self, group: GroupRef, mono_ns: u64) -> Option<(String, Vec<&'static str>)>;
+}
+
+/// This check is off unless it is asked for: it needs hooks that are attached for whoever asks alone.
+pub fn is_on_demand(name: &str) -> bool {
+    find(name).is_some_and(|check| check.spec().needs.hooks().any(Hook::on_demand))
 }
 
 /// The check of this name.

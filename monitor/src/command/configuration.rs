@@ -51,6 +51,7 @@ impl Global {
         if let Some(grace) = self.sva_grace {
             settings.thresholds.insert(("sva-outlives-mm", "grace_seconds"), grace.as_secs());
         }
+        settings.off.retain(|name| !self.enable.iter().any(|asked| asked == name));
         settings
     }
 
@@ -65,6 +66,19 @@ impl Global {
                 super::one_line(&over.object()),
                 over.until
             );
+        }
+    }
+
+    /// Of what a file that is read again says of checks that are off unless they are asked for: what has to wait, since
+    /// their programs are attached at the start alone, when privileges are there still.
+    pub(super) fn tell_asked_too_late(&self, file: &Path, config: &Config) {
+        let Ok(first) = self.config() else { return };
+        let (more, fewer) = config.asks_at_next_start(first);
+        let on = more.into_iter().map(|name| (name, "on"));
+        let off = fewer.into_iter().map(|name| (name, "off"));
+        for (name, state) in on.chain(off).filter(|(name, _)| !self.enable.iter().any(|asked| asked == name))
+        {
+            eprintln!("iommu-watch: {}: {name} is {state} from the next start", file.display());
         }
     }
 

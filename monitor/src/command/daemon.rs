@@ -134,6 +134,7 @@ fn reload(global: &Global, live: &mut Live) -> Vec<Report> {
             if !global.quiet {
                 eprintln!("iommu-watch: {}: read again: {}", file.display(), config.summary());
             }
+            global.tell_asked_too_late(file, &config);
             if global.config().is_ok_and(|first| config.differs_at_start(first)) {
                 eprintln!(
                     "iommu-watch: {}: [web] and [watch] are in force from the next start",

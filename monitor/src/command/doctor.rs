@@ -90,7 +90,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> Result<u8> {
 type States = Vec<(&'static str, CheckState)>;
 
 fn states(coverage: &Coverage, inventory: Option<&Inventory>, global: &Global) -> Result<States> {
-    let (filter, settings) = (global.filter(), &global.config()?.checks);
+    let (filter, settings) = (global.filter(), global.over(&global.config()?.checks));
     let state = |check: &&dyn crate::check::Check| {
         let name = check.spec().name;
         let wanted = filter.check(name) && !settings.off.contains(name);

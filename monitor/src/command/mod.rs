@@ -171,14 +171,15 @@ impl Global {
         let submission_returns = self.submission_returns()?;
         let flush_slow = self.flush_slow.unwrap_or(SLOW);
         let (drivers, advisories) = (Sysfs::default().drivers(), Some(self.advisories()?));
-        let demanded = self.demanded();
+        let demanded = self.demanded()?;
         Ok(Plan { wanted, means, drivers, demanded, submission_returns, flush_slow, log_level, advisories })
     }
 
-    /// The hooks of the checks that are off by default and were asked for.
-    fn demanded(&self) -> Vec<Hook> {
-        let asked = self.enable.iter().filter_map(|name| registry::find(name));
-        asked.flat_map(|check| check.spec().needs.hooks()).filter(|hook| hook.on_demand()).collect()
+    /// The hooks of the checks that are off by default and were asked for, here or in the file.
+    fn demanded(&self) -> anyhow::Result<Vec<Hook>> {
+        let named = self.enable.iter().map(String::as_str).chain(self.config()?.asked.iter().copied());
+        let asked = named.filter_map(registry::find);
+        Ok(asked.flat_map(|check| check.spec().needs.hooks()).filter(|hook| hook.on_demand()).collect())
     }
 
     /// The known defects of kernels: as built in, or of a newer file.
@@ -279,11 +280,9 @@ fn check_name(name: &str) -> Result<String, String> {
 }
 
 fn opt_in_name(name: &str) -> Result<String, String> {
-    let by_default = |check: &&dyn registry::Check| check.spec().needs.hooks().all(|hook| !hook.on_demand());
-    match registry::find(name) {
-        None => Err("no such check; `iommu-watch checks` lists them".into()),
-        Some(check) if by_default(&check) => Err("it is on by default".into()),
-        Some(_) => Ok(name.to_owned()),
+    match check_name(name)? {
+        name if registry::is_on_demand(&name) => Ok(name),
+        _ => Err("it is on by default".into()),
     }
 }
 

@@ -102,11 +102,11 @@ fn one_check(name: &'static str, section: &Place<'_, '_>, config: &mut Config, w
                 let number = walk.number(&place, threshold.bounds);
                 config.checks.thresholds.extend(number.map(|number| ((name, threshold.key), number)));
             }
-            ("enabled", None) => {
-                if walk.flag(&place) == Some(false) {
-                    config.checks.off.insert(name);
-                }
-            }
+            ("enabled", None) => match walk.flag(&place) {
+                Some(false) => _ = config.checks.off.insert(name),
+                Some(true) if check::is_on_demand(name) => _ = config.asked.insert(name),
+                _ => {}
+            },
             ("severity", None) => {
                 let severity = walk.word(&place, "\"critical\", \"warning\" or \"info\"", Severity::named);
                 config.checks.severities.extend(severity.map(|severity| (name, severity)));

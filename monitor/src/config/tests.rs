@@ -48,6 +48,23 @@ fn of_a_check_can_be_said_that_it_is_off_how_bad_it_is_and_its_thresholds() {
 }
 
 #[test]
+fn a_check_that_is_off_by_default_is_asked_for_and_another_one_is_on_anyhow() {
+    let config = |text: &str| Config::parse(text).expect("well-formed");
+    let asking =
+        config("[check.flush-range-short]\nenabled = true\n[check.sva-outlives-mm]\nenabled = true\n");
+    assert_eq!(asking.asked.iter().copied().collect::<Vec<_>>(), ["flush-range-short"]);
+    assert!(asking.summary().ends_with(", flush-range-short switched on"), "{}", asking.summary());
+    assert_eq!(asking.checks, Settings::default());
+    // Read again: what has to wait for the next start.
+    let (silent, off) = (config(""), config("[check.flush-range-short]\nenabled = false\n"));
+    assert_eq!(asking.asks_at_next_start(&silent), (vec!["flush-range-short"], vec![]));
+    assert_eq!(silent.asks_at_next_start(&asking), (vec![], vec!["flush-range-short"]));
+    assert_eq!(off.asks_at_next_start(&asking), (vec![], vec![]), "at once");
+    assert_eq!(asking.asks_at_next_start(&asking), (vec![], vec![]));
+    assert!(!asking.differs_at_start(&silent), "it is told by itself");
+}
+
+#[test]
 fn what_is_expected_has_a_check_an_object_a_reason_and_an_end() {
     let config = Config::parse(ONE).expect("well-formed");
     let [expected] = config.checks.expected.as_slice() else { panic!("{config:?}") };

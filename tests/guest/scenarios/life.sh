@@ -72,7 +72,9 @@ phase expected
 	printf '[[expected]]\ncheck = "domain-off-default"\ndevice = "%s"\n' $dev
 	printf 'reason = "it is planted here"\nuntil = 2099-12-31\n'
 	cat $planted
+	printf '[check.flush-range-short]\nenabled = true\n'
 } | reload $good
+tail -1 $watch_errors | sed 's/^/@ said /'
 as owner bind $dev softdrv
 as tenant c attach life $dev
 as owner unbind $dev

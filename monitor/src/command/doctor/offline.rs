@@ -76,7 +76,7 @@ fn forecast(global: &Global, btf: &Path, symbols: Option<&Path>) -> Result<Forec
     let (found, missing) = members(&layout);
     // What runs there isn't known, so no check is found not to apply.
     let mut asked = coverage.clone();
-    let demanded = global.demanded();
+    let demanded = global.demanded()?;
     let left_out = CATALOGUE.iter().map(|row| row.hook).filter(|hook| hook.on_demand());
     for hook in left_out.filter(|hook| !demanded.contains(hook)) {
         asked.set(hook, HookState::Off);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
  * churn - maps, touches and unmaps memory until it is killed: a process whose
- * page tables change all the time.
+ * page tables change all the time. The memory is aligned to its size: half of
+ * it is a range that the IOMMU can be told to drop alone.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,8 +14,8 @@
 int main(void)
 {
 	for (;;) {
-		char *memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *memory = mmap((void *)0x40000000, SIZE, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 		if (memory == MAP_FAILED) {
 			perror("churn: mmap");

@@ -1,4 +1,5 @@
-//! How many invalidations the kernel side has counted, and how long they took: plain data, read at a scrape.
+//! How many invalidations the kernel side has counted, and how long they took, and I/O page faults: plain data, read at a
+//! scrape.
 
 use monitor_ebpf::descriptor::Scope;
 use monitor_ebpf::wire::{LATENCY_BUCKETS, RANGE_VERDICTS};
@@ -17,6 +18,8 @@ pub struct Invalidations {
     pub failed: u64,
     /// Flushes of a range, by cache: covered, short, undecided; `None`: they are not watched.
     pub ranges: Option<[u64; RANGE_VERDICTS]>,
+    /// I/O page faults, with the driver that tells of them; `None`: none does.
+    pub faults: Option<(&'static str, u64)>,
     /// How many timed submissions took less than 2^n ns, and not less than half of it.
     latency: [u64; LATENCY_BUCKETS],
     /// What they took together, ns.
@@ -30,6 +33,7 @@ impl Default for Invalidations {
             scopes: [0; Scope::ALL.len()],
             failed: 0,
             ranges: None,
+            faults: None,
             latency: [0; LATENCY_BUCKETS],
             latency_ns: 0,
         }

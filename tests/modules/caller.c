@@ -178,6 +178,14 @@ static int do_detach(struct target *t)
 	return 0;
 }
 
+/* What AMD's driver says when a device's DMA faults. */
+static int do_io_fault(struct target *t)
+{
+	/* Nobody has asked to be told: -ENOSYS. */
+	report_iommu_fault(t->domain, t->dev, t->iova, IOMMU_FAULT_READ);
+	return 0;
+}
+
 static int do_attach_group(struct target *t)
 {
 	return iommu_attach_group(t->domain, t->group);
@@ -744,6 +752,7 @@ static const struct command {
 	{ "enable-ats",			"D",	do_ats_on },
 	{ "disconnect",			"D",	do_disconnect },
 	{ "reconnect",			"D",	do_reconnect },
+	{ "io-fault",			"NDi",	do_io_fault },
 	{ "page-request",		"Du",	do_page_request },
 	{ "queue",			"D",	do_queue },
 	{ "unqueue",			"D",	do_unqueue },

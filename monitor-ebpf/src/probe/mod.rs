@@ -3,6 +3,7 @@
 mod array;
 mod call;
 mod emit;
+mod fault;
 mod loss;
 mod owed;
 mod read;

@@ -91,7 +91,9 @@ pub struct CpuFeed {
     pub began: Moment,
     /// Flushes of a range: of caches that were covered, of those that were not, and those that could not be decided.
     pub ranges: [u64; RANGE_VERDICTS],
-    pub reserved: [u64; 6],
+    /// I/O page faults.
+    pub faults: u64,
+    pub reserved: [u64; 5],
 }
 
 /// Everything that is counted, and the switch that every descriptor looks at. One map value that programs reach
@@ -138,7 +140,8 @@ impl Feed {
             failed: 0,
             began: Moment { descriptors: 0, away: 0, delayed_ns: 0 },
             ranges: [0; RANGE_VERDICTS],
-            reserved: [0; 6],
+            faults: 0,
+            reserved: [0; 5],
         }; FEED_CPUS],
     };
     /// How many 64-bit words it is.
@@ -150,6 +153,7 @@ impl Feed {
     pub const CPU_WORDS: usize = size_of::<CpuFeed>() / 8;
     pub const CPU_SUM_AT: usize = core::mem::offset_of!(CpuFeed, sum_ns) / 8;
     pub const CPU_RANGES_AT: usize = core::mem::offset_of!(CpuFeed, ranges) / 8;
+    pub const CPU_FAULTS_AT: usize = core::mem::offset_of!(CpuFeed, faults) / 8;
     pub const CPU_FAILED_AT: usize = core::mem::offset_of!(CpuFeed, failed) / 8;
 }
 

@@ -203,6 +203,10 @@ hooks! {
     /// SMMUv3's device is let go, and PASIDs are in its table still: `iommu_deinit_device`, in which the driver frees it.
     SmmuTableLeft = 46 => "smmu_table_left",
 
+    /// A device's DMA faults, and the IOMMU's driver says so (tracepoint `iommu:io_page_fault`): AMD's, no VT-d's or
+    /// SMMUv3's. Counted; nothing is sent.
+    IoPageFault = 99 => "io_page_fault",
+
     /// VT-d flushes what an unmap gathered: `intel_iommu_tlb_sync`. Counted; only a flush that falls short is sent. This
     /// and the next two are for `flush-range-short` alone, and attached on demand.
     VtdSync = 104 => "vtd_tlb_sync",

@@ -97,6 +97,7 @@ pub(super) fn returns(hook: Hook) -> Returns {
         | Hook::VtdQueue
         | Hook::VtdSync
         | Hook::VtdRangeQueue
+        | Hook::IoPageFault
         | Hook::VtdMmFlush
         | Hook::DevicePresent
         | Hook::SnapshotGroup

@@ -231,6 +231,7 @@ pub const CATALOGUE: &[Row] = &[
     both(Hook::ResetDone, &["pci_dev_reset_iommu_done"], "from 7.0"),
     both(Hook::ResetFunction, &["__pci_reset_function_locked"], "from 7.0").given(RESET_PREPARES),
     both(Hook::ResetFlr, &["pcie_flr"], "from 7.0").given(RESET_PREPARES),
+    tracepoint(Hook::IoPageFault, "io_page_fault", "").of(Driver::Amd),
     entry(Hook::PageRequest, &["iommu_report_device_fault"], "with CONFIG_IOMMU_IOPF").given(CORE_HAS_PASIDS),
     entry(Hook::PasidOff, &["pci_disable_pasid"], "with CONFIG_PCI_PASID"),
     entry(Hook::AtsOff, &["pci_disable_ats"], "with CONFIG_PCI_ATS"),

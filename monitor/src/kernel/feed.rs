@@ -15,6 +15,8 @@ pub struct Counts {
     queue: Option<(TableKind, &'static str)>,
     cpus: usize,
     ranges: bool,
+    /// Whose I/O page faults are counted.
+    faults: Option<&'static str>,
 }
 
 /// Whose queue a hook is on. A host has one vendor's.
@@ -31,13 +33,15 @@ impl Counts {
         let attached = QUEUES.iter().find(|(hook, ..)| probes.coverage.attached(*hook));
         let cpus = aya::util::nr_cpus().map_or(FEED_CPUS, |cpus| cpus.min(FEED_CPUS));
         let ranges = probes.coverage.attached(Hook::VtdSync);
-        Ok(Counts { map, queue: attached.map(|&(_, queue, driver)| (queue, driver)), cpus, ranges })
+        let faults = probes.coverage.attached(Hook::IoPageFault).then_some("amd");
+        Ok(Counts { map, queue: attached.map(|&(_, queue, driver)| (queue, driver)), cpus, ranges, faults })
     }
 
     /// Reads the counters. One system call; a counter that is being added to may be read before or after.
     pub fn read(&self) -> Result<Invalidations, Error> {
         let words = self.map.get(&0, 0).map_err(|error| Error::Map(MAP, error))?;
         let mut counted = Invalidations::of_driver(self.queue.map(|(_, driver)| driver));
+        counted.faults = self.faults.map(|driver| (driver, 0));
         counted.ranges = self.ranges.then_some([0; RANGE_VERDICTS]);
         let mut latency = [0; LATENCY_BUCKETS];
         latency.copy_from_slice(&words[Feed::LATENCY_AT..Feed::CPUS_AT]);
@@ -52,6 +56,9 @@ impl Counts {
             }
             for (count, more) in counted.ranges.iter_mut().flatten().zip(&cpu[Feed::CPU_RANGES_AT..]) {
                 *count = count.wrapping_add(*more);
+            }
+            if let Some((_, count)) = &mut counted.faults {
+                *count = count.wrapping_add(cpu[Feed::CPU_FAULTS_AT]);
             }
             counted.latency_ns = counted.latency_ns.wrapping_add(cpu[Feed::CPU_SUM_AT]);
             counted.failed = counted.failed.wrapping_add(cpu[Feed::CPU_FAILED_AT]);

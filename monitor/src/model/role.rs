@@ -53,6 +53,7 @@ impl Role {
             | Hook::VtdQueue
             | Hook::VtdSync
             | Hook::VtdRangeQueue
+            | Hook::IoPageFault
             | Hook::VtdMmFlush
             | Hook::VtdSubmit
             | Hook::DevicePresent

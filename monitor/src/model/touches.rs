@@ -85,6 +85,7 @@ impl Touches {
             | Hook::VtdTableFree
             | Hook::VtdTableLeft
             | Hook::VtdQueue
+            | Hook::IoPageFault
             | Hook::VtdSync
             | Hook::VtdRangeQueue
             | Hook::VtdMmFlush

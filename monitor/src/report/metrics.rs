@@ -56,7 +56,7 @@ struct Scrape<'a> {
 
 /// Every family, in the order of the reference. The histograms ([`HISTOGRAMS`]) are filled by themselves.
 #[rustfmt::skip]
-pub static FAMILIES: [Family; 37] = [
+pub static FAMILIES: [Family; 38] = [
     counter("violations_total", "Violations raised that nobody expected, by check and severity.", &["check", "severity"], violations_total),
     gauge("violations_active", "Violations that stand now and that nobody expects, by check and severity.", &["check", "severity"], violations_active),
     counter("violations_expected_total", "Violations that the configuration expected when they were raised, by check and severity.", &["check", "severity"], expected_total),
@@ -86,6 +86,7 @@ pub static FAMILIES: [Family; 37] = [
     counter("resyncs_total", "Readings of the groups' state from the kernel, by why.", &["reason"], resyncs),
     counter("invalidations_total", "Descriptors or commands given to the IOMMU's queue, by what they drop.", &["iommu_driver", "scope"], invalidations_total),
     counter("flush_ranges_total", "Flushes of a range that flush-range-short judged, by cache and by what came of it.", &["iommu_driver", "result"], flush_ranges),
+    counter("io_page_faults_total", "Faults of devices' DMA that the IOMMU's driver told of. AMD's does; VT-d's and SMMUv3's write to the kernel's log alone.", &["iommu_driver"], io_page_faults),
     counter("invalidation_failures_total", "Submissions to the IOMMU's queue that returned an error.", &["iommu_driver"], invalidation_failures),
     gauge("conformance", "1 for the verdict on an IOMMU driver by a rule of the API, else 0; a violation that is allowed is none.", &["iommu_driver", "rule", "conformance"], conformance),
     gauge("advisories", "Known defects of kernels, by what this kernel's types say of them.", &["verdict"], advisories),
@@ -374,6 +375,11 @@ fn invalidations_total(scrape: &Scrape<'_>) -> Vec<Sample> {
     let counted = &scrape.watcher.counters().invalidations;
     let Some(driver) = counted.driver else { return Vec::new() };
     Scope::ALL.map(|scope| sample([driver, scope.name()], counted.of(scope) as f64)).into()
+}
+
+fn io_page_faults(scrape: &Scrape<'_>) -> Vec<Sample> {
+    let faults = scrape.watcher.counters().invalidations.faults;
+    faults.map(|(driver, count)| sample([driver], count as f64)).into_iter().collect()
 }
 
 fn flush_ranges(scrape: &Scrape<'_>) -> Vec<Sample> {

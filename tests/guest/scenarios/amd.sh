@@ -52,6 +52,7 @@ as owner c claim-group $nvme
 as owner c attach one $nvme
 # Of 256 waits of a processor one is timed.
 c "repeat 600 map one 0x10000 0x1000; unmap one 0x10000 0x1000"
+c "repeat 3 io-fault one $nvme 0xdead000"
 as owner c detach one $nvme
 as owner c release-group $nvme
 [ -z "$sva" ] || for _ in 1 2 3; do
@@ -61,6 +62,7 @@ done
 guest ended
 counted after
 guest after
+echo "{\"kind\":\"faults\",\"counted\":$(metric 'io_page_faults_total{iommu_driver="amd"}')}"
 echo "{\"kind\":\"timed\",\"waits\":$(metric invalidation_duration_seconds_count)}"
 
 phase failed

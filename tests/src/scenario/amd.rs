@@ -64,6 +64,10 @@ pub fn watched(report: &Report) -> Result<(), String> {
     }
     expect::phases(report, armed, &rows)?;
     counts(report)?;
+    let faults = report.of_kind("faults").first().and_then(|line| line["counted"].as_u64());
+    if faults != Some(3) {
+        return Err(format!("of 3 I/O page faults these were counted: {faults:?}"));
+    }
     match report.of_kind("timed").first().and_then(|line| line["waits"].as_u64()) {
         Some(1..) => Ok(()),
         timed => Err(format!("of 1200 waits these were timed: {timed:?}")),

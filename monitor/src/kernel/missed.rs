@@ -23,8 +23,9 @@ const BPF_LINK_TYPE_PERF_EVENT: u32 = 7;
 
 /// The hooks of which a run is left out now and then, and no group's state hangs on it. An interrupt submits
 /// invalidations at any moment, and a return that is missed hides no flush (`monitor-ebpf/src/descriptor/window.rs`).
-/// Processes end, and are preempted in the middle of it: what is missed of them accuses nobody.
-const HARMLESS: [Hook; 3] = [Hook::VtdSubmit, Hook::MmDrop, Hook::MmExit];
+/// Processes end, and are preempted in the middle of it: what is missed of them accuses nobody. I/O page faults are only
+/// counted.
+const HARMLESS: [Hook; 4] = [Hook::VtdSubmit, Hook::MmDrop, Hook::MmExit, Hook::IoPageFault];
 
 /// What the kernel says of all programs together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -57,6 +57,7 @@ static SPEC: Spec = Spec {
         "Another task that changes the list of the same domain may lead the reading astray: then nothing is said.",
         "A nested domain has tags of its own, and others in its parent's list.",
         "What a reset takes off a device is off until the reset is done.",
+        "A RID whose last attach failed is not on its group's domain.",
     ],
     seen_in: &["041be2717b19 (6.10)", "25b1b75bbaf9 (6.16)"],
     what_to_do: &[

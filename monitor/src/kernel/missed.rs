@@ -24,8 +24,18 @@ const BPF_LINK_TYPE_PERF_EVENT: u32 = 7;
 /// The hooks of which a run is left out now and then, and no group's state hangs on it. An interrupt submits
 /// invalidations at any moment, and a return that is missed hides no flush (`monitor-ebpf/src/descriptor/window.rs`).
 /// Processes end, and are preempted in the middle of it: what is missed of them accuses nobody. I/O page faults are only
-/// counted.
-const HARMLESS: [Hook; 4] = [Hook::VtdSubmit, Hook::MmDrop, Hook::MmExit, Hook::IoPageFault];
+/// counted. Two processes that read groups' state come in each other's way, and a reading of which a part is missing makes
+/// nothing known: it isn't of the whole group, and is asked for again (`model/look.rs`).
+const HARMLESS: [Hook; 8] = [
+    Hook::VtdSubmit,
+    Hook::MmDrop,
+    Hook::MmExit,
+    Hook::IoPageFault,
+    Hook::SnapshotGroup,
+    Hook::SnapshotIntel,
+    Hook::SnapshotAmd,
+    Hook::SnapshotDma,
+];
 
 /// What the kernel says of all programs together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -184,6 +184,7 @@ impl Host {
         if attached {
             // Where it is after a failure is the driver's affair.
             device.domain = event.domain.filter(|_| event.ret == Some(0));
+            device.astray = event.ret != Some(0);
             device.attached_by = device.domain.map(|_| Actor::of(event));
         }
         if let Some(table) = table.filter(|&table| device.table != Some(table)) {

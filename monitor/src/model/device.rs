@@ -19,6 +19,8 @@ pub struct Device {
     pub table: Option<Option<Key>>,
     /// What its RID was last attached to; `None`: not known.
     pub domain: Option<Domain>,
+    /// The last attach of its RID failed: where it is is its driver's affair, and need not be its group's domain.
+    pub(super) astray: bool,
     /// Who attached it there, if that was seen.
     pub attached_by: Option<Actor>,
     pub generation: u64,
@@ -39,6 +41,7 @@ impl Device {
     /// Its state is not known any more.
     pub(super) fn forget(&mut self) {
         self.domain = None;
+        self.astray = false;
         self.attached_by = None;
         self.table = None;
         self.state = None;
@@ -53,6 +56,7 @@ impl Device {
             max_pasids: seen.max_pasids,
             table: None,
             domain: None,
+            astray: false,
             attached_by: None,
             generation,
             state: None,

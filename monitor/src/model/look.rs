@@ -68,7 +68,8 @@ pub struct Member {
     pub table: Option<Compared>,
     /// It was reset, and that is over: what it was not given back.
     pub after_reset: Option<Box<AfterReset>>,
-    /// What its RID has of cache tags in the group's domain; `None`: its driver keeps none, or it was not read.
+    /// What its RID has of cache tags in the group's domain; `None`: its driver keeps none, it was not read, or the last
+    /// attach of its RID failed.
     pub tags: Option<Tags>,
     /// A page request of its that waits for its response though its PASID is detached; `Some(None)`: there is none.
     pub unanswered: Option<Option<Unanswered>>,
@@ -134,6 +135,13 @@ pub(super) struct Looking {
     failed: Vec<Failed>,
     /// When the read returned.
     returned: Option<u64>,
+}
+
+/// What is known of a member at this moment beside what was read of it.
+struct OfMember {
+    after_reset: Option<Box<AfterReset>>,
+    unanswered: Option<Option<Unanswered>>,
+    astray: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -210,20 +218,15 @@ impl Looking {
         }
     }
 
-    fn member_locked(
-        &mut self,
-        event: &Event,
-        known: &Group,
-        failures: Vec<Failure>,
-        of_member: (Option<Box<AfterReset>>, Option<Option<Unanswered>>),
-    ) {
+    fn member_locked(&mut self, event: &Event, known: &Group, failures: Vec<Failure>, of_member: OfMember) {
         self.locked = true;
         self.failed.extend(failures.into_iter().map(|failure| Failed { failure, members: Vec::new() }));
         self.of_group(event, known);
         let before = self.members.len();
         self.member(event);
         if let Some((member, _)) = self.members.get_mut(before) {
-            (member.after_reset, member.unanswered) = of_member;
+            (member.after_reset, member.unanswered) = (of_member.after_reset, of_member.unanswered);
+            member.tags.take_if(|_| of_member.astray);
         }
     }
 
@@ -344,12 +347,15 @@ impl Host {
             }
             _ => {
                 let unanswered = self.group_mut(key).and_then(|group| group.unanswered(event));
+                let device = event.device.and_then(|seen| self.device(seen.key));
+                let astray = device.is_some_and(|device| device.astray);
+                let of_member = OfMember { after_reset: after, unanswered, astray };
                 let first = ours && self.looking.as_ref().is_some_and(|looking| !looking.locked);
                 let failures = if first { self.look_comes(key) } else { Vec::new() };
                 if let Some(looking) = self.looking.as_mut().filter(|_| ours)
                     && let Some(known) = self.groups.get(&key)
                 {
-                    looking.member_locked(event, known, failures, (after, unanswered));
+                    looking.member_locked(event, known, failures, of_member);
                 }
             }
         }

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 /// One part in so many of the time.
-const SHARE: u32 = 20;
-/// What is saved up at most: a few pages at once are always as of now.
-const SAVED: Duration = Duration::from_millis(100);
+const SHARE: u32 = 4;
+/// What is saved up at most: whoever asks now and then, also of a machine on which a page takes long, gets what is so now.
+const SAVED: Duration = Duration::from_secs(1);
 
 pub struct Budget {
     left: Duration,

@@ -9,8 +9,8 @@ use monitor::watcher::{Options, Watcher};
 use monitor_ebpf::wire::Hook;
 
 use super::{LEAKED, MISSING};
-use crate::kernel::Era;
-use crate::rig::{NVME, Rig, coverage, options, raised};
+use crate::kernel::{Call, Era, Faults};
+use crate::rig::{NVME, Rig, coverage, options, other, raised};
 
 /// One look at the group, in which the NVMe's RID has ATS on and this many users of its tag.
 fn look(rig: &mut Rig, users: u32, edit: impl Fn(&mut Event)) {
@@ -65,6 +65,27 @@ fn identity_blocked_and_reset_rids_have_no_tags() {
         look(&mut rig, 0, edit);
         rig.expect(&[]);
     }
+}
+
+/// A driver did not put the RID back after a reset, which is told by itself: it is not on its group's domain.
+#[test]
+fn a_rid_whose_last_attach_failed_is_not_looked_for_in_the_groups_domain() {
+    let mut rig = Rig::new(Era::Tagged);
+    rig.only_check(MISSING);
+    let reset = [Call::ResetPrepare { device: NVME }, Call::ResetDone { device: NVME }];
+    rig.kernel.faults = Faults { done_is_refused: true, ..Faults::default() };
+    rig.calls(&other(), reset.clone());
+    rig.kernel.faults = Faults::default();
+    for _ in 0..2 {
+        look(&mut rig, 0, |event| crate::looks::state(event).blocked = false);
+    }
+    rig.expect(&[]);
+    // Once it is back, its tag must be there.
+    rig.calls(&other(), reset);
+    for _ in 0..2 {
+        look(&mut rig, 0, |_| {});
+    }
+    rig.expect(&[raised(MISSING, 7, &[], "", "")]);
 }
 
 /// How far both checks can do their work behind this driver, if the hooks on tags are in this state.

@@ -156,7 +156,8 @@ struct OfGroup {
 }
 
 impl Looking {
-    fn new(group: Key, reader: u32) -> Looking {
+    /// `overtaken`: it began before something that was lost, which may be records of it.
+    fn new(group: Key, reader: u32, overtaken: bool) -> Looking {
         Looking {
             group,
             reader,
@@ -164,7 +165,7 @@ impl Looking {
             members: Vec::new(),
             entries: 0,
             of_group: None,
-            whole: true,
+            whole: !overtaken,
             tables_by_domain: false,
             locked: false,
             failed: Vec::new(),
@@ -337,7 +338,9 @@ impl Host {
             }
             (Hook::SnapshotGroup, _) => {
                 let anew = !ours || !self.looking.as_ref().is_some_and(Looking::enters);
-                if anew && let Some(unfinished) = self.looking.replace(Looking::new(key, event.task.tid)) {
+                let overtaken = self.overtaken(Some(key), event.mono_ns);
+                let begun = || Looking::new(key, event.task.tid, overtaken);
+                if anew && let Some(unfinished) = self.looking.replace(begun()) {
                     let failures = unfinished.failed.into_iter().map(|failed| failed.failure);
                     self.look_broke_off(unfinished.group, failures);
                 }

@@ -1,10 +1,11 @@
 //! The hardware tables that looks read are told by device, as they were read, until the group is lost.
 
-use monitor::input::Stage;
-use monitor_ebpf::wire::Hook;
+use monitor::event::Event;
+use monitor::input::{Input, Stage};
+use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::kernel::{Call, Era};
-use crate::rig::{D1, D2, NIC, NVME, Rig, vfio};
+use crate::rig::{D1, D2, NIC, NVME, Rig, raised, vfio};
 
 /// Of each table: whose it is, its PASIDs, and whether it is a device's own and whole.
 fn told(rig: &Rig) -> Vec<(String, Vec<u32>, bool)> {
@@ -76,4 +77,35 @@ fn after_a_loss_no_table_is_told_until_it_is_read_again() {
     rig.watch();
     assert_eq!(told(&rig).len(), 2);
     assert!(rig.watcher.tables(4711).is_none(), "there is no such group");
+}
+
+/// All that tells of a member under the mutex and before is lost, and that is told before the rest of the look is read.
+/// (Seed 216290 of the wild programs that lose records.)
+#[test]
+fn a_look_that_began_before_a_loss_was_told_is_of_some_members_only() {
+    let mut rig = Rig::new(Era::Tagged);
+    rig.calls(&vfio(), [Call::Attach { device: NVME, pasid: 5, domain: D1 }]);
+    rig.kernel.group_mut(7).devices[0].present.remove(&5);
+    for _ in 0..2 {
+        rig.kernel.snapshot(7);
+        let of_nic = |event: &Event| event.device.is_some_and(|device| &*device.name == NIC);
+        let lost = |event: &Event| {
+            of_nic(event) && (event.hook == Hook::SnapshotIntel || event.phase == Phase::Begin)
+        };
+        let log = std::mem::take(&mut rig.kernel.log);
+        rig.lose(Stage::Ring, log.iter().filter(|event| lost(event)).count() as u64);
+        for event in log.into_iter().filter(|event| !lost(event)) {
+            rig.feed(event);
+        }
+        rig.tell(Input::Settled);
+        let group = rig.watcher.host().group_by_id(7).expect("it is there");
+        assert_eq!(rig.watcher.host().names(group), [NVME, NIC]);
+    }
+    assert_eq!(rig.raised(), []);
+    for _ in 0..2 {
+        rig.idle(1_000_000_000);
+        rig.kernel.snapshot(7);
+        rig.watch();
+    }
+    rig.expect(&[raised("group-divergence", 7, &[5], "", "")]);
 }

@@ -29,6 +29,7 @@ impl Group {
                 self.pasids.retain(|&pasid, _| changing.pasid(pasid) || there(pasid));
                 self.doubtful.retain(|&pasid| changing.pasid(pasid));
                 self.contested.retain(|&pasid| there(pasid));
+                self.contests.retain(|&pasid, _| changing.pasid(pasid));
             } else {
                 let gone = self.pasids.keys().filter(|&&pasid| !changing.pasid(pasid) && !there(pasid));
                 self.doubtful.extend(gone);
@@ -61,6 +62,7 @@ impl Group {
             Slot::Empty => {
                 self.doubtful.remove(&pasid);
                 self.contested.remove(&pasid);
+                self.contests.remove(&pasid);
             }
         }
     }
@@ -68,13 +70,22 @@ impl Group {
     /// `false`: there was no room for it, and the group's PASIDs are not all known any more.
     fn adopt_entry(&mut self, entry: &ArrayEntry, room: &mut usize) -> bool {
         let in_doubt = self.doubtful.remove(&entry.pasid);
+        let contest = self.contests.remove(&entry.pasid);
+        let winner = contest.as_ref().zip(entry.domain).map(|(contest, read)| contest.winner(read));
         match self.pasids.get_mut(&entry.pasid) {
             Some(known) => match (entry.domain, known.domain) {
-                (Some(read), Some(had)) if read.key == had.key => {}
+                (Some(read), Some(had)) if read.key == had.key => {
+                    if let Some(by) = winner {
+                        known.attached_by = by;
+                        if by.is_none() {
+                            self.contested.insert(entry.pasid);
+                        }
+                    }
+                }
                 (Some(read), None) => known.domain = Some(read),
                 (Some(read), Some(_)) => {
-                    *known = Attachment { domain: Some(read), attached_by: None };
-                    if in_doubt {
+                    *known = Attachment { domain: Some(read), attached_by: winner.flatten() };
+                    if in_doubt && known.attached_by.is_none() {
                         self.contested.insert(entry.pasid);
                     }
                 }

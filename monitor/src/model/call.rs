@@ -232,16 +232,22 @@ fn settle_pasid(
         group.contested.remove(&pasid);
     }
     group.former.take(pasid);
-    match disturbed {
-        true => group.doubtful.insert(pasid),
-        false => group.doubtful.remove(&pasid),
-    };
+    if disturbed {
+        group.doubtful.insert(pasid);
+    } else {
+        group.doubtful.remove(&pasid);
+        group.contests.remove(&pasid);
+    }
     let begin = operation.map_or(event, |call| &call.begin);
     if attaches && succeeded {
         if room > 0 || group.pasids.contains_key(&pasid) {
             let attached_by = Some(Actor::of(begin));
             let domain = event.domain.or(begin.domain);
-            group.pasids.insert(pasid, Attachment { domain, attached_by });
+            let attachment = Attachment { domain, attached_by };
+            group.pasids.insert(pasid, attachment);
+            if disturbed {
+                group.contests.entry(pasid).or_default().enter(attachment, operation, event);
+            }
         } else {
             group.pasids_known = false;
         }

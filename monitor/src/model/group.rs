@@ -8,6 +8,7 @@ use monitor_ebpf::wire::{Hook, Phase};
 use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, TableReading};
 
 use super::bond::Bond;
+use super::contest::Contest;
 use super::in_flight::InFlight;
 use super::look::Look;
 use super::request::Former;
@@ -103,6 +104,8 @@ pub struct Group {
     pub(super) doubtful: BTreeSet<u32>,
     /// PASIDs that one of several calls at once attached, it isn't known which.
     pub(super) contested: BTreeSet<u32>,
+    /// Of PASIDs in doubt: the calls at once that may have attached them.
+    pub(super) contests: BTreeMap<u32, Contest>,
     /// By `mm_struct`.
     pub(super) bonds: BTreeMap<Key, Bond>,
     /// PASIDs that were seen to be detached.
@@ -165,6 +168,7 @@ impl Group {
             pasids_known: false,
             doubtful: BTreeSet::new(),
             contested: BTreeSet::new(),
+            contests: BTreeMap::new(),
             bonds: BTreeMap::new(),
             former: Former::default(),
             unanswered: Vec::new(),
@@ -316,6 +320,7 @@ impl Group {
         self.pasids_known = false;
         self.doubtful.clear();
         self.contested.clear();
+        self.contests.clear();
         self.bonds.clear();
         self.former = Former::default();
         self.unanswered.clear();

@@ -8,6 +8,7 @@ mod apply;
 mod bond;
 mod call;
 mod compared;
+mod contest;
 mod departures;
 mod device;
 mod flush;

@@ -222,3 +222,66 @@ fn where_the_array_and_the_model_disagree_nothing_is_claimed() {
     rig.calls(&driver(), [detach(5)]);
     rig.expect_silence();
 }
+
+/// A replace succeeds only where something is attached, so the attach came first; and whoever came last has his domain stand.
+/// (Seed 213736 of the wild programs.)
+#[test]
+fn who_of_two_at_once_attached_a_pasid_is_told_by_its_domain() {
+    for replaces_first in [true, false] {
+        let mut rig = Rig::new(Era::Tagged);
+        let mut attaching = rig.kernel.begin(&driver(), attach(5));
+        let mut replacing = rig.kernel.begin(&other(), Call::Replace { device: NVME, pasid: 5, domain: D2 });
+        rig.kernel.act(&mut attaching);
+        rig.kernel.act(&mut replacing);
+        let mut ends = [attaching, replacing];
+        if replaces_first {
+            ends.reverse();
+        }
+        ends.into_iter().for_each(|running| assert_eq!(rig.kernel.end(running), 0));
+        rig.kernel.snapshot(7);
+        rig.watch();
+        assert_eq!(attached_by(&rig, 5).as_deref(), Some("other"));
+        rig.expect_silence();
+    }
+}
+
+/// Both named the same domain: nothing tells whose is there now.
+#[test]
+fn who_of_two_at_once_attached_the_same_is_not_told() {
+    let mut rig = Rig::new(Era::Tagged);
+    let mut attaching = rig.kernel.begin(&driver(), attach(5));
+    let mut replacing = rig.kernel.begin(&other(), Call::Replace { device: NVME, pasid: 5, domain: D1 });
+    rig.kernel.act(&mut attaching);
+    rig.kernel.act(&mut replacing);
+    rig.kernel.end(replacing);
+    rig.kernel.end(attaching);
+    rig.kernel.snapshot(7);
+    rig.watch();
+    assert_eq!(attached_by(&rig, 5), None);
+    rig.expect_silence();
+}
+
+/// The first had returned when a third began.
+#[test]
+fn who_had_returned_before_another_began_did_not_come_last() {
+    let mut rig = Rig::new(Era::Tagged);
+    let mut attaching = rig.kernel.begin(&driver(), attach(5));
+    let mut replacing = rig.kernel.begin(&other(), Call::Replace { device: NVME, pasid: 5, domain: D2 });
+    rig.kernel.act(&mut attaching);
+    rig.kernel.end(attaching);
+    let mut again = rig.kernel.begin(&vfio(), Call::Replace { device: NVME, pasid: 5, domain: D1 });
+    rig.kernel.act(&mut replacing);
+    rig.kernel.act(&mut again);
+    rig.kernel.end(again);
+    rig.kernel.end(replacing);
+    rig.kernel.snapshot(7);
+    rig.watch();
+    assert_eq!(attached_by(&rig, 5).as_deref(), Some("vfio"));
+    rig.expect_silence();
+}
+
+fn attached_by(rig: &Rig, pasid: u32) -> Option<String> {
+    let group = rig.watcher.host().group_by_id(7)?;
+    let by = group.attachment(pasid)?.attached_by?;
+    Some(by.comm.to_string())
+}

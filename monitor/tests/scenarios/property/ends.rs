@@ -52,7 +52,8 @@ fn compare(run: &Run, lossless: bool) -> Result<(), String> {
         let group = run.watcher.host().group_by_id(id).ok_or("no group")?;
         same_group(run, truth, group, lossless)?;
         if run.era().has_pasids() {
-            same_pasids(&attached, group, lossless)?;
+            let contested = |pasid: u32, attached: &Attached| reference.is_contested(id, pasid, attached);
+            same_pasids(&attached, group, lossless, contested)?;
         }
         if lossless && group.bonds() != truth.bonds.len() {
             return Err(format!(
@@ -86,6 +87,7 @@ fn same_pasids(
     truth: &BTreeMap<u32, (Attached, String)>,
     group: &Group,
     lossless: bool,
+    contested: impl Fn(u32, &Attached) -> bool,
 ) -> Result<(), String> {
     let Some(known) = group.pasids() else { return Err(format!("PASIDs are unknown: group {}", group.id)) };
     let known: BTreeMap<u32, _> = known.collect();
@@ -98,7 +100,8 @@ fn same_pasids(
             found.domain.map(|found| Some(found.key) == domain(attached.domain).map(|true_one| true_one.key));
         let by = found.attached_by.as_ref().map(|by| by.comm.to_string());
         let lied = domain_is == Some(false) || by.as_ref().is_some_and(|by| by != who);
-        let missing = lossless && by.is_none() || domain_is.is_none() && (lossless || !attached.is_bare());
+        let unsure = !lossless || contested(*pasid, attached);
+        let missing = by.is_none() && !unsure || domain_is.is_none() && (lossless || !attached.is_bare());
         if lied || missing {
             return Err(format!(
                 "a PASID differs: {pasid} of group {} is {attached:?} by {who}: {found:?}",

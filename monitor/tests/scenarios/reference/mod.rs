@@ -101,6 +101,23 @@ impl<'a> Reference<'a> {
         pasids.map(|(pasid, attached)| (pasid, (attached.clone(), who(attached.by)))).collect()
     }
 
+    /// Whether the records leave open who attached what a group has of a PASID in the end. A call takes the mutex between its
+    /// begin and its return, and whoever comes last under it has its entry stand (`xa_store()`): that is none that had
+    /// returned when another began, and none that named another domain. Of two that met and named this one, either may be it.
+    pub fn is_contested(&self, group: u32, pasid: u32, attached: &Attached) -> bool {
+        let named = |fact: &Fact| match fact.call {
+            Call::Attach { pasid: of, domain, .. }
+            | Call::AttachBare { pasid: of, domain, .. }
+            | Call::Replace { pasid: of, domain, .. } => {
+                (of == pasid && fact.group == group && fact.ret == 0).then_some(domain)
+            }
+            _ => None,
+        };
+        let attaches = || self.facts.iter().filter_map(|fact| Some((fact, named(fact)?)));
+        let latest = attaches().map(|(fact, _)| fact.began).max().unwrap_or_default();
+        attaches().filter(|(fact, domain)| fact.returned >= latest && *domain == attached.domain).count() > 1
+    }
+
     /// Whether it must be raised. The checks promise silence of a call that overlaps with another one on the same PASID,
     /// or on who holds the group; but what is read under the mutex needs no calm.
     pub fn is_due(&self, broken: &Broken) -> bool {

@@ -71,21 +71,19 @@ impl Group {
     fn adopt_entry(&mut self, entry: &ArrayEntry, room: &mut usize) -> bool {
         let in_doubt = self.doubtful.remove(&entry.pasid);
         let contest = self.contests.remove(&entry.pasid);
-        let winner = contest.as_ref().zip(entry.domain).map(|(contest, read)| contest.winner(read));
         match self.pasids.get_mut(&entry.pasid) {
-            Some(known) => match (entry.domain, known.domain) {
-                (Some(read), Some(had)) if read.key == had.key => {
-                    if let Some(by) = winner {
-                        known.attached_by = by;
-                        if by.is_none() {
-                            self.contested.insert(entry.pasid);
-                        }
-                    }
+            Some(known) if let Some(contest) = contest => {
+                *known = contest.outcome(entry.domain);
+                if known.attached_by.is_none() {
+                    self.contested.insert(entry.pasid);
                 }
+            }
+            Some(known) => match (entry.domain, known.domain) {
+                (Some(read), Some(had)) if read.key == had.key => {}
                 (Some(read), None) => known.domain = Some(read),
                 (Some(read), Some(_)) => {
-                    *known = Attachment { domain: Some(read), attached_by: winner.flatten() };
-                    if in_doubt && known.attached_by.is_none() {
+                    *known = Attachment { domain: Some(read), attached_by: None };
+                    if in_doubt {
                         self.contested.insert(entry.pasid);
                     }
                 }

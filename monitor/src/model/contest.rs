@@ -1,8 +1,9 @@
 //! Who of several calls at once attached a PASID: what stands in `pasid_array` tells, if one of them named its domain.
+//! Without a handle it names none, from 6.11 to 6.14 (XA_ZERO_ENTRY).
 
 use crate::event::{Domain, Event};
 
-use super::group::{Actor, Attachment};
+use super::group::Attachment;
 use super::order::Operation;
 
 /// More calls at once than this on one PASID, and it isn't told which of them attached it.
@@ -38,13 +39,20 @@ impl Contest {
         }
     }
 
-    /// Who attached the domain that stands now; `None`: it may be any of several.
-    pub fn winner(&self, domain: Domain) -> Option<Actor> {
-        let names_it = |rival: &&Rival| rival.attachment.domain.is_none_or(|named| named.key == domain.key);
-        let mut fitting = self.rivals.iter().filter(names_it);
-        match (fitting.next(), fitting.next()) {
-            (Some(one), None) if !self.too_many => one.attachment.attached_by,
-            _ => None,
+    /// What stands now, by what was read of it: who attached it and, where the array does not name the domain, on what
+    /// it is are known only if it can't be any of several.
+    pub fn outcome(&self, read: Option<Domain>) -> Attachment {
+        let is_it = |domain: Option<Domain>| match (read, domain) {
+            (Some(read), Some(named)) => named.key == read.key,
+            _ => true,
+        };
+        let mut fitting = self.rivals.iter().map(|rival| rival.attachment).filter(|one| is_it(one.domain));
+        let first = fitting.next().filter(|_| !self.too_many);
+        let (mut attached_by, mut domain) = first.map_or((None, None), |one| (one.attached_by, one.domain));
+        for other in fitting {
+            attached_by = None;
+            domain = domain.filter(|named| other.domain.is_some_and(|other| other.key == named.key));
         }
+        Attachment { domain: read.or(domain), attached_by }
     }
 }

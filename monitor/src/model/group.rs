@@ -236,6 +236,9 @@ impl Group {
 
     /// A read entry, with what is known of it if it is the same attachment.
     pub(super) fn attached_as(&self, entry: &ArrayEntry) -> Attachment {
+        if let Some(contest) = self.contests.get(&entry.pasid) {
+            return contest.outcome(entry.domain);
+        }
         match (self.pasids.get(&entry.pasid), entry.domain) {
             (Some(known), Some(read)) if known.domain.is_some_and(|had| had.key != read.key) => {
                 Attachment { domain: Some(read), attached_by: None }

@@ -2,7 +2,7 @@
 
 use monitor_ebpf::wire::Phase;
 
-use crate::kernel::{Call, Era};
+use crate::kernel::{Call, Era, task};
 use crate::rig::{D1, D2, NIC, NVME, OWNER, Rig, driver, other, raised, vfio};
 
 fn attach(pasid: u32) -> Call {
@@ -278,6 +278,58 @@ fn who_had_returned_before_another_began_did_not_come_last() {
     rig.watch();
     assert_eq!(attached_by(&rig, 5).as_deref(), Some("vfio"));
     rig.expect_silence();
+}
+
+/// Where the array names no domain nothing tells whose is there.
+#[test]
+fn of_two_at_once_what_the_array_does_not_name_is_not_known() {
+    let bare = |domain| Call::AttachBare { device: NVME, pasid: 5, domain };
+    let eras = Era::WITH_PASIDS.into_iter().flat_map(|era| [(era, true), (era, false)]);
+    for (era, looks) in eras {
+        let mut rig = Rig::new(era);
+        let mut first = rig.kernel.begin(&driver(), bare(D1));
+        let mut detaching = rig.kernel.begin(&vfio(), detach(5));
+        let mut second = rig.kernel.begin(&other(), bare(D2));
+        for running in [&mut first, &mut detaching, &mut second] {
+            rig.kernel.act(running);
+        }
+        for running in [second, detaching, first] {
+            rig.kernel.end(running);
+        }
+        if looks {
+            rig.kernel.snapshot(7);
+            rig.watch();
+            let known = (era != Era::Handles).then_some("other");
+            assert_eq!(attached_by(&rig, 5).as_deref(), known, "{era:?}");
+        }
+        rig.calls(&other(), [Call::Detach { device: NVME, pasid: 5, domain: D2 }]);
+        rig.expect_silence();
+    }
+}
+
+/// The same while a call is under way that may change it yet: whoever lets go leaves it, and it isn't told who attached it.
+#[test]
+fn who_of_two_at_once_attached_what_is_left_is_not_told() {
+    let bare = |domain| Call::AttachBare { device: NVME, pasid: 5, domain };
+    let mut rig = Rig::new(Era::Handles);
+    rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }]);
+    let late = task(400, "late");
+    let mut waiting = rig.kernel.begin(&late, detach(5));
+    let mut first = rig.kernel.begin(&driver(), bare(D1));
+    let mut detaching = rig.kernel.begin(&vfio(), detach(5));
+    let mut second = rig.kernel.begin(&other(), bare(D2));
+    for running in [&mut first, &mut detaching, &mut second] {
+        rig.kernel.act(running);
+    }
+    for running in [second, detaching, first] {
+        rig.kernel.end(running);
+    }
+    rig.calls(&vfio(), [Call::Release { group: 7 }]);
+    rig.kernel.act(&mut waiting);
+    rig.kernel.end(waiting);
+    rig.watch();
+    let expected = raised("pasid-left-on-release", 7, &[5], "", "vfio");
+    rig.expect(&[expected.implying(&["ownership-stuck"])]);
 }
 
 fn attached_by(rig: &Rig, pasid: u32) -> Option<String> {

@@ -101,7 +101,7 @@ fn same_pasids(
         let by = found.attached_by.as_ref().map(|by| by.comm.to_string());
         let lied = domain_is == Some(false) || by.as_ref().is_some_and(|by| by != who);
         let unsure = !lossless || contested(*pasid, attached);
-        let missing = by.is_none() && !unsure || domain_is.is_none() && (lossless || !attached.is_bare());
+        let missing = by.is_none() && !unsure || domain_is.is_none() && (!unsure || !attached.is_bare());
         if lied || missing {
             return Err(format!(
                 "a PASID differs: {pasid} of group {} is {attached:?} by {who}: {found:?}",

@@ -103,7 +103,8 @@ impl<'a> Reference<'a> {
 
     /// Whether the records leave open who attached what a group has of a PASID in the end. A call takes the mutex between its
     /// begin and its return, and whoever comes last under it has its entry stand (`xa_store()`): that is none that had
-    /// returned when another began, and none that named another domain. Of two that met and named this one, either may be it.
+    /// returned when another began, and none that named another domain, if the array names it. Of two that met and are left,
+    /// either may be it.
     pub fn is_contested(&self, group: u32, pasid: u32, attached: &Attached) -> bool {
         let named = |fact: &Fact| match fact.call {
             Call::Attach { pasid: of, domain, .. }
@@ -115,7 +116,8 @@ impl<'a> Reference<'a> {
         };
         let attaches = || self.facts.iter().filter_map(|fact| Some((fact, named(fact)?)));
         let latest = attaches().map(|(fact, _)| fact.began).max().unwrap_or_default();
-        attaches().filter(|(fact, domain)| fact.returned >= latest && *domain == attached.domain).count() > 1
+        let may_be = |domain: u64| attached.is_bare() || domain == attached.domain;
+        attaches().filter(|(fact, domain)| fact.returned >= latest && may_be(*domain)).count() > 1
     }
 
     /// Whether it must be raised. The checks promise silence of a call that overlaps with another one on the same PASID,

@@ -25,7 +25,7 @@ fn scrape(server: &Server, time: Duration) -> usize {
 }
 
 #[test]
-fn eight_clients_scrape_as_they_like_and_take_a_twentieth_of_the_time() {
+fn eight_clients_scrape_as_they_like_and_take_a_quarter_of_the_time() {
     let server = Server::plain();
     // A page that takes 10 ms, while nothing else is watched.
     server.source.cost.store(10, Ordering::Relaxed);
@@ -38,7 +38,7 @@ fn eight_clients_scrape_as_they_like_and_take_a_twentieth_of_the_time() {
     let took = start.elapsed().as_secs_f64();
     let made = server.source.renders.load(Ordering::Relaxed);
     // What was saved up, its share, and the one that was begun with the last of it.
-    let allowed = (0.1 + took / 20.0) / 0.010 + 1.0;
+    let allowed = (1.0 + took / 4.0) / 0.010 + 1.0;
     assert!(made as f64 <= allowed, "{made} pages made in {took:.2} s; {allowed:.1} are allowed");
     assert!(served > 1000, "{served} scrapes in {took:.2} s");
 }

@@ -41,7 +41,7 @@ impl Group {
     /// Whether what was read of a PASID is not what is known.
     fn contradicts(&self, entry: &ArrayEntry) -> bool {
         match self.pasids.get(&entry.pasid) {
-            Some(known) => known.domain.zip(entry.domain).is_some_and(|(had, read)| had.key != read.key),
+            Some(known) => names_another(entry, known),
             None => self.synced && self.pasids_known,
         }
     }
@@ -49,17 +49,16 @@ impl Group {
     /// Takes over what a call on a PASID read of it, without the mutex: what contradicts what is known takes nothing from
     /// it, and leaves it in doubt.
     pub(super) fn adopt_slot(&mut self, pasid: u32, slot: &Slot, room: usize) {
-        let known = self.pasids.contains_key(&pasid);
         let in_doubt = self.doubtful.contains(&pasid);
-        match slot {
-            Slot::Taken(entry) if known && !in_doubt && self.contradicts(entry) => {
+        match (slot, self.pasids.get(&pasid)) {
+            (Slot::Taken(entry), Some(known)) if !in_doubt && names_another(entry, known) => {
                 self.doubtful.insert(pasid);
             }
-            Slot::Taken(entry) => drop(self.adopt_entry(entry, &mut { room })),
-            Slot::Empty if known => {
+            (Slot::Taken(entry), _) => drop(self.adopt_entry(entry, &mut { room })),
+            (Slot::Empty, Some(_)) => {
                 self.doubtful.insert(pasid);
             }
-            Slot::Empty => {
+            (Slot::Empty, None) => {
                 self.doubtful.remove(&pasid);
                 self.contested.remove(&pasid);
                 self.contests.remove(&pasid);
@@ -101,6 +100,11 @@ impl Group {
         }
         true
     }
+}
+
+/// What was read names another domain than what is known.
+fn names_another(entry: &ArrayEntry, known: &Attachment) -> bool {
+    known.domain.zip(entry.domain).is_some_and(|(had, read)| had.key != read.key)
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ const MAX_KEPT: usize = 256;
 pub(super) struct Departures {
     /// With when it was reported, in CLOCK_MONOTONIC ns.
     kept: VecDeque<(Key, u64)>,
+    /// The latest of all.
+    latest_ns: u64,
     /// The latest of those that are not kept any more.
     forgotten_ns: Option<u64>,
 }
@@ -28,10 +30,15 @@ impl Departures {
             self.forgotten_ns = self.forgotten_ns.max(Some(oldest));
         }
         self.kept.push_back((device, mono_ns));
+        self.latest_ns = self.latest_ns.max(mono_ns);
     }
 
-    /// Whether a device that was read at this time may have left since.
+    /// Whether a device that was read at this time may have left since. It is asked at each event that shows one: most came
+    /// after all departures.
     pub fn since(&self, device: Key, mono_ns: u64) -> bool {
+        if mono_ns >= self.latest_ns {
+            return false;
+        }
         let left = self.kept.iter().any(|&(known, left_ns)| known == device && mono_ns < left_ns);
         left || self.forgotten_ns.is_some_and(|left_ns| mono_ns < left_ns)
     }

@@ -186,9 +186,10 @@ impl Host {
     /// What a look reads of a device beside its tables, and what it shows of a reset that is over.
     pub(super) fn look_at_device(&mut self, key: Key, event: &Event) -> Option<Box<AfterReset>> {
         const RESET: &[Hook] = &[Hook::ResetPrepare, Hook::ResetDone];
-        let resetting = self.group_by_key(key).is_some_and(|group| group.in_flight.any(RESET));
+        let group = self.group_by_key(key);
+        let resetting = group.is_some_and(|group| group.in_flight.any(RESET));
         // Else a reset that goes unseen may be about to block it.
-        let known = self.group_by_key(key).is_some_and(|group| group.is_known(event.mono_ns));
+        let known = group.is_some_and(|group| group.is_known(event.mono_ns));
         let certain = self.trusts(event.mono_ns) && known;
         let seen = event.device.as_ref()?;
         let owed = self.device(seen.key).and_then(|device| device.resets.over.as_ref());

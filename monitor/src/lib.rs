@@ -16,6 +16,7 @@ pub mod invalidations;
 pub mod inventory;
 pub mod kernel;
 pub mod live;
+mod lock;
 pub mod model;
 pub mod replay;
 pub mod report;

@@ -8,7 +8,7 @@ mod tap;
 mod wanted;
 
 use audit::Audit;
-pub use follow::{follow, lock, stop_requested, stop_requested_within};
+pub use follow::{follow, stop_requested, stop_requested_within};
 
 use std::{io, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     kernel::{
         calls::Calls,
         clock,
-        diagnostics::Diagnostics,
+        diagnostics::{self, Diagnostics},
         feed::Counts,
         missed::{Missed, Misses},
         probes::{self, Probes},
@@ -215,7 +215,7 @@ impl Live {
         match self.missed.runs.saturating_sub(before.runs) {
             0 => Vec::new(),
             count => {
-                self.diagnostics.left_out(count, self.missed.since(&before));
+                diagnostics::left_out(count, self.missed.since(&before));
                 self.tell_lost(Lost { stage: Stage::Kernel, count, groups: None })
             }
         }

@@ -12,6 +12,7 @@ use crate::{
     conformance::{Conformance, Verdict},
     kernel::{host, probes},
     live::{self, Live},
+    lock::lock,
     replay::Replay,
     report::{self, Context},
 };
@@ -62,7 +63,7 @@ fn watched(global: &Global, arguments: &Arguments) -> Result<u8> {
         let stop = live::stop_requested_within(arguments.duration)?;
         live::follow(&live, stop, |_, _| Ok(())).await
     })?;
-    let live = live::lock(&live);
+    let live = lock(&live);
     show(global, &live.watcher.conformance(), &context(live.watcher.options(), live.stacks()))
 }
 

@@ -1,7 +1,7 @@
 //! `daemon`: watch until stopped; JSON lines on stdout, pages over HTTP.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     kernel::{clock, heap, host, probes},
     live::{self, Live},
+    lock::lock,
     report::{metrics, status::Recent},
     watcher::Report,
     web,
@@ -98,7 +99,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
         });
         let reload = async {
             while reloads.recv().await.is_some() {
-                let mut live = live::lock(&live);
+                let mut live = lock(&live);
                 let reports = reload(global, &mut live);
                 tell(&mut live, &reports)?;
             }
@@ -113,11 +114,6 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
         eprintln!("iommu-watch: nobody reads stdout: the last {lines} lines are not written");
     }
     done.map(|()| RIGHT)
-}
-
-/// Who panics while he holds it leaves it as it is.
-fn lock(recent: &Mutex<Recent>) -> MutexGuard<'_, Recent> {
-    recent.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads the configuration again: all of it counts, or nothing.

@@ -4,10 +4,12 @@
 use std::{
     collections::VecDeque,
     io::{self, Write},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
+
+use crate::lock::lock;
 
 /// What may wait, in bytes: a storm's worth, some thousand violations with their evidence.
 const ROOM: usize = 8 << 20;
@@ -48,7 +50,7 @@ impl Outlet {
         if lines.is_empty() {
             return Ok(());
         }
-        let mut state = self.0.lock();
+        let mut state = lock(&self.0.state);
         if let Some(kind) = state.failed {
             return Err(kind.into());
         }
@@ -64,13 +66,13 @@ impl Outlet {
 
     /// Lines that were dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.0.lock().dropped
+        lock(&self.0.state).dropped
     }
 
     /// Waits for so long at most until everything is written; `Err`: so many lines were not.
     pub fn close(self, patience: Duration) -> Result<(), u64> {
         let until = Instant::now() + patience;
-        let mut state = self.0.lock();
+        let mut state = lock(&self.0.state);
         state.closed = true;
         self.0.changed.notify_all();
         while state.writing || !state.waiting.is_empty() {
@@ -90,16 +92,12 @@ fn count(lines: &str) -> u64 {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Until nothing more comes, or nobody reads any more.
     fn write(&self, mut to: impl Write) {
         let mut told = 0;
         while let Some(lines) = self.take() {
             let written = to.write_all(lines.as_bytes()).and_then(|()| to.flush());
-            let mut state = self.lock();
+            let mut state = lock(&self.state);
             state.writing = false;
             state.bytes -= lines.len();
             state.failed = written.err().map(|error| error.kind());
@@ -121,7 +119,7 @@ impl Shared {
     }
 
     fn take(&self) -> Option<String> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         loop {
             if let Some(lines) = state.waiting.pop_front() {
                 state.writing = true;

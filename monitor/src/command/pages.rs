@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::{
     config::Faults,
     kernel::clock,
-    live::{self, Live},
+    live::Live,
+    lock::lock,
     report::{
         conformance, json,
         metrics::{self, Build},
@@ -39,7 +40,7 @@ impl Source for Pages {
         let wait = |left: Duration| {
             format!("{} ms more: calls from before may still be under way", left.as_millis())
         };
-        live::lock(&self.live).ready().map_err(wait)
+        lock(&self.live).ready().map_err(wait)
     }
 
     fn render(&self, page: Page) -> Result<String, String> {
@@ -60,7 +61,7 @@ impl Source for Pages {
     }
 
     fn configured(&self, outcome: Result<&str, &Faults>) {
-        live::lock(&self.live).watcher.web_config_was_read(outcome.is_ok());
+        lock(&self.live).watcher.web_config_was_read(outcome.is_ok());
         let file = self.web_config.as_deref().unwrap_or(Path::new("")).display();
         match outcome {
             Ok(summary) if !self.quiet => eprintln!("iommu-watch: {file}: read again: {summary}"),
@@ -72,10 +73,10 @@ impl Source for Pages {
 
 impl Pages {
     fn status(&self) -> String {
-        let mut live = live::lock(&self.live);
+        let mut live = lock(&self.live);
         let groups = live.watcher.groups();
         let context = context(live.watcher.options(), live.stacks());
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = lock(&self.recent);
         status::page(&View {
             watcher: &live.watcher,
             groups: &groups,
@@ -87,13 +88,13 @@ impl Pages {
     }
 
     fn families(&self) -> Result<Vec<MetricFamily>, String> {
-        let mut live = live::lock(&self.live);
+        let mut live = lock(&self.live);
         live.count().map_err(|error| error.to_string())?;
         Ok(metrics::collect(&mut live.watcher, &self.build))
     }
 
     fn groups(&self) -> String {
-        let mut live = live::lock(&self.live);
+        let mut live = lock(&self.live);
         let groups = live.watcher.groups();
         let context = context(live.watcher.options(), live.stacks());
         let object =
@@ -102,13 +103,13 @@ impl Pages {
     }
 
     fn conformance(&self) -> String {
-        let live = live::lock(&self.live);
+        let live = lock(&self.live);
         let context = context(live.watcher.options(), live.stacks());
         conformance::json(&live.watcher.conformance(), &context).to_string()
     }
 
     fn violations(&self) -> String {
-        let live = live::lock(&self.live);
+        let live = lock(&self.live);
         let context = context(live.watcher.options(), live.stacks());
         Value::from_iter(live.watcher.violations().map(|found| json::violation(found, &context))).to_string()
     }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     kernel::{btf, clock, host, probes},
     live::{self, Live, Upkeep},
+    lock::lock,
     trace::{Origin, Recorder, Store, Summary, Target},
 };
 
@@ -53,7 +54,7 @@ pub fn run(global: &Global, arguments: &RecordArguments) -> Result<u8> {
         })
         .await
     });
-    let summary = live::lock(&live).end_recording().unwrap_or_default();
+    let summary = lock(&live).end_recording().unwrap_or_default();
     followed?;
     if !global.quiet {
         eprintln!("iommu-watch: {summary}");

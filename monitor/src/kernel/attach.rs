@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,10 @@ use super::{
     catalogue::{CATALOGUE, Driver, Ends, Given, Row, Target},
     probes::{Means, Plan},
 };
-use crate::coverage::{Backend, HookState};
+use crate::{
+    coverage::{Backend, HookState},
+    lock::lock,
+};
 
 /// What a program cost at the start.
 #[derive(Clone, Debug)]
@@ -136,20 +139,19 @@ fn in_two_stages<T: Send, U: Send, R: Send>(
 ) -> Vec<R> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
     let stages = Mutex::new(Stages { todo: items, ready: Vec::new(), busy: false });
-    let lock = || stages.lock().unwrap_or_else(PoisonError::into_inner);
     let worker = || {
         let mut done = Vec::new();
         loop {
-            let mut now = lock();
+            let mut now = lock(&stages);
             if let Some(item) = if now.busy { None } else { now.ready.pop() } {
                 now.busy = true;
                 drop(now);
                 done.push(second(item));
-                lock().busy = false;
+                lock(&stages).busy = false;
             } else if let Some(item) = now.todo.pop() {
                 drop(now);
                 let item = first(item);
-                lock().ready.push(item);
+                lock(&stages).ready.push(item);
             } else {
                 // What is ready still, whoever is busy comes to it.
                 return done;

@@ -18,12 +18,6 @@ impl Diagnostics {
         Diagnostics { logger: EbpfLogger::init_with_logger(&mut probes.ebpf, Stderr).ok() }
     }
 
-    /// Writes out of which programs runs were left out. (What comes of it the loss tells.)
-    pub fn left_out<'a>(&self, runs: u64, programs: impl Iterator<Item = &'a str>) {
-        let programs: Vec<&str> = programs.collect();
-        eprintln!("iommu-watch: the kernel left out {runs} runs of eBPF programs: {}", named(&programs));
-    }
-
     /// Writes out what was said since the last time.
     pub fn flush(&mut self) {
         if let Some(logger) = &mut self.logger {
@@ -47,6 +41,9 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-fn named(programs: &[&str]) -> String {
-    if programs.is_empty() { "kprobes, it doesn't say which".into() } else { programs.join(", ") }
+/// Writes out of which programs runs were left out. (What comes of it the loss tells.)
+pub fn left_out<'a>(runs: u64, programs: impl Iterator<Item = &'a str>) {
+    let programs = programs.collect::<Vec<_>>().join(", ");
+    let named = if programs.is_empty() { "kprobes, it doesn't say which" } else { &programs };
+    eprintln!("iommu-watch: the kernel left out {runs} runs of eBPF programs: {named}");
 }

@@ -1,11 +1,6 @@
 //! Following a kernel until told to stop.
 
-use std::{
-    future::Future,
-    io,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, io, sync::Mutex, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -13,18 +8,13 @@ use tokio::{
 };
 
 use super::{Error, Live};
-use crate::watcher::Report;
+use crate::{lock::lock, watcher::Report};
 
 /// How often what no record tells is looked after, while records come and for a while after.
 const BUSY: Duration = Duration::from_millis(200);
 const BUSY_FOR: Duration = Duration::from_secs(3);
 /// The same on a host where nothing happens, which is to cost next to nothing.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// The live kernel, for one at a time. Who panics while he holds it leaves it as it is.
-pub fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
-    live.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Gives every report to `sink`, until `stop` ends; then what is in the ring still, and returns.
 pub async fn follow(

@@ -2,7 +2,7 @@
 
 mod checks;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use monitor_ebpf::descriptor::Scope;
 use monitor_ebpf::wire::Hook;
@@ -15,6 +15,7 @@ use crate::coverage::HookState;
 use crate::errno::{ERRNOS, OTHER_ERRNO};
 use crate::input::{Resync, Stage};
 use crate::invalidations::SAMPLED;
+use crate::lock::lock;
 use crate::watcher::{Calls, GroupState, Knowledge, LATENCY_BOUNDS, Watcher};
 use checks::{
     check_state, deviations, deviations_over, expected_active, expected_total, violations_active,
@@ -138,7 +139,7 @@ impl Collector for Metrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watcher = lock(&self.watcher);
         collect(&mut watcher, &self.build)
     }
 }

@@ -1,7 +1,7 @@
 //! What is answered to a request.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -17,6 +17,8 @@ use hyper::{
     },
 };
 use ring::digest::{SHA256, digest};
+
+use crate::lock::lock;
 
 use super::{
     Page, Source,
@@ -133,7 +135,7 @@ impl Answers {
 
     /// The page as it is now, or as it was made last.
     fn made(&self, page: Page) -> Result<Bytes, String> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         let start = Instant::now();
         let Made { budget, pages } = &mut *made;
         let last = &mut pages[page as usize];

@@ -6,14 +6,17 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
 
-use crate::config::{Fault, Faults};
+use crate::{
+    config::{Fault, Faults},
+    lock::lock,
+};
 
 use super::{config::WebConfig, tls};
 
@@ -71,13 +74,13 @@ impl Current {
 
     /// What is in force now.
     pub fn settings(&self) -> Arc<Settings> {
-        self.lock().settings.clone()
+        lock(&self.state).settings.clone()
     }
 
     /// Reads the files again if one of them changed since; says how that went if it did.
     pub fn look(&self, now: Instant) -> Option<Result<Arc<Settings>, Faults>> {
         let file = self.file.as_deref()?;
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if now < state.look {
             return None;
         }
@@ -91,10 +94,6 @@ impl Current {
             state.settings = Arc::new(settings);
             state.settings.clone()
         }))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,13 +5,15 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hyper::header::HeaderValue;
 use ring::{digest::SHA256_OUTPUT_LEN, hmac, rand::SystemRandom};
 use tokio::sync::Semaphore;
+
+use crate::lock::lock;
 
 /// Passwords that may wait to be looked at; whoever comes then is sent away.
 const WAITING: usize = 8;
@@ -67,7 +69,7 @@ impl Gate {
         // Somebody's hash, if he has none: there is one, or the gate stood open.
         let Some(hash) = user_hash.or(users.values().next()) else { return Verdict::Refused };
         let digest = self.digest(&user, hash, &password);
-        if user_hash.is_some() && self.lock().contains(&digest) {
+        if user_hash.is_some() && lock(&self.known).contains(&digest) {
             return Verdict::Admitted;
         }
         let Ok(place) = self.waiting.clone().try_acquire_owned() else { return Verdict::Busy };
@@ -84,7 +86,7 @@ impl Gate {
         if !looked.unwrap_or(false) || user_hash.is_none() {
             return Verdict::Refused;
         }
-        let mut known = self.lock();
+        let mut known = lock(&self.known);
         if known.len() >= KNOWN {
             known.clear();
         }
@@ -102,10 +104,6 @@ impl Gate {
         let mut digest = [0; SHA256_OUTPUT_LEN];
         digest.copy_from_slice(context.sign().as_ref());
         digest
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashSet<[u8; SHA256_OUTPUT_LEN]>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,10 +3,12 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::lock::lock;
 
 pub struct Places {
     all: Arc<Semaphore>,
@@ -37,7 +39,7 @@ impl Places {
     /// `None` if this host has as many as it may.
     pub fn take(self: &Arc<Places>, address: IpAddr, permit: OwnedSemaphorePermit) -> Option<Place> {
         let peer = peer(address);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.taken);
         let count = taken.entry(peer).or_default();
         if *count >= self.each {
             return None;
@@ -49,7 +51,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.places.taken);
         if let Some(count) = taken.get_mut(&self.peer) {
             *count -= 1;
             if *count == 0 {

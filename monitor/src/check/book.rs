@@ -9,11 +9,12 @@ use crate::event::Key;
 use crate::inventory::Inventory;
 use crate::model::{GroupRef, Host, Names};
 
+use super::fingerprint::Fingerprint;
 use super::open::{Found, Open, is_consequence, merge, rank};
 use super::outcome::{Outcome, Reason, Resolved};
 use super::settings::Settings;
 use super::spec::Severity;
-use super::violation::{Finding, Fingerprint, Standing, Subject, Violation};
+use super::violation::{Finding, Standing, Subject, Violation};
 use weigh::Total;
 
 /// How many violations are open at a time; more are counted and not raised.

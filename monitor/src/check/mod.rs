@@ -18,6 +18,7 @@ mod drivers;
 mod expectation;
 mod failed_attach_residue;
 mod fault_after_detach;
+mod fingerprint;
 mod flush;
 mod flush_range_short;
 mod flush_slow;
@@ -53,13 +54,14 @@ mod violation;
 pub(crate) use book::{Book, Scope};
 pub(crate) use dispatch::Dispatch;
 pub use expectation::Expectation;
+pub use fingerprint::Fingerprint;
 pub(crate) use outcome::Outcome;
 pub use outcome::{Reason, Resolved};
 pub(crate) use ownership_stuck::was_last as was_last_release;
 pub use settings::Settings;
 pub use spec::{CheckState, Needs, Severity, Spec};
 pub use violation::{
-    Confidence, Fault, Finding, Fingerprint, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,
+    Confidence, Fault, Finding, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,
 };
 
 use monitor_ebpf::wire::Hook;

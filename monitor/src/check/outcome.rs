@@ -1,7 +1,8 @@
 //! What comes of a finding: a violation that is raised, and one that is no more.
 
+use super::fingerprint::Fingerprint;
 use super::spec::{Severity, Spec};
-use super::violation::{Fingerprint, Violation};
+use super::violation::Violation;
 
 /// What came of it.
 pub(crate) enum Outcome {

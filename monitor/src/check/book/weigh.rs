@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::super::fingerprint::Fingerprint;
 use super::super::outcome::{Outcome, Reason};
 use super::super::settings::Settings;
 use super::super::spec::Severity;
-use super::super::violation::{Fingerprint, Violation};
+use super::super::violation::Violation;
 use super::Book;
 
 /// How many violations of one check and severity were told.

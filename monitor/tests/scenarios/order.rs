@@ -1,5 +1,6 @@
 //! Calls that overlap: what could have come in two orders raises nothing.
 
+use monitor::event::Task;
 use monitor_ebpf::wire::Phase;
 
 use crate::kernel::{Call, Era, task};
@@ -13,17 +14,31 @@ fn detach(pasid: u32) -> Call {
     Call::Detach { device: NVME, pasid, domain: D1 }
 }
 
+fn replace(domain: u64) -> Call {
+    Call::Replace { device: NVME, pasid: 5, domain }
+}
+
+/// Calls that overlap: all begin, do their work in this order, and return in the other one, by their numbers; with what.
+fn at_once<const N: usize>(rig: &mut Rig, calls: [(Task, Call); N], returns: [usize; N]) -> [i32; N] {
+    let mut running = calls.map(|(task, call)| Some(rig.kernel.begin(&task, call)));
+    running.iter_mut().flatten().for_each(|running| rig.kernel.act(running));
+    returns.map(|at| rig.kernel.end(running[at].take().expect("each returns once")))
+}
+
+/// The watcher reads the group, and what it knows by then of who attached PASID 5 is this.
+#[track_caller]
+fn expect_attached_by(rig: &mut Rig, by: Option<&str>) {
+    rig.kernel.snapshot(7);
+    rig.watch();
+    assert_eq!(attached_by(rig, 5).as_deref(), by, "{:?}", rig.kernel.era);
+}
+
 /// Trap 8. One task detaches what another attached; the returns are reported the wrong way round.
 #[test]
 fn two_calls_whose_returns_are_reversed_raise_nothing() {
     for era in Era::WITH_PASIDS {
         let mut rig = Rig::new(era);
-        let mut attaching = rig.kernel.begin(&driver(), attach(5));
-        let mut detaching = rig.kernel.begin(&other(), detach(5));
-        rig.kernel.act(&mut attaching);
-        rig.kernel.act(&mut detaching);
-        rig.kernel.end(detaching);
-        rig.kernel.end(attaching);
+        at_once(&mut rig, [(driver(), attach(5)), (other(), detach(5))], [1, 0]);
         rig.watch();
         assert_eq!(
             rig.watcher.groups()[0].pasids.as_ref().map(Vec::len),
@@ -39,12 +54,8 @@ fn a_detach_and_the_attach_that_follows_may_overlap() {
     for era in Era::WITH_PASIDS {
         let mut rig = Rig::new(era);
         rig.calls(&driver(), [attach(5)]);
-        let mut detaching = rig.kernel.begin(&driver(), detach(5));
-        let mut attaching = rig.kernel.begin(&other(), Call::Attach { device: NIC, pasid: 5, domain: D2 });
-        rig.kernel.act(&mut detaching);
-        rig.kernel.act(&mut attaching);
-        rig.kernel.end(attaching);
-        rig.kernel.end(detaching);
+        let attach = Call::Attach { device: NIC, pasid: 5, domain: D2 };
+        at_once(&mut rig, [(driver(), detach(5)), (other(), attach)], [1, 0]);
         rig.calls(&other(), [Call::Detach { device: NIC, pasid: 5, domain: D2 }]);
         rig.expect_silence();
     }
@@ -229,18 +240,10 @@ fn where_the_array_and_the_model_disagree_nothing_is_claimed() {
 fn who_of_two_at_once_attached_a_pasid_is_told_by_its_domain() {
     for replaces_first in [true, false] {
         let mut rig = Rig::new(Era::Tagged);
-        let mut attaching = rig.kernel.begin(&driver(), attach(5));
-        let mut replacing = rig.kernel.begin(&other(), Call::Replace { device: NVME, pasid: 5, domain: D2 });
-        rig.kernel.act(&mut attaching);
-        rig.kernel.act(&mut replacing);
-        let mut ends = [attaching, replacing];
-        if replaces_first {
-            ends.reverse();
-        }
-        ends.into_iter().for_each(|running| assert_eq!(rig.kernel.end(running), 0));
-        rig.kernel.snapshot(7);
-        rig.watch();
-        assert_eq!(attached_by(&rig, 5).as_deref(), Some("other"));
+        let returns = if replaces_first { [1, 0] } else { [0, 1] };
+        let ends = at_once(&mut rig, [(driver(), attach(5)), (other(), replace(D2))], returns);
+        assert_eq!(ends, [0, 0]);
+        expect_attached_by(&mut rig, Some("other"));
         rig.expect_silence();
     }
 }
@@ -249,15 +252,8 @@ fn who_of_two_at_once_attached_a_pasid_is_told_by_its_domain() {
 #[test]
 fn who_of_two_at_once_attached_the_same_is_not_told() {
     let mut rig = Rig::new(Era::Tagged);
-    let mut attaching = rig.kernel.begin(&driver(), attach(5));
-    let mut replacing = rig.kernel.begin(&other(), Call::Replace { device: NVME, pasid: 5, domain: D1 });
-    rig.kernel.act(&mut attaching);
-    rig.kernel.act(&mut replacing);
-    rig.kernel.end(replacing);
-    rig.kernel.end(attaching);
-    rig.kernel.snapshot(7);
-    rig.watch();
-    assert_eq!(attached_by(&rig, 5), None);
+    at_once(&mut rig, [(driver(), attach(5)), (other(), replace(D1))], [1, 0]);
+    expect_attached_by(&mut rig, None);
     rig.expect_silence();
 }
 
@@ -266,17 +262,15 @@ fn who_of_two_at_once_attached_the_same_is_not_told() {
 fn who_had_returned_before_another_began_did_not_come_last() {
     let mut rig = Rig::new(Era::Tagged);
     let mut attaching = rig.kernel.begin(&driver(), attach(5));
-    let mut replacing = rig.kernel.begin(&other(), Call::Replace { device: NVME, pasid: 5, domain: D2 });
+    let mut replacing = rig.kernel.begin(&other(), replace(D2));
     rig.kernel.act(&mut attaching);
     rig.kernel.end(attaching);
-    let mut again = rig.kernel.begin(&vfio(), Call::Replace { device: NVME, pasid: 5, domain: D1 });
+    let mut again = rig.kernel.begin(&vfio(), replace(D1));
     rig.kernel.act(&mut replacing);
     rig.kernel.act(&mut again);
     rig.kernel.end(again);
     rig.kernel.end(replacing);
-    rig.kernel.snapshot(7);
-    rig.watch();
-    assert_eq!(attached_by(&rig, 5).as_deref(), Some("vfio"));
+    expect_attached_by(&mut rig, Some("vfio"));
     rig.expect_silence();
 }
 
@@ -287,20 +281,9 @@ fn of_two_at_once_what_the_array_does_not_name_is_not_known() {
     let eras = Era::WITH_PASIDS.into_iter().flat_map(|era| [(era, true), (era, false)]);
     for (era, looks) in eras {
         let mut rig = Rig::new(era);
-        let mut first = rig.kernel.begin(&driver(), bare(D1));
-        let mut detaching = rig.kernel.begin(&vfio(), detach(5));
-        let mut second = rig.kernel.begin(&other(), bare(D2));
-        for running in [&mut first, &mut detaching, &mut second] {
-            rig.kernel.act(running);
-        }
-        for running in [second, detaching, first] {
-            rig.kernel.end(running);
-        }
+        at_once(&mut rig, [(driver(), bare(D1)), (vfio(), detach(5)), (other(), bare(D2))], [2, 1, 0]);
         if looks {
-            rig.kernel.snapshot(7);
-            rig.watch();
-            let known = (era != Era::Handles).then_some("other");
-            assert_eq!(attached_by(&rig, 5).as_deref(), known, "{era:?}");
+            expect_attached_by(&mut rig, (era != Era::Handles).then_some("other"));
         }
         rig.calls(&other(), [Call::Detach { device: NVME, pasid: 5, domain: D2 }]);
         rig.expect_silence();
@@ -315,15 +298,7 @@ fn who_of_two_at_once_attached_what_is_left_is_not_told() {
     rig.calls(&vfio(), [Call::Claim { group: 7, owner: OWNER }]);
     let late = task(400, "late");
     let mut waiting = rig.kernel.begin(&late, detach(5));
-    let mut first = rig.kernel.begin(&driver(), bare(D1));
-    let mut detaching = rig.kernel.begin(&vfio(), detach(5));
-    let mut second = rig.kernel.begin(&other(), bare(D2));
-    for running in [&mut first, &mut detaching, &mut second] {
-        rig.kernel.act(running);
-    }
-    for running in [second, detaching, first] {
-        rig.kernel.end(running);
-    }
+    at_once(&mut rig, [(driver(), bare(D1)), (vfio(), detach(5)), (other(), bare(D2))], [2, 1, 0]);
     rig.calls(&vfio(), [Call::Release { group: 7 }]);
     rig.kernel.act(&mut waiting);
     rig.kernel.end(waiting);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::stage::{BINARY, CONFIGURATION};
+use super::stage::{BINARY, CONFIGURATION, below};
 use crate::log::Log;
 use crate::paths;
 
@@ -42,24 +42,6 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 
 fn size_of_files(directory: &Path) -> Result<u64> {
     Ok(below(directory)?.iter().filter_map(|file| Some(fs::metadata(directory.join(file)).ok()?.len())).sum())
-}
-
-/// The files below a directory, by their paths from there.
-fn below(directory: &Path) -> Result<BTreeSet<PathBuf>> {
-    let mut files = BTreeSet::new();
-    let mut directories = vec![directory.to_path_buf()];
-    while let Some(next) = directories.pop() {
-        for entry in fs::read_dir(&next).with_context(|| format!("can't read {}", next.display()))?.flatten()
-        {
-            let path = entry.path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if let Ok(path) = path.strip_prefix(directory) {
-                files.insert(path.to_path_buf());
-            }
-        }
-    }
-    Ok(files)
 }
 
 /// A root with nothing in it but dpkg's own account.

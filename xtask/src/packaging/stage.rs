@@ -1,5 +1,6 @@
 //! What is installed where: one list, for the Debian package and the tarball.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -43,24 +44,36 @@ pub fn lay_out(root: &Path) -> Result<()> {
         copy(&workspace.join(from), &root.join(to), 0o644)?;
     }
     for (from, ending, to) in DIRECTORIES {
-        for file in files(&workspace.join(from))? {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.ends_with(ending) {
-                copy(&file, &root.join(to).join(name), 0o644)?;
-            }
+        let from = workspace.join(from);
+        // Those in it, and not in others below.
+        let named =
+            |file: &&PathBuf| file.components().count() == 1 && file.to_string_lossy().ends_with(ending);
+        for file in below(&from)?.iter().filter(named) {
+            copy(&from.join(file), &root.join(to).join(file), 0o644)?;
         }
     }
     let done = docs::manual(root).status().context("can't run cargo")?;
     ensure!(done.success(), "the man pages can't be written");
     compress(&root.join("usr/share/doc/iommu-watch/changelog"))?;
-    files(&root.join(MANUAL))?.iter().try_for_each(|page| compress(page))
+    let manual = root.join(MANUAL);
+    below(&manual)?.iter().try_for_each(|page| compress(&manual.join(page)))
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(directory).with_context(|| format!("can't read {}", directory.display()))?;
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|path| path.is_file());
-    files.sort();
+/// The files below a directory, by their paths from there.
+pub fn below(directory: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut files = BTreeSet::new();
+    let mut directories = vec![directory.to_path_buf()];
+    while let Some(next) = directories.pop() {
+        for entry in fs::read_dir(&next).with_context(|| format!("can't read {}", next.display()))?.flatten()
+        {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if let Ok(path) = path.strip_prefix(directory) {
+                files.insert(path.to_path_buf());
+            }
+        }
+    }
     Ok(files)
 }
 

@@ -344,8 +344,7 @@ fn only_driver(inventory: Option<&Inventory>) -> Option<String> {
 }
 
 fn steps(group: &Group, names: &mut Names) -> Vec<Step> {
-    let steps = group
-        .evidence()
-        .map(|event| Step { domain: event.domain.map(|domain| names.domain(domain)), event: event.clone() });
+    let steps =
+        group.evidence().map(|event| Step { domain: event.domain.map(|domain| names.domain(domain)), event });
     steps.collect()
 }

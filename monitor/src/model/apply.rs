@@ -90,21 +90,18 @@ impl Host {
             }
             _ => {}
         }
-        let moment = Moment {
-            trusted,
-            overtaken: self.overtaken(Some(key), event.mono_ns),
-            room: self.room(),
-            core_pasids: self.core_pasids,
-        };
+        let (room, core_pasids) = (self.room(), self.core_pasids);
         let again = role == Role::Reading && self.reads_again(key, &event);
         let detached = lets_rids_go(&event) && event.group.is_some_and(|seen| seen.domain.is_none());
         let Some(group) = self.groups.get_mut(&key) else { return };
+        let overtaken = group.lost_at.is_some_and(|lost_at| event.mono_ns < lost_at);
+        let moment = Moment { trusted, overtaken, room, core_pasids };
         self.lifetimes.note_sites(key, group.id, &event);
         group.see_free(&event, moment.overtaken);
         let before = group.pasids.len();
         match (role, event.phase) {
             (Role::Call, Phase::Begin) => group.begin(event, moment, transitions),
-            (Role::Call, _) => group.end(event, moment, &mut self.lifetimes, transitions),
+            (Role::Call, _) => group.end(event, moment, &mut self.lifetimes, &mut self.former, transitions),
             (Role::Letting, _) => group.let_go(&event, moment, transitions),
             (Role::Reading, _) => {
                 group.read(&event, again, moment, transitions);

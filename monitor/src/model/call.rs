@@ -9,12 +9,12 @@ use monitor_ebpf::wire::{Hook, Phase};
 use crate::event::{Event, Slot};
 
 use super::bond::{Bond, settle_bond};
+use super::former::{Detached, Former};
 use super::group::{Actor, Attachment, Group, Presence};
 use super::host::forget;
 use super::lifetime::Lifetimes;
 use super::missed::missed;
 use super::order::{Locked, Operation, Reading, under_mutex};
-use super::request::Detached;
 use super::touches::{Overlap, Touches};
 use super::transition::Transition;
 
@@ -68,6 +68,7 @@ impl Group {
         event: Box<Event>,
         moment: Moment,
         lifetimes: &mut Lifetimes,
+        former: &mut Former,
         transitions: &mut Vec<Transition>,
     ) {
         self.remember(&event);
@@ -80,7 +81,7 @@ impl Group {
                 transitions.push(Transition::Disturbed { group: self.reference() });
             }
         }
-        settle(self, operation.as_deref(), &event, moment.room);
+        settle(self, operation.as_deref(), &event, moment.room, former);
         self.set_again(&event);
         if let Some(pasid) = event.pasid.filter(|_| event.ret.is_none_or(|ret| ret == 0))
             && let Some(outer) = self.in_flight.innermost(tid)
@@ -195,7 +196,7 @@ fn adopt(group: &mut Group, event: &Event, room: usize) {
 }
 
 /// A call returned: what it did, and what the group is now.
-fn settle(group: &mut Group, operation: Option<&Operation>, event: &Event, room: usize) {
+fn settle(group: &mut Group, operation: Option<&Operation>, event: &Event, room: usize, former: &mut Former) {
     let everything = Overlap::everything();
     let overlap = operation.map_or(&everything, |call| &call.overlap);
     let touches = Touches::of(event.hook, event.pasid);
@@ -207,7 +208,7 @@ fn settle(group: &mut Group, operation: Option<&Operation>, event: &Event, room:
         group.domain = None;
     }
     if let (true, Some(pasid)) = (touches.pasid.is_some(), event.pasid) {
-        settle_pasid(group, operation, event, pasid, overlap.pasid(pasid), room);
+        settle_pasid(group, operation, event, pasid, overlap.pasid(pasid), room, former);
     }
     group.takers.returned(operation, event);
     adopt(group, event, room);
@@ -224,6 +225,7 @@ fn settle_pasid(
     pasid: u32,
     disturbed: bool,
     room: usize,
+    former: &mut Former,
 ) {
     let attaches = matches!(event.hook, Hook::PasidAttach | Hook::PasidReplace);
     let succeeded = event.ret.is_none_or(|ret| ret == 0);
@@ -231,7 +233,7 @@ fn settle_pasid(
         group.exited.remove(&pasid);
         group.contested.remove(&pasid);
     }
-    group.former.take(pasid);
+    let mut last = None;
     if disturbed {
         group.doubtful.insert(pasid);
     } else {
@@ -253,7 +255,7 @@ fn settle_pasid(
         }
     } else if !attaches && !disturbed {
         if let Some(attachment) = group.pasids.remove(&pasid) {
-            group.former.put(pasid, Detached { attachment, by: Actor::of(event) });
+            last = Some(Detached { attachment, by: Actor::of(event) });
         }
     } else if !succeeded && !disturbed {
         match operation.map(|call| &call.presence) {
@@ -261,6 +263,7 @@ fn settle_pasid(
             Some(Presence::Attached(_)) | Some(Presence::Unknown) | None => {}
         }
     }
+    former.note(group.tenure(), pasid, last);
     if group.doubtful.len() > MAX_DOUBTFUL {
         group.forget();
     }

@@ -1,17 +1,16 @@
 //! One IOMMU group: who owns it, what its RIDs are attached to, which PASIDs live in it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::HashMap;
-use monitor_ebpf::wire::{Hook, Phase};
 
 use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, TableReading};
 
 use super::bond::Bond;
 use super::contest::Contest;
+use super::evidence::{Evidence, History};
 use super::in_flight::InFlight;
 use super::look::Look;
-use super::request::Former;
 use super::stirred::Stirred;
 use super::takers::{Holder, Takers};
 use super::touches::{Overlap, Pasids, Touches};
@@ -60,24 +59,6 @@ pub enum Presence {
     Attached(Attachment),
 }
 
-/// A call that has returned, in short, kept as evidence: as little as is told of it, since it is one of many and
-/// seldom asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
-    pub hook: Hook,
-    /// CLOCK_MONOTONIC, ns.
-    pub mono_ns: u64,
-    pub tid: u32,
-    pub comm: Comm,
-    pub device: Option<Name>,
-    pub domain: Option<Domain>,
-    pub pasid: Option<u32>,
-    pub ret: Option<i32>,
-}
-
-/// How many calls a group keeps as evidence.
-const MAX_EVIDENCE: usize = 32;
-
 /// One `struct iommu_group`.
 #[derive(Clone, Debug)]
 pub struct Group {
@@ -108,8 +89,8 @@ pub struct Group {
     pub(super) contests: BTreeMap<u32, Contest>,
     /// By `mm_struct`.
     pub(super) bonds: BTreeMap<Key, Bond>,
-    /// PASIDs that were seen to be detached.
-    pub(super) former: Former,
+    /// Counts up when what was detached before counts no more.
+    pub(super) tenure: u32,
     /// Members of which the last look found a page request that waits for its response without its PASID. No call on that
     /// PASID was seen since it was found first.
     pub(super) unanswered: Vec<(Key, Unanswered)>,
@@ -149,7 +130,7 @@ pub struct Group {
     /// What the last look found, and how many there were.
     pub looked: Option<Box<Look>>,
     pub(super) looks: u64,
-    evidence: VecDeque<Evidence>,
+    evidence: History,
 }
 
 impl Group {
@@ -170,7 +151,7 @@ impl Group {
             contested: BTreeSet::new(),
             contests: BTreeMap::new(),
             bonds: BTreeMap::new(),
-            former: Former::default(),
+            tenure: 0,
             unanswered: Vec::new(),
             exited: BTreeMap::new(),
             takers: Takers::default(),
@@ -190,7 +171,7 @@ impl Group {
             left_last: None,
             looked: None,
             looks: 0,
-            evidence: VecDeque::new(),
+            evidence: History::default(),
         }
     }
 
@@ -281,28 +262,12 @@ impl Group {
     }
 
     /// The calls that led here, the oldest first.
-    pub fn evidence(&self) -> impl Iterator<Item = &Evidence> {
-        self.evidence.iter()
+    pub fn evidence(&self) -> impl Iterator<Item = Evidence> {
+        self.evidence.calls()
     }
 
     pub(super) fn remember(&mut self, event: &Event) {
-        if event.phase == Phase::Begin {
-            // It is told when it has returned.
-            return;
-        }
-        if self.evidence.len() == MAX_EVIDENCE {
-            self.evidence.pop_front();
-        }
-        self.evidence.push_back(Evidence {
-            hook: event.hook,
-            mono_ns: event.mono_ns,
-            tid: event.task.tid,
-            comm: event.task.comm,
-            device: event.device.map(|device| device.name),
-            domain: event.domain,
-            pasid: event.pasid,
-            ret: event.ret,
-        });
+        self.evidence.note(event);
     }
 
     /// What any event read was so at a time since we watch, whoever was in a call then. `overtaken`: it may have been
@@ -325,7 +290,7 @@ impl Group {
         self.contested.clear();
         self.contests.clear();
         self.bonds.clear();
-        self.former = Former::default();
+        self.tenure = self.tenure.wrapping_add(1);
         self.unanswered.clear();
         self.exited.clear();
         self.takers.clear();

@@ -9,6 +9,7 @@ use crate::event::{self, Event, Key};
 
 use super::departures::Departures;
 use super::device::Device;
+use super::former::Former;
 use super::group::Group;
 use super::lifetime::Lifetimes;
 use super::look::Looking;
@@ -59,6 +60,7 @@ pub struct Host {
     /// The group that went last: what is told of its end is told when it is gone.
     departed: Option<Box<Group>>,
     pub(super) departures: Departures,
+    pub(super) former: Former,
     pub(super) reads: Reads,
     /// Groups at which a look is wanted.
     pub(super) wanted: Vec<Key>,
@@ -85,6 +87,7 @@ impl Host {
             lost_at: None,
             departed: None,
             departures: Departures::default(),
+            former: Former::default(),
             reads: Reads::default(),
             wanted: Vec::new(),
             oldest_call: u64::MAX,

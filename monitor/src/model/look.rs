@@ -349,7 +349,8 @@ impl Host {
                 }
             }
             _ => {
-                let unanswered = self.group_mut(key).and_then(|group| group.unanswered(event));
+                let unanswered =
+                    self.groups.get_mut(&key).and_then(|group| group.unanswered(event, &self.former));
                 let device = event.device.and_then(|seen| self.device(seen.key));
                 let astray = device.is_some_and(|device| device.astray);
                 let of_member = OfMember { after_reset: after, unanswered, astray };

@@ -4,54 +4,14 @@
 //! what was detached before somebody took the group, and with all PASIDs while the RID is on a nested domain: where the
 //! guest has the PASID table itself (`user_pasid_table` of `struct iommu_ops`), the host attaches none of them.
 
-use std::collections::BTreeMap;
-
 use monitor_ebpf::wire::Hook;
 
 use crate::event::{Domain, DomainKind, Event, Key};
 
-use super::group::{Actor, Attachment, Group, Presence};
+use super::former::{Detached, Former, Tenure};
+use super::group::{Group, Presence};
 use super::host::Host;
 use super::transition::Transition;
-
-/// More PASIDs than this that were detached, and those that were longest ago are forgotten.
-const MAX_DETACHED: usize = 65_536;
-
-/// A PASID that was attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Detached {
-    pub attachment: Attachment,
-    /// Who detached it; when that had returned.
-    pub by: Actor,
-}
-
-/// The PASIDs that a group had.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Former {
-    pasids: BTreeMap<u32, Detached>,
-    /// When each was detached, and which.
-    times: BTreeMap<(u64, u32), ()>,
-}
-
-impl Former {
-    pub fn put(&mut self, pasid: u32, detached: Detached) {
-        self.take(pasid);
-        if self.pasids.len() >= MAX_DETACHED
-            && let Some(((_, oldest), ())) = self.times.pop_first()
-        {
-            self.pasids.remove(&oldest);
-        }
-        self.times.insert((detached.by.mono_ns, pasid), ());
-        self.pasids.insert(pasid, detached);
-    }
-
-    /// It is attached again, or it isn't known whether it is.
-    pub fn take(&mut self, pasid: u32) {
-        if let Some(detached) = self.pasids.remove(&pasid) {
-            self.times.remove(&(detached.by.mono_ns, pasid));
-        }
-    }
-}
 
 /// Whether PASIDs may be a guest's own.
 pub(super) fn nested(domain: Option<Domain>) -> bool {
@@ -63,14 +23,19 @@ impl Group {
     pub(super) fn forget_former(&mut self, event: &Event) {
         let claims = matches!(event.hook, Hook::ClaimGroup | Hook::ClaimDevice);
         if claims || nested(self.domain) {
-            self.former = Former::default();
+            self.tenure = self.tenure.wrapping_add(1);
         }
     }
 
+    /// For as long as what was detached here counts.
+    pub(super) fn tenure(&self) -> Tenure {
+        Tenure { group: self.reference(), count: self.tenure }
+    }
+
     /// What is known of a PASID that was attached and was seen to be detached, and is so still for certain.
-    pub(super) fn former(&self, pasid: u32) -> Option<Detached> {
+    pub(super) fn former(&self, pasid: u32, former: &Former) -> Option<Detached> {
         let gone = self.presence(pasid) == Presence::Absent && !self.in_flight.touches(pasid);
-        self.former.pasids.get(&pasid).filter(|_| gone).copied()
+        former.last(self.tenure(), pasid).filter(|_| gone)
     }
 }
 
@@ -92,7 +57,8 @@ impl Host {
             return;
         }
         let since_ns = self.device(device).map(|device| device.since_ns);
-        let Some((pasid, detached)) = event.pasid.and_then(|pasid| Some((pasid, group.former(pasid)?)))
+        let Some((pasid, detached)) =
+            event.pasid.and_then(|pasid| Some((pasid, group.former(pasid, &self.former)?)))
         else {
             return;
         };

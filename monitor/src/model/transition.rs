@@ -6,13 +6,13 @@ use monitor_ebpf::wire::Hook;
 
 use super::bond::Ended;
 use super::device::Device;
+use super::former::Detached;
 use super::group::{Actor, Attachment};
 use super::hardware::Capability;
 use super::host::GroupRef;
 use super::lifetime::{Gone, Held};
 use super::look::Look;
 use super::order::Operation;
-use super::request::Detached;
 use super::tags::Tagged;
 
 /// One thing that became known.

@@ -5,8 +5,9 @@
 
 use crate::event::{Event, Key};
 
+use super::former::{Detached, Former};
 use super::group::{Group, Presence};
-use super::request::{Detached, nested};
+use super::request::nested;
 
 /// A page request that waits, of a PASID that is not attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Unanswered {
 impl Group {
     /// What a look read of a member with the mutex held; `Some(None)`: no request of a PASID that is not attached waits.
     /// `None`: that is not known.
-    pub(super) fn unanswered(&mut self, event: &Event) -> Option<Option<Unanswered>> {
+    pub(super) fn unanswered(&mut self, event: &Event, former: &Former) -> Option<Option<Unanswered>> {
         let (device, waits) = (event.device?.key, event.unanswered?);
         let known = self.unanswered_of(device);
         let members = &self.devices;
@@ -36,7 +37,7 @@ impl Group {
         if !certain || nested(domain) || nested(self.domain) {
             return None;
         }
-        let former = self.former(pasid);
+        let former = self.former(pasid, former);
         let first = || Unanswered {
             pasid,
             since_ns: former.map_or(event.mono_ns, |detached| detached.by.mono_ns),

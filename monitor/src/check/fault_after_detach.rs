@@ -39,6 +39,7 @@ static SPEC: Spec = Spec {
          has the PASID table itself: the RID is on a nested domain then.",
         "A device that joined the group later never had the group's PASIDs.",
         "A fault that the IOMMU reports (iommu:io_page_fault) carries no PASID.",
+        "Of a PASID that was detached before the last 16,384 attaches and detaches of the host nobody knows that it was.",
     ],
     seen_in: &["CVE-2024-35843", "CVE-2025-38594"],
     what_to_do: &[

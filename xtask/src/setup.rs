@@ -59,7 +59,7 @@ pub fn ensure_all() -> Result<()> {
     Toolchain::find().map(drop)
 }
 
-fn install(packages: &[&str]) -> Result<()> {
+pub fn install(packages: &[&str]) -> Result<()> {
     eprintln!("setup: apt-get install {}", packages.join(" "));
     for arguments in
         [vec!["update"], [vec!["install", "--yes", "--no-install-recommends"], packages.to_vec()].concat()]
@@ -88,7 +88,7 @@ fn install_bpf_linker() -> Result<()> {
     Ok(())
 }
 
-fn may_install() -> bool {
+pub fn may_install() -> bool {
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
     root && runs(Command::new("apt-get").arg("--version"))
 }

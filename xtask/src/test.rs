@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use testbed::{Scenario, Series, matrix, scenario};
 
 use crate::log::{self, Log};
-use crate::{bench, build, dashboards, docs, ebpf, packaging, paths, proof, setup};
+use crate::{bench, browser, build, dashboards, docs, ebpf, packaging, paths, proof, setup};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -35,7 +35,7 @@ struct Step {
     run: fn(&Arguments, &Log) -> Result<Tally>,
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step { name: "setup", title: "what the machine must have", run: set_up },
     Step { name: "fmt", title: "formatting", run: fmt },
     Step { name: "ebpf", title: "the eBPF object", run: build_ebpf },
@@ -55,6 +55,7 @@ const STEPS: [Step; 15] = [
         title: "rules and dashboards on a Prometheus that scrapes a daemon",
         run: prometheus,
     },
+    Step { name: "browser", title: "the status page in a headless Chromium", run: status_page },
 ];
 
 /// How many guests run side by side.
@@ -308,6 +309,10 @@ fn rules(_: &Arguments, log: &Log) -> Result<Tally> {
 
 fn grafana(_: &Arguments, log: &Log) -> Result<Tally> {
     dashboards::schema(log)
+}
+
+fn status_page(_: &Arguments, log: &Log) -> Result<Tally> {
+    browser::run(log)
 }
 
 fn prometheus(_: &Arguments, log: &Log) -> Result<Tally> {

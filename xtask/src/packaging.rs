@@ -2,6 +2,7 @@
 //! tools that will read them.
 
 mod deb;
+mod manifests;
 mod stage;
 
 use std::fs;
@@ -13,6 +14,8 @@ use anyhow::{Context, Result, ensure};
 use crate::log::Log;
 use crate::test::Tally;
 use crate::{build, paths, setup};
+
+pub use manifests::run as manifests;
 
 /// How much of the system the unit may leave open, in tenths, by systemd-analyze's own reckoning.
 const EXPOSURE: &str = "20";

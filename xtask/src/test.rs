@@ -47,6 +47,7 @@ const STEPS: [Step; 16] = [
     Step { name: "service", title: "what the systemd unit leaves open", run: service },
     Step { name: "static", title: "the static release build", run: static_build },
     Step { name: "package", title: "the Debian package, installed, upgraded and purged", run: package },
+    Step { name: "manifests", title: "the container's files against Kubernetes' schemas", run: manifests },
     Step { name: "vm", title: "scenarios on real kernels", run: scenarios },
     Step { name: "rules", title: "Prometheus rules", run: rules },
     Step { name: "grafana", title: "the dashboards against Grafana's types", run: grafana },
@@ -246,6 +247,10 @@ fn service(_: &Arguments, log: &Log) -> Result<Tally> {
 
 fn package(_: &Arguments, log: &Log) -> Result<Tally> {
     packaging::package(log)
+}
+
+fn manifests(_: &Arguments, log: &Log) -> Result<Tally> {
+    packaging::manifests(log)
 }
 
 fn static_build(_: &Arguments, log: &Log) -> Result<Tally> {

@@ -59,6 +59,12 @@ pub fn lay_out(root: &Path) -> Result<()> {
     below(&manual)?.iter().try_for_each(|page| compress(&manual.join(page)))
 }
 
+/// Whether the list itself has a file: what a directory of the checkout brings is not looked at.
+#[cfg(test)]
+pub fn lays_out(file: &str) -> bool {
+    file == BINARY || FILES.iter().any(|(_, to)| *to == file)
+}
+
 /// The files below a directory, by their paths from there.
 pub fn below(directory: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut files = BTreeSet::new();

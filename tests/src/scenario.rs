@@ -148,6 +148,7 @@ pub const ALL: &[Scenario] = &[
     row("commands", &Series::ALL, Setting::PLAIN, Scenario::LONG, life::commands),
     row("refusals", &Series::ALL, Setting::PLAIN, Scenario::LONG, refusals::refused),
     row("service", &Series::ALL, Setting::PLAIN, Scenario::LONG, service::unprivileged),
+    row("container", &[Series::V6_12], Setting::PLAIN, Scenario::LONG, service::contained),
     row("vfio", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::vfio),
     row("replug", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::replug),
     row("lockdown", &Series::ALL, LOCKED_DOWN, Scenario::SHORT, refusals::locked_down),

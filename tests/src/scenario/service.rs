@@ -1,5 +1,7 @@
 //! `service`: the daemon as its systemd unit starts it sees as much as root does, keeps one capability, and tells the
-//! service manager what that waits for.
+//! service manager what that waits for. `container`: it does so as its DaemonSet starts it, too.
+
+use std::collections::BTreeMap;
 
 use super::Report;
 use super::expect::{self, Expect};
@@ -8,6 +10,7 @@ use super::transcript::Transcript;
 
 /// `nobody`.
 const USER: &str = "65534";
+const ROOT: &str = "0";
 /// Bits 39, 38 and 34: what the unit gives; and what is kept of it.
 const GIVEN: u64 = 1 << 39 | 1 << 38 | SYSLOG;
 const SYSLOG: u64 = 1 << 34;
@@ -22,14 +25,7 @@ pub fn unprivileged(report: &Report) -> Result<(), String> {
 
     let transcript = Transcript::read(&report.text);
     names_the_owner(transcript.phase("refused")?)?;
-    let status = &transcript.phase("start")?.status;
-    let capabilities = |set: &str| status.get(set).and_then(|set| u64::from_str_radix(set, 16).ok());
-    let is = ["CapBnd", "CapPrm", "CapEff"].map(capabilities);
-    let user = status.get("Uid").map(String::as_str);
-    let no_new = status.get("NoNewPrivs").map(String::as_str);
-    if (user, no_new, is) != (Some(USER), Some("1"), [Some(GIVEN), Some(SYSLOG), Some(SYSLOG)]) {
-        return Err(format!("it runs as {status:?}"));
-    }
+    runs_as(USER, &transcript.phase("start")?.status)?;
     let told = &transcript.phase("stop")?.notified;
     let beats = told.iter().filter(|state| *state == "WATCHDOG=1").count();
     let others: Vec<&str> = told.iter().map(String::as_str).filter(|state| *state != "WATCHDOG=1").collect();
@@ -38,4 +34,28 @@ pub fn unprivileged(report: &Report) -> Result<(), String> {
         return Err(format!("the service manager heard {told:?}"));
     }
     Ok(())
+}
+
+pub fn contained(report: &Report) -> Result<(), String> {
+    let calls = &[("claim_group", 1), ("release_group", 1)];
+    expect::phases(report, armed(report.series), &[Expect::clean("claimed", calls)])?;
+    let transcript = Transcript::read(&report.text);
+    let status = &transcript.phase("start")?.status;
+    if status.get("NSpid").map(String::as_str) != Some("1") {
+        return Err(format!("it is in no container: {status:?}"));
+    }
+    runs_as(ROOT, status)
+}
+
+/// With one capability of three that it may have.
+fn runs_as(expected: &str, status: &BTreeMap<String, String>) -> Result<(), String> {
+    let capabilities = |set: &str| status.get(set).and_then(|set| u64::from_str_radix(set, 16).ok());
+    let is = ["CapBnd", "CapPrm", "CapEff"].map(capabilities);
+    let user = status.get("Uid").map(String::as_str);
+    let no_new = status.get("NoNewPrivs").map(String::as_str);
+    if (user, no_new, is) == (Some(expected), Some("1"), [Some(GIVEN), Some(SYSLOG), Some(SYSLOG)]) {
+        Ok(())
+    } else {
+        Err(format!("it runs as {status:?}"))
+    }
 }

@@ -35,7 +35,7 @@ struct Step {
     run: fn(&Arguments, &Log) -> Result<Tally>,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: &[Step] = &[
     Step { name: "setup", title: "what the machine must have", run: set_up },
     Step { name: "fmt", title: "formatting", run: fmt },
     Step { name: "ebpf", title: "the eBPF object", run: build_ebpf },
@@ -94,7 +94,7 @@ const MISUSED: u8 = 2;
 /// Runs the steps; the last line is `N passed, N failed`.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.list {
-        for step in &STEPS {
+        for step in STEPS {
             println!("{:<10} {}", step.name, step.title);
         }
         return Ok(ExitCode::SUCCESS);
@@ -121,7 +121,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// What of the steps that were asked for there is not.
 fn unknown_step(arguments: &Arguments) -> Option<String> {
     let unknown = arguments.steps.iter().find(|name| !STEPS.iter().any(|step| step.name == **name))?;
-    Some(format!("no step `{unknown}`; there are {}", STEPS.map(|step| step.name).join(", ")))
+    let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+    Some(format!("no step `{unknown}`; there are {}", names.join(", ")))
 }
 
 /// Which scenario that was asked for has no row on the kernels that were: nothing would run, and nothing fail.

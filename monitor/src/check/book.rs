@@ -10,7 +10,7 @@ use crate::inventory::Inventory;
 use crate::model::{GroupRef, Host, Names};
 
 use super::fingerprint::Fingerprint;
-use super::open::{Found, Open, is_consequence, merge, rank};
+use super::open::{Found, Open, is_consequence, rank};
 use super::outcome::{Outcome, Reason, Resolved};
 use super::settings::Settings;
 use super::spec::Severity;
@@ -76,7 +76,7 @@ impl Book {
     /// When there is something to do with no event: at once if a finding waits, else when the hold time of
     /// a violation is over, or the time for which it is expected.
     pub fn deadline(&self) -> Option<u64> {
-        let waiting = self.pending.iter().map(|pending| pending.open.last_ns);
+        let waiting = self.pending.iter().map(|pending| pending.open.violation.last_ns);
         waiting.chain(self.holds.first().map(|&(end, _)| end)).chain(self.expected_until).min()
     }
 
@@ -99,11 +99,10 @@ impl Book {
                 continue;
             }
             let violation = Violation::new(&finding, scope.host, scope.inventory, scope.names, scope.boot_id);
-            if !finding.proved && self.waits_or_stands(violation.fingerprint) {
+            if !finding.proved && self.waits_or_stands(violation.fingerprint, finding.mono_ns) {
                 continue;
             }
-            let last_ns = finding.mono_ns;
-            let open = Open::new(violation, finding.subject, last_ns);
+            let open = Open::new(violation, finding.subject);
             self.pending.push(Pending { open, proved: finding.proved });
         }
     }
@@ -188,9 +187,14 @@ impl Book {
         kept
     }
 
-    fn waits_or_stands(&self, fingerprint: Fingerprint) -> bool {
+    /// It is known already, and was seen again at this time.
+    fn waits_or_stands(&mut self, fingerprint: Fingerprint, mono_ns: u64) -> bool {
+        if let Some(open) = self.open.get_mut(&fingerprint) {
+            open.seen_again(mono_ns);
+            return true;
+        }
         let mut waiting = self.pending.iter().map(|pending| pending.open.violation.fingerprint);
-        self.open.contains_key(&fingerprint) || waiting.any(|other| other == fingerprint)
+        waiting.any(|other| other == fingerprint)
     }
 
     /// The groups of what waits for another look.
@@ -257,11 +261,11 @@ impl Book {
     fn open_one(&mut self, mut open: Open, mono_ns: u64, outcomes: &mut Vec<Outcome>) -> Option<Fingerprint> {
         let fingerprint = open.violation.fingerprint;
         if let Some(known) = self.open.get_mut(&fingerprint) {
-            if self.holds.remove(&(known.hold_end(), fingerprint)) {
-                self.holds.insert((open.hold_end(), fingerprint));
+            let held = self.holds.remove(&(known.hold_end(), fingerprint));
+            known.happened_again(&open);
+            if held {
+                self.holds.insert((known.hold_end(), fingerprint));
             }
-            known.last_ns = open.last_ns;
-            merge(&mut known.subject, &open.subject);
             return None;
         }
         if self.open.len() >= MAX_OPEN {
@@ -300,6 +304,8 @@ impl Book {
             reason,
             mono_ns,
             raised_ns: violation.mono_ns,
+            last_ns: violation.last_ns,
+            count: violation.count,
         }));
     }
 }

@@ -16,7 +16,6 @@ pub(super) struct Open {
     pub subject: Subject,
     /// The consequences that were folded in.
     consequences: Vec<Consequence>,
-    pub last_ns: u64,
 }
 
 struct Consequence {
@@ -44,8 +43,23 @@ impl<'a> Found<'a> {
 }
 
 impl Open {
-    pub fn new(violation: Violation, subject: Subject, last_ns: u64) -> Open {
-        Open { violation, subject, consequences: Vec::new(), last_ns }
+    pub fn new(violation: Violation, subject: Subject) -> Open {
+        Open { violation, subject, consequences: Vec::new() }
+    }
+
+    /// A look at the kernel's state showed it again at this time.
+    pub fn seen_again(&mut self, mono_ns: u64) {
+        // The hold time of what happened goes by what happens.
+        if !self.happened() {
+            self.violation.last_ns = self.violation.last_ns.max(mono_ns);
+        }
+    }
+
+    /// It happened again.
+    pub fn happened_again(&mut self, again: &Open) {
+        self.violation.last_ns = self.violation.last_ns.max(again.violation.last_ns);
+        self.violation.count = self.violation.count.saturating_add(again.violation.count);
+        merge(&mut self.subject, &again.subject);
     }
 
     /// As something that may follow from something else.
@@ -129,7 +143,7 @@ impl Open {
     }
 
     pub fn hold_end(&self) -> u64 {
-        self.last_ns.saturating_add(HOLD_NS)
+        self.violation.last_ns.saturating_add(HOLD_NS)
     }
 
     pub fn own_standing(&self, host: &Host) -> Standing {
@@ -166,7 +180,7 @@ pub(super) fn rank(check: &Spec) -> usize {
 }
 
 /// The same again: what was not given back adds up.
-pub(super) fn merge(known: &mut Subject, again: &Subject) {
+fn merge(known: &mut Subject, again: &Subject) {
     if let (Subject::Leak { uses, .. }, Subject::Leak { uses: more, .. }) = (known, again) {
         *uses = uses.saturating_add(*more);
     }

@@ -24,6 +24,10 @@ pub struct Resolved {
     pub mono_ns: u64,
     /// When it was raised.
     pub raised_ns: u64,
+    /// When it was last seen.
+    pub last_ns: u64,
+    /// How often it happened.
+    pub count: u64,
 }
 
 /// Why it is no more.

@@ -223,7 +223,12 @@ pub struct Violation {
     /// By what the operator expects it, if he does.
     pub expected: Option<Arc<Expectation>>,
     pub fingerprint: Fingerprint,
+    /// When it was first seen.
     pub mono_ns: u64,
+    /// When it was last seen: happened again, or was shown to stand by a look at the kernel's state.
+    pub last_ns: u64,
+    /// How often it has happened since it was raised. A state that stands is one, however often it is looked at.
+    pub count: u64,
     /// The group's number; `None` if it is about no single group.
     pub group: Option<u32>,
     pub devices: Vec<String>,
@@ -282,6 +287,8 @@ impl Violation {
             expected: None,
             fingerprint: fingerprint(finding, group, &devices, boot_id),
             mono_ns: finding.mono_ns,
+            last_ns: finding.mono_ns,
+            count: 1,
             group: group.or_else(|| common_group(&finding.subject, host)).map(|group| group.id),
             iommu_driver: match finding.subject {
                 Subject::SharedByDesign => only_driver(inventory),

@@ -68,6 +68,9 @@ struct ViolationLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     expected: Option<ExpectedObject<'a>>,
     fingerprint: String,
+    first_seen: String,
+    last_seen: String,
+    count: u64,
     group: Option<u32>,
     devices: &'a [String],
     iommu_driver: Option<&'a str>,
@@ -89,6 +92,9 @@ fn violation_line<'a>(violation: &'a Violation, context: &Context<'_>) -> Violat
         severity: violation.severity.name(),
         expected: violation.expected.as_deref().map(expected),
         fingerprint: violation.fingerprint.to_string(),
+        first_seen: context.clock.rfc3339(violation.mono_ns),
+        last_seen: context.clock.rfc3339(violation.last_ns),
+        count: violation.count,
         group: violation.group,
         devices: &violation.devices,
         iommu_driver: violation.iommu_driver.as_deref(),
@@ -214,6 +220,8 @@ struct ResolvedLine<'a> {
     devices: &'a [String],
     reason: &'static str,
     raised: String,
+    last_seen: String,
+    count: u64,
 }
 
 fn resolved_line<'a>(resolved: &'a Resolved, context: &Context<'_>) -> ResolvedLine<'a> {
@@ -225,6 +233,8 @@ fn resolved_line<'a>(resolved: &'a Resolved, context: &Context<'_>) -> ResolvedL
         devices: &resolved.devices,
         reason: resolved.reason.name(),
         raised: context.clock.rfc3339(resolved.raised_ns),
+        last_seen: context.clock.rfc3339(resolved.last_ns),
+        count: resolved.count,
     }
 }
 

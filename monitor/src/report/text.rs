@@ -49,7 +49,11 @@ pub fn violation(violation: &Violation, context: &Context<'_>, style: Style) -> 
     if let Some(expectation) = &violation.expected {
         block.field("known", &format!("until {}: {}", expectation.until, expectation.reason));
     }
-    block.field("when", &context.clock.rfc3339(violation.mono_ns));
+    let again = match violation.count {
+        0 | 1 => String::new(),
+        count => format!(", {count} times until {}", context.clock.rfc3339(violation.last_ns)),
+    };
+    block.field("when", &format!("{}{again}", context.clock.rfc3339(violation.mono_ns)));
     let driver =
         violation.iommu_driver.as_deref().map_or(String::new(), |driver| format!("  (IOMMU: {driver})"));
     if !violation.devices.is_empty() {
@@ -142,8 +146,9 @@ fn resolved(resolved: &Resolved, context: &Context<'_>, style: Style) -> String 
     let group = resolved.group.map_or(String::new(), |group| format!("  group {group}"));
     let word = if style.color { "\x1b[32mRESOLVED\x1b[0m" } else { "RESOLVED" };
     let after = span(resolved.mono_ns.saturating_sub(resolved.raised_ns));
+    let times = if resolved.count > 1 { format!(", {} times", resolved.count) } else { String::new() };
     format!(
-        "{word}  {}{group}: {} after {after}, {} ({})",
+        "{word}  {}{group}: {} after {after}{times}, {} ({})",
         resolved.check.name,
         resolved.reason.name(),
         context.clock.rfc3339(resolved.mono_ns),

@@ -14,6 +14,7 @@ mod golden;
 mod imbalance;
 mod kernel;
 mod late;
+mod life;
 mod lifetime;
 mod looks;
 mod order;

@@ -1,6 +1,7 @@
 //! The configuration file: TOML, read as a whole, all that is wrong with it told at once.
 
 mod parse;
+mod push;
 mod walk;
 
 use std::{
@@ -15,6 +16,8 @@ use std::{
 };
 
 use crate::check::{Expectation, Settings};
+
+pub use push::{Credentials, Kind, Push};
 
 /// More than this of a file is not read.
 const MOST: u64 = 1 << 20;
@@ -38,8 +41,28 @@ pub struct Config {
     pub advisories: Option<PathBuf>,
     /// Of the checks that are off unless they are asked for, those that it asks for: their programs are attached at the start.
     pub asked: BTreeSet<&'static str>,
+    /// What it says of the lines that are written.
+    pub output: Output,
+    /// To whom violations are pushed.
+    pub push: Option<Push>,
     /// What it says of the checks; on no clock yet ([`Settings::on_clock`]).
     pub checks: Settings,
+}
+
+/// How many violations are told at a time, and what becomes of lines that nobody takes; `None`: by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Violations of one check that are told at once.
+    pub check_burst: Option<u64>,
+    /// And after them, in a minute.
+    pub check_per_minute: Option<u64>,
+    /// The same of all checks together.
+    pub burst: Option<u64>,
+    pub per_minute: Option<u64>,
+    /// The directory of the spool.
+    pub spool: Option<PathBuf>,
+    /// What it may hold, in MiB; 0: there is none.
+    pub spool_mib: Option<u64>,
 }
 
 /// One thing that is wrong with a file.

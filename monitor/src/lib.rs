@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod live;
 mod lock;
 pub mod model;
+pub mod outlet;
 pub mod replay;
 pub mod report;
 pub mod trace;

@@ -22,9 +22,11 @@ use crate::invalidations::Invalidations;
 use crate::inventory::Inventory;
 use crate::model::{Group, Host, Names, Transition};
 
-pub use counters::{Calls, Configured, Counters, LATENCY_BOUNDS, Latency};
+pub use counters::{Calls, Configured, Counters, LATENCY_BOUNDS, Latency, Pushed, Spooled, Told};
 pub use filter::Filter;
-pub use report::{CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report, Tables};
+pub use report::{
+    CheckChange, EventLine, GroupState, Knowledge, Loss, Owner, Report, Suppressed, SuppressedBy, Tables,
+};
 
 /// What a run watches, and where.
 #[derive(Clone, Debug, Default)]
@@ -167,9 +169,9 @@ impl Watcher {
         }
     }
 
-    /// So many lines were dropped so far since whoever reads them did not keep up.
-    pub fn output_dropped(&mut self, lines: u64) {
-        self.counters.output_dropped = lines;
+    /// What became so far of what there was to tell.
+    pub fn told(&mut self, told: Told) {
+        self.counters.told = told;
     }
 
     /// What the kernel side has counted was read.

@@ -12,7 +12,7 @@ mod negotiate;
 mod places;
 mod secure;
 mod server;
-mod tls;
+pub(crate) mod tls;
 
 use std::{
     io,

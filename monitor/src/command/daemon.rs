@@ -1,7 +1,7 @@
 //! `daemon`: watch until stopped; JSON lines on stdout, pages over HTTP.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,11 +19,8 @@ use crate::{
 };
 
 use super::{
-    DaemonArguments, Format, Global, RIGHT, configuration, doctor, huge_pages,
-    outlet::Outlet,
-    output::{Output, context},
-    pages::Pages,
-    service::Service,
+    DaemonArguments, Format, Global, RIGHT, configuration, doctor, huge_pages, output::Output, pages::Pages,
+    service::Service, teller::Teller,
 };
 
 /// How long the last lines may take at the end.
@@ -63,12 +60,12 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
             started.elapsed().as_secs_f64(),
         );
     }
-    let (output, outlet) = (Output::new(global, Format::Json), Outlet::start(std::io::stdout())?);
+    let pages = format!("{scheme}://{}:{}/", live.watcher.options().host, address.port());
+    let teller = Teller::start(Output::new(global, Format::Json), global.config()?, &pages)?;
+    let teller = Mutex::new(teller);
     let recent = Arc::new(Mutex::new(Recent::default()));
     let tell = |live: &mut Live, reports: &[Report]| {
-        let context = context(live.watcher.options(), live.stacks());
-        outlet.send(output.lines(reports, |_| true, &context))?;
-        live.watcher.output_dropped(outlet.dropped());
+        lock(&teller).tell(live, reports)?;
         lock(&recent).note(reports);
         std::io::Result::Ok(())
     };
@@ -110,7 +107,8 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
             done = reload => done,
         }
     });
-    if let Err(lines) = outlet.close(LAST_LINES) {
+    let teller = teller.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Err(lines) = teller.close(&lock(&live), LAST_LINES) {
         eprintln!("iommu-watch: nobody reads stdout: the last {lines} lines are not written");
     }
     done.map(|()| RIGHT)
@@ -133,7 +131,7 @@ fn reload(global: &Global, live: &mut Live) -> Vec<Report> {
             global.tell_asked_too_late(file, &config);
             if global.config().is_ok_and(|first| config.differs_at_start(first)) {
                 eprintln!(
-                    "iommu-watch: {}: [web] and [watch] are in force from the next start",
+                    "iommu-watch: {}: [web], [watch], [output] and [push] are in force from the next start",
                     file.display()
                 );
             }

@@ -8,12 +8,12 @@ mod conformance;
 mod daemon;
 mod doctor;
 mod huge_pages;
-mod outlet;
 mod output;
 mod pages;
 mod record;
 mod replay;
 mod service;
+mod teller;
 mod values;
 mod watch;
 

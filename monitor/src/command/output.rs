@@ -74,21 +74,21 @@ impl Output {
     }
 
     /// What is written of those reports.
-    pub fn lines(
-        &self,
-        reports: &[Report],
-        which: impl Fn(&Report) -> bool,
-        context: &Context<'_>,
-    ) -> String {
+    fn lines(&self, reports: &[Report], which: impl Fn(&Report) -> bool, context: &Context<'_>) -> String {
         let mut lines = String::new();
         for report in reports.iter().filter(|report| which(report)) {
-            lines += &match self.json {
-                true => json::line(report, context),
-                false => text::report(report, context, self.style),
-            };
+            lines += &self.line(report, context);
             lines.push('\n');
         }
         lines
+    }
+
+    /// One of them, without its newline.
+    pub fn line(&self, report: &Report, context: &Context<'_>) -> String {
+        match self.json {
+            true => json::line(report, context),
+            false => text::report(report, context, self.style),
+        }
     }
 }
 

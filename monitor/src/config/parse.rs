@@ -11,12 +11,16 @@ use toml::{
 use crate::check::{self, Expectation, Severity, threshold};
 
 use super::{
-    Config, Fault,
+    Config, Fault, push,
     walk::{Place, Value, Walk, one_line},
 };
 
 /// A day in seconds: how long a group may go without being read again.
 const DAY: u64 = 24 * 60 * 60;
+/// How many lines may be told at once, or in a minute.
+const LINES: (u64, u64) = (1, 1_000_000);
+/// What a spool may hold at most, in MiB.
+const MOST_SPOOLED: u64 = 64 * 1024;
 
 /// All that is there, and all that is wrong with it.
 pub(super) fn parse(text: &str) -> (Config, Vec<Fault>) {
@@ -40,9 +44,11 @@ fn root(table: &DeTable<'_>, config: &mut Config, walk: &mut Walk<'_>) {
         match key.get_ref().as_ref() {
             "web" => web(&place, config, walk),
             "watch" => watch(&place, config, walk),
+            "output" => output(&place, config, walk),
+            "push" => config.push = push::parse(&place, walk),
             "check" => checks(&place, config, walk),
             "expected" => expected(&place, config, walk),
-            _ => walk.unknown("", key, &["web", "watch", "check", "expected"]),
+            _ => walk.unknown("", key, &["web", "watch", "output", "push", "check", "expected"]),
         }
     }
 }
@@ -75,6 +81,26 @@ fn watch(section: &Place<'_, '_>, config: &mut Config, walk: &mut Walk<'_>) {
                 &section.path,
                 key,
                 &["audit_seconds", "trampolines", "submission_returns", "advisories"],
+            ),
+        }
+    }
+}
+
+fn output(section: &Place<'_, '_>, config: &mut Config, walk: &mut Walk<'_>) {
+    let output = &mut config.output;
+    for (key, value) in walk.table(section).into_iter().flatten() {
+        let place = Place::new(&section.path, key.get_ref(), value);
+        match key.get_ref().as_ref() {
+            "check_burst" => output.check_burst = walk.number(&place, LINES),
+            "check_per_minute" => output.check_per_minute = walk.number(&place, LINES),
+            "burst" => output.burst = walk.number(&place, LINES),
+            "per_minute" => output.per_minute = walk.number(&place, LINES),
+            "spool" => output.spool = walk.path(&place, "the absolute path of a directory"),
+            "spool_mib" => output.spool_mib = walk.number(&place, (0, MOST_SPOOLED)),
+            _ => walk.unknown(
+                &section.path,
+                key,
+                &["check_burst", "check_per_minute", "burst", "per_minute", "spool", "spool_mib"],
             ),
         }
     }

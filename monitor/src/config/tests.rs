@@ -30,6 +30,12 @@ fn the_sample_is_right_and_so_is_every_line_that_is_commented_out_in_it() {
     assert_eq!(config.audit, Some(Duration::from_secs(60)));
     assert_eq!((config.trampolines, config.submission_returns), (Some(true), Some(true)));
     assert!(config.advisories.is_some());
+    let limits = crate::outlet::limit::Limits::new(&config.output);
+    assert_eq!(limits, crate::outlet::limit::Limits::default());
+    assert_eq!((config.output.spool_mib, config.output.spool.is_some()), (Some(64), true));
+    let push = config.push.as_ref().expect("a receiver");
+    assert_eq!((push.kind, push.resend.as_secs(), push.timeout.as_secs()), (Kind::Alertmanager, 60, 10));
+    assert!(push.ca_file.is_some() && push.credentials.is_some() && push.severity == Severity::Warning);
     assert_eq!((checks.off.len(), checks.severities.len(), checks.expected.len()), (1, 1, 2));
     for threshold in &crate::check::threshold::THRESHOLDS {
         let key = (threshold.check, threshold.key);
@@ -104,9 +110,33 @@ fn all_that_is_wrong_is_told_at_once_each_with_its_line_its_key_and_what_is_allo
         "line 16: expected.group = 4294967296: a whole number from 0 to 4294967295",
         "line 17: expected.reason = \"\": why it is expected, in words for whoever reads the report",
         "line 18: expected.until = 2027-03-31T00:00:00Z: a day, as in 2027-03-31",
-        "line 19: colors: no such key; allowed: web, watch, check, expected",
+        "line 19: colors: no such key; allowed: web, watch, output, push, check, expected",
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn what_is_told_has_bounds_and_a_directory() {
+    let told = faults(
+        "[output]\ncheck_burst = 0\ncheck_per_minute = -1\nburst = \"1\"\nper_minute = 1000001\nspool = \"spool\"\n\
+         spool_mib = 65537\nlines = 1\n",
+    );
+    let expected = [
+        "line 2: output.check_burst = 0: a whole number from 1 to 1000000",
+        "line 3: output.check_per_minute = -1: a whole number from 1 to 1000000",
+        "line 4: output.burst = \"1\": a whole number from 1 to 1000000",
+        "line 5: output.per_minute = 1000001: a whole number from 1 to 1000000",
+        "line 6: output.spool = \"spool\": the absolute path of a directory",
+        "line 7: output.spool_mib = 65537: a whole number from 0 to 65536",
+        "line 8: output.lines: no such key; allowed: check_burst, check_per_minute, burst, per_minute, spool, spool_mib",
+    ];
+    assert_eq!(told, expected);
+    let config = Config::parse("[output]\nburst = 7\nspool = \"/s\"\nspool_mib = 0\n").expect("well-formed");
+    assert_eq!(
+        config.output,
+        Output { burst: Some(7), spool: Some("/s".into()), spool_mib: Some(0), ..Output::default() }
+    );
+    assert!(config.differs_at_start(&Config::default()));
 }
 
 #[test]

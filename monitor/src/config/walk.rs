@@ -1,6 +1,6 @@
 //! Going through a TOML document: values of the wanted kind, and a fault with line and key for all else.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::PathBuf};
 
 use toml::{
     Spanned,
@@ -81,6 +81,11 @@ impl<'t> Walk<'t> {
             self.wrong(place, allowed);
         }
         text.map(str::to_owned)
+    }
+
+    /// Where a file or a directory is, whatever the daemon's own directory.
+    pub fn path(&mut self, place: &Place<'_, '_>, allowed: &str) -> Option<PathBuf> {
+        self.word(place, allowed, |text| Some(PathBuf::from(text)).filter(|path| path.is_absolute()))
     }
 
     /// A string that stands for something.

@@ -15,6 +15,7 @@ pub mod kcore;
 pub mod layout;
 pub mod losses;
 pub mod missed;
+pub mod names;
 pub mod probes;
 pub mod ring;
 pub mod snapshot;

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use crate::check::{Expectation, Pasid, Read, Resolved, Step, Value, Violation};
 use crate::event::DeviceState;
 use crate::model::{Actor, DomainName};
-use crate::watcher::{CheckChange, EventLine, Loss, Report};
+use crate::watcher::{CheckChange, EventLine, Loss, Report, Suppressed};
 
 use super::Context;
 
@@ -29,6 +29,7 @@ pub fn line(report: &Report, context: &Context<'_>) -> String {
         Report::Loss(loss) => render("loss", mono_ns, context, loss_line(loss)),
         Report::State(state) => render("state", mono_ns, context, state_line(state, context)),
         Report::CheckState(change) => render("check-state", mono_ns, context, check_line(change)),
+        Report::Suppressed(told) => render("suppressed", mono_ns, context, suppressed_line(told)),
         Report::Event(event) => render("event", mono_ns, context, event_line(event)),
     }
 }
@@ -269,6 +270,29 @@ fn check_line(change: &CheckChange) -> CheckLine<'_> {
         severity: change.check.severity().name(),
         state: change.state.name(),
         reason: change.state.reason(),
+    }
+}
+
+#[derive(Serialize)]
+struct SuppressedLine {
+    reason: &'static str,
+    lines: u64,
+    total: u64,
+    checks: Vec<SuppressedCheck>,
+}
+
+#[derive(Serialize)]
+struct SuppressedCheck {
+    check: &'static str,
+    lines: u64,
+}
+
+fn suppressed_line(told: &Suppressed) -> SuppressedLine {
+    SuppressedLine {
+        reason: told.by.name(),
+        lines: told.lines,
+        total: told.total,
+        checks: told.checks.iter().map(|&(check, lines)| SuppressedCheck { check, lines }).collect(),
     }
 }
 

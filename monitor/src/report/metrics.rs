@@ -1,6 +1,8 @@
 //! The metrics, read from the watcher at the time of the scrape. Every family is a row of a table.
 
 mod checks;
+mod output;
+mod verdicts;
 
 use std::sync::{Arc, Mutex};
 
@@ -9,8 +11,6 @@ use monitor_ebpf::wire::Hook;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use crate::advisory::Verdict;
-use crate::conformance::Verdict as Judged;
 use crate::coverage::HookState;
 use crate::errno::{ERRNOS, OTHER_ERRNO};
 use crate::input::{Resync, Stage};
@@ -21,6 +21,8 @@ use checks::{
     check_state, deviations, deviations_over, expected_active, expected_total, violations_active,
     violations_total,
 };
+use output::{push_requests, pushed, spooled, suppressed};
+use verdicts::{advisories, advisories_date, advisory_info, conformance};
 
 /// What is said of the program itself.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +59,7 @@ struct Scrape<'a> {
 
 /// Every family, in the order of the reference. The histograms ([`HISTOGRAMS`]) are filled by themselves.
 #[rustfmt::skip]
-pub static FAMILIES: [Family; 38] = [
+pub static FAMILIES: [Family; 45] = [
     counter("violations_total", "Violations raised that nobody expected, by check and severity.", &["check", "severity"], violations_total),
     gauge("violations_active", "Violations that stand now and that nobody expects, by check and severity.", &["check", "severity"], violations_active),
     counter("violations_expected_total", "Violations that the configuration expected when they were raised, by check and severity.", &["check", "severity"], expected_total),
@@ -80,7 +82,14 @@ pub static FAMILIES: [Family; 38] = [
     counter("pasid_attach_failures_total", "Attaches of a PASID that failed.", &["errno"], |scrape| failures(&scrape.watcher.counters().attaches)),
     counter("sva_binds_total", "SVA binds that returned, failed ones included.", &[], |scrape| one(scrape.watcher.counters().binds.total as f64)),
     counter("sva_bind_failures_total", "SVA binds that failed.", &["errno"], |scrape| failures(&scrape.watcher.counters().binds)),
-    counter("output_dropped_total", "Lines that were not written because whoever reads stdout did not keep up.", &[], |scrape| one(scrape.watcher.counters().output_dropped as f64)),
+    counter("output_suppressed_total", "Violations that no line and no push told of because they came faster than is let through, by check.", &["check"], suppressed),
+    counter("output_dropped_total", "Lines that were not written because whoever reads stdout did not keep up, or because they were damaged in the spool.", &[], |scrape| one(scrape.watcher.counters().told.dropped as f64)),
+    gauge("spool_usable", "1 if the spool takes lines for which there is no reader, else 0; there is none without a directory.", &[], |scrape| spooled(scrape, |spool| f64::from(u8::from(spool.usable)))),
+    gauge("spool_bytes", "What waits in the spool to be written, in bytes.", &[], |scrape| spooled(scrape, |spool| spool.bytes as f64)),
+    counter("spool_lines_total", "Lines that went to the spool because nobody took them.", &[], |scrape| spooled(scrape, |spool| spool.lines as f64)),
+    counter("push_requests_total", "Requests that pushed violations, by what came of them.", &["outcome"], push_requests),
+    counter("push_dropped_total", "Alerts and lines that were not pushed, for want of room or because they were refused.", &[], |scrape| pushed(scrape, |push| push.dropped)),
+    gauge("push_waiting", "Alerts and lines that wait to be pushed.", &[], |scrape| pushed(scrape, |push| push.waiting)),
     counter("events_total", "Calls seen, by hook.", &["event"], events_total),
     counter("events_lost_total", "Events lost, by where. What they were about is not judged until it is read again.", &["stage"], events_lost),
     counter("hook_misses_total", "Calls that a hook did not report, as a read of the kernel's state showed.", &["hook"], hook_misses),
@@ -316,40 +325,6 @@ fn device_info(scrape: &Scrape<'_>) -> Vec<Sample> {
 fn failures(calls: &Calls) -> Vec<Sample> {
     let names = ERRNOS.iter().map(|(_, name)| *name).chain([OTHER_ERRNO]);
     names.map(|name| sample([name], calls.failures.get(name).copied().unwrap_or(0) as f64)).collect()
-}
-
-fn conformance(scrape: &Scrape<'_>) -> Vec<Sample> {
-    let mut samples = Vec::new();
-    for driver in scrape.watcher.conformance() {
-        for rule in &driver.rules {
-            let allowed = rule.verdict == Judged::Violates && !rule.allowed.is_empty();
-            let found = if allowed { "allowed" } else { rule.verdict.name() };
-            samples.extend(CONFORMANCE.map(|name| {
-                let labels = [driver.iommu_driver.as_str(), rule.rule, name];
-                sample(labels, f64::from(u8::from(name == found)))
-            }));
-        }
-    }
-    samples
-}
-
-/// Every value of the `conformance` label.
-const CONFORMANCE: [&str; 4] =
-    [Judged::Conforms.name(), Judged::Violates.name(), Judged::NotExercised.name(), "allowed"];
-
-fn advisories(scrape: &Scrape<'_>) -> Vec<Sample> {
-    let Some(known) = &scrape.watcher.options().coverage.advisories else { return Vec::new() };
-    Verdict::ALL.map(|verdict| sample([verdict.name()], known.of(verdict).count() as f64)).into()
-}
-
-fn advisory_info(scrape: &Scrape<'_>) -> Vec<Sample> {
-    let known = scrape.watcher.options().coverage.advisories.iter().flat_map(|known| &known.told);
-    known.map(|told| sample([told.id.as_str(), told.verdict.name()], 1.0)).collect()
-}
-
-fn advisories_date(scrape: &Scrape<'_>) -> Vec<Sample> {
-    let known = scrape.watcher.options().coverage.advisories.as_ref();
-    known.map_or(Vec::new(), |known| one(known.timestamp_seconds()))
 }
 
 fn events_total(scrape: &Scrape<'_>) -> Vec<Sample> {

@@ -6,7 +6,7 @@ use monitor_ebpf::wire::Phase;
 
 use crate::check::{Pasid, Read, Resolved, Severity, Value, Violation};
 use crate::model::{Actor, DomainName};
-use crate::watcher::{CheckChange, EventLine, GroupState, Loss, Report};
+use crate::watcher::{CheckChange, EventLine, GroupState, Loss, Report, Suppressed, SuppressedBy};
 
 use super::Context;
 
@@ -33,6 +33,7 @@ pub fn report(report: &Report, context: &Context<'_>, style: Style) -> String {
         Report::Loss(lost) => loss(lost, context, style),
         Report::State(state) => group(state),
         Report::CheckState(change) => check(change),
+        Report::Suppressed(told) => suppressed(told, context, style),
         Report::Event(line) => event(line, context),
     }
 }
@@ -165,6 +166,24 @@ fn loss(loss: &Loss, context: &Context<'_>, style: Style) -> String {
         loss.total,
         context.clock.rfc3339(loss.mono_ns),
         unjudged(loss.groups.as_deref())
+    )
+}
+
+fn suppressed(told: &Suppressed, context: &Context<'_>, style: Style) -> String {
+    let word = if style.color { "\x1b[33mMISSING\x1b[0m" } else { "MISSING" };
+    let why = match told.by {
+        SuppressedBy::Rate => "violations came faster than they are told",
+        SuppressedBy::Output => "whoever reads this did not keep up",
+        SuppressedBy::Spool => "what an earlier run had left was damaged",
+    };
+    let checks: Vec<String> =
+        told.checks.iter().map(|(check, lines)| format!("{lines} of {check}")).collect();
+    let checks = if checks.is_empty() { String::new() } else { format!(" ({})", checks.join(", ")) };
+    format!(
+        "{word}  {} lines are missing from here{checks}, {} so far: {why}, {}; what stands is in /api/v1/violations",
+        told.lines,
+        told.total,
+        context.clock.rfc3339(told.mono_ns)
     )
 }
 

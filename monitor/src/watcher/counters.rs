@@ -60,6 +60,40 @@ pub struct Configured {
     pub read_at_seconds: f64,
 }
 
+/// What became of what there was to tell.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Lines that were not written since whoever reads them did not keep up, or since they were damaged in the spool.
+    pub dropped: u64,
+    /// Violations that came faster than is let through, by check.
+    pub suppressed: BTreeMap<&'static str, u64>,
+    /// Lines that went to the spool, and the bytes that are in it; `None`: there is none.
+    pub spool: Option<Spooled>,
+    /// `None`: nothing is pushed.
+    pub push: Option<Pushed>,
+}
+
+/// What there is of the spool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spooled {
+    /// It takes lines.
+    pub usable: bool,
+    pub lines: u64,
+    pub bytes: u64,
+}
+
+/// What became of pushes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Requests that were accepted, and those that failed.
+    pub accepted: u64,
+    pub failed: u64,
+    /// Alerts or lines for which there was no room, or which were refused for good.
+    pub dropped: u64,
+    /// Those that wait for their turn, or to be sent again after a failure.
+    pub waiting: u64,
+}
+
 /// Everything that is counted since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -74,8 +108,7 @@ pub struct Counters {
     /// What the kernel side has counted, when it was last read.
     pub invalidations: Invalidations,
     pub config: Configured,
-    /// Lines that whoever reads stdout was too slow for.
-    pub output_dropped: u64,
+    pub told: Told,
 }
 
 impl Counters {

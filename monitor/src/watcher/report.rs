@@ -18,6 +18,7 @@ pub enum Report {
     Loss(Loss),
     State(Box<GroupState>),
     CheckState(CheckChange),
+    Suppressed(Suppressed),
     Event(Box<EventLine>),
 }
 
@@ -30,6 +31,7 @@ impl Report {
             Report::Loss(loss) => loss.mono_ns,
             Report::State(state) => state.mono_ns,
             Report::CheckState(change) => change.mono_ns,
+            Report::Suppressed(suppressed) => suppressed.mono_ns,
             Report::Event(line) => line.actor.mono_ns,
         }
     }
@@ -49,6 +51,40 @@ pub struct Loss {
     pub total: u64,
     /// The numbers of the groups that they were about, of those that were known; `None`: any group.
     pub groups: Option<Vec<u32>>,
+}
+
+/// Lines that are missing from the output.
+#[derive(Clone, Debug)]
+pub struct Suppressed {
+    pub mono_ns: u64,
+    pub by: SuppressedBy,
+    /// Since that was told last.
+    pub lines: u64,
+    /// For this reason, since the start.
+    pub total: u64,
+    /// Where checks were bounded: how many of each, since that was told last.
+    pub checks: Vec<(&'static str, u64)>,
+}
+
+/// What lines are missing for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuppressedBy {
+    /// Violations came faster than is let through.
+    Rate,
+    /// Whoever reads the output did not keep up, and nothing had room for more.
+    Output,
+    /// What an earlier process had left was damaged.
+    Spool,
+}
+
+impl SuppressedBy {
+    pub fn name(self) -> &'static str {
+        match self {
+            SuppressedBy::Rate => "rate",
+            SuppressedBy::Output => "output",
+            SuppressedBy::Spool => "spool",
+        }
+    }
 }
 
 /// A check's state, at the start and when it changes.

@@ -37,10 +37,7 @@ pub fn server(tls: &Tls) -> Result<Arc<ServerConfig>, Error> {
     let clients = match &tls.clients {
         None => WebPkiClientVerifier::no_client_auth(),
         Some(clients) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(&clients.ca)? {
-                roots.add(certificate).map_err(|source| refused(&clients.ca, source))?;
-            }
+            let roots = roots(&clients.ca)?;
             let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
             let builder = if clients.required { builder } else { builder.allow_unauthenticated() };
             builder.build().map_err(|source| Error::Clients { path: told(&clients.ca), source })?
@@ -58,6 +55,15 @@ pub fn server(tls: &Tls) -> Result<Arc<ServerConfig>, Error> {
         })?;
     server.alpn_protocols = vec![b"http/1.1".into()];
     Ok(Arc::new(server))
+}
+
+/// Those who are trusted by this file.
+pub fn roots(ca: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        roots.add(certificate).map_err(|source| refused(ca, source))?;
+    }
+    Ok(roots)
 }
 
 /// The suites of TLS 1.2 that there are, by name.
@@ -94,7 +100,7 @@ fn versions(versions: Versions) -> Vec<&'static SupportedProtocolVersion> {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let text = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let found = found.map_err(|source| Error::Pem { path: told(path), source })?;

@@ -10,7 +10,9 @@ use monitor::inventory::{DeviceEntry, GroupEntry, Inventory};
 use monitor::report::metrics::{self, Build, Metrics};
 use monitor::report::text::Style;
 use monitor::report::{Clock, Context, Stacks, explain, json, openmetrics, text};
-use monitor::watcher::{GroupState, Options, Report, Watcher};
+use monitor::watcher::{
+    GroupState, Options, Pushed, Report, Spooled, Suppressed, SuppressedBy, Told, Watcher,
+};
 use prometheus::proto::MetricType;
 use prometheus::{Encoder, Registry, TextEncoder};
 
@@ -82,7 +84,20 @@ fn story() -> Rig {
     rig.kernel.snapshot_all();
     rig.watch();
     let now = rig.kernel.now;
-    let reports = std::mem::take(&mut rig.reports);
+    let mut reports = std::mem::take(&mut rig.reports);
+    reports.push(Report::Suppressed(Suppressed {
+        mono_ns: now,
+        by: SuppressedBy::Rate,
+        lines: 214,
+        total: 214,
+        checks: vec![("attach-imbalance", 203), ("pasid-left-on-release", 11)],
+    }));
+    rig.watcher.told(Told {
+        dropped: 3,
+        suppressed: [("attach-imbalance", 203), ("pasid-left-on-release", 11)].into(),
+        spool: Some(Spooled { usable: true, lines: 40, bytes: 4096 }),
+        push: Some(Pushed { accepted: 5, failed: 2, dropped: 0, waiting: 1 }),
+    });
     rig.watcher.reported(&reports, now);
     rig.reports = reports;
     rig

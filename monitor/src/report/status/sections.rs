@@ -42,7 +42,11 @@ fn card(html: &mut Html, view: &View<'_>, violation: &Violation) {
     }
     html.put("<dl>\n");
     term(html, "since", &format!("{}, {}", ago(view, violation.mono_ns), moment(view, violation.mono_ns)));
-    term(html, "last seen", &format!("{}, {}", ago(view, violation.last_ns), moment(view, violation.last_ns)));
+    term(
+        html,
+        "last seen",
+        &format!("{}, {}", ago(view, violation.last_ns), moment(view, violation.last_ns)),
+    );
     if violation.count > 1 {
         term(html, "happened", &format!("{} times", violation.count));
     }

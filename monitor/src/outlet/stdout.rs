@@ -1,0 +1,369 @@
+//! The daemon's stdout. Whoever reads it may be slow, or stuck (a journal on a full disk, a pipe that nobody empties): that
+//! must hold up neither the watching nor the pages that tell of it.
+//!
+//! Where nothing waits, lines are written at once by whoever has them, if that can be done without waiting for the reader:
+//! to hand them to another thread costs some ms where that has to get a processor first. Else a thread of its own writes
+//! them; what nobody takes for a while it puts into the spool, if there is one, and from there to stdout in its turn.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{lock::lock, watcher::Spooled};
+
+use super::{sink::Sink, spool::Spool};
+
+pub use super::sink::Descriptor;
+
+/// What may wait in memory, in bytes: a storm's worth, some thousand violations with their evidence.
+const ROOM: usize = 8 << 20;
+/// How long a line waits for the reader before it goes to the spool, and how often it is tried again.
+const PATIENCE: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(100);
+/// How soon a spool that can't be used is tried again.
+const REOPEN: Duration = Duration::from_secs(30);
+
+/// Opens the spool, or says why it can't be used.
+pub type Opener = Box<dyn FnMut() -> Result<Spool, super::spool::Error> + Send>;
+
+/// Where lines are left.
+pub struct Outlet(Arc<Shared>);
+
+struct Shared {
+    sink: Box<dyn Sink>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Chunk>,
+    bytes: usize,
+    /// The thread has lines that come before those.
+    ahead: bool,
+    /// Lines that there was no room for, and those that were damaged in the spool.
+    dropped: u64,
+    damaged: u64,
+    /// `None`: there is no spool.
+    spool: Option<Spooled>,
+    /// No more will come, and from when on nobody waits for the reader.
+    closed: Option<Instant>,
+    /// The thread is done.
+    done: bool,
+    failed: Option<io::ErrorKind>,
+}
+
+/// Lines, and how much of them was written.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Outlet {
+    /// `spool`: where lines go for which there is no reader.
+    pub fn start(sink: impl Sink + 'static, spool: Option<Opener>) -> io::Result<Outlet> {
+        let spooled = spool.is_some().then(Spooled::default);
+        let state = State { ahead: spool.is_some(), spool: spooled, ..State::default() };
+        let shared =
+            Arc::new(Shared { sink: Box::new(sink), state: Mutex::new(state), changed: Condvar::new() });
+        let theirs = Arc::clone(&shared);
+        thread::Builder::new().name("output".into()).spawn(move || Writer::new(&theirs, spool).run())?;
+        Ok(Outlet(shared))
+    }
+
+    /// Writes lines, or leaves them to be written; without room for them they are dropped, and counted. An error is that
+    /// of an earlier write: nobody reads any more.
+    pub fn send(&self, lines: String) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut state = lock(&self.0.state);
+        if let Some(kind) = state.failed {
+            return Err(kind.into());
+        }
+        let mut chunk = Chunk { bytes: lines.into_bytes(), written: 0 };
+        if state.waiting.is_empty() && !state.ahead && self.0.sink.never_waits() {
+            // Under the lock: what comes later is written later. An error comes again, to the thread.
+            let _ = chunk.write(&*self.0.sink);
+            if chunk.is_written() {
+                return Ok(());
+            }
+        }
+        if state.bytes + chunk.bytes.len() > ROOM && chunk.written == 0 {
+            state.dropped += count(&chunk.bytes);
+            return Ok(());
+        }
+        state.bytes += chunk.bytes.len();
+        state.waiting.push_back(chunk);
+        // Else the thread would be woken to wait for the lock.
+        drop(state);
+        self.0.changed.notify_all();
+        Ok(())
+    }
+
+    /// Lines that were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        lock(&self.0.state).dropped
+    }
+
+    /// Lines that were damaged in the spool.
+    pub fn damaged(&self) -> u64 {
+        lock(&self.0.state).damaged
+    }
+
+    /// There is room for a line that tells of what was dropped.
+    pub fn has_room(&self) -> bool {
+        lock(&self.0.state).bytes < ROOM / 2
+    }
+
+    /// `None`: there is no spool.
+    pub fn spooled(&self) -> Option<Spooled> {
+        lock(&self.0.state).spool
+    }
+
+    /// Waits for so long at most until everything is written, or kept in the spool; `Err`: so many lines are not.
+    pub fn close(self, patience: Duration) -> Result<(), u64> {
+        let until = Instant::now() + patience;
+        let mut state = lock(&self.0.state);
+        state.closed = Some(until);
+        self.0.changed.notify_all();
+        // A disk may take a moment, and a file that is stdout for ever.
+        let until = until + PATIENCE;
+        while !state.done {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.0.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        match state.waiting.iter().map(Chunk::lines).sum() {
+            0 if state.done => Ok(()),
+            lines => Err(lines),
+        }
+    }
+}
+
+impl Chunk {
+    /// Writes what is taken at once.
+    fn write(&mut self, sink: &dyn Sink) -> io::Result<()> {
+        while !self.is_written() {
+            match sink.write_some(&self.bytes[self.written..]) {
+                Ok(length) => self.written += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_written(&self) -> bool {
+        self.written == self.bytes.len()
+    }
+
+    /// Takes out the lines of which nothing was written.
+    fn untouched(&mut self) -> Vec<u8> {
+        let begun = match self.written {
+            0 => 0,
+            written => {
+                let rest = self.bytes[written - 1..].iter().position(|&byte| byte == b'\n');
+                rest.map_or(self.bytes.len(), |end| written + end)
+            }
+        };
+        self.bytes.split_off(begun)
+    }
+
+    /// Those that are not written, the one that was begun included.
+    fn lines(&self) -> u64 {
+        count(&self.bytes[self.written..])
+    }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    lines.iter().filter(|&&byte| byte == b'\n').count() as u64
+}
+
+/// Whether writing may succeed later: a disk may have room again. A reader who has left doesn't come back.
+fn may_pass(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull, WouldBlock};
+    matches!(kind, WouldBlock | StorageFull | QuotaExceeded)
+}
+
+/// The thread that writes.
+struct Writer<'a> {
+    shared: &'a Shared,
+    opener: Option<Opener>,
+    spool: Option<Spool>,
+    /// When the spool was last tried to be opened.
+    tried: Option<Instant>,
+    hand: Chunk,
+    /// What is in the hand is in the spool still.
+    spooled: bool,
+    /// Since when nothing is taken.
+    stuck: Option<Instant>,
+    told: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn new(shared: &'a Shared, opener: Option<Opener>) -> Writer<'a> {
+        let hand = Chunk::default();
+        Writer { shared, opener, spool: None, tried: None, hand, spooled: false, stuck: None, told: false }
+    }
+
+    /// Until nothing more comes, or nobody reads any more.
+    fn run(&mut self) {
+        // What an earlier process left comes first.
+        self.open();
+        while self.fill_hand() {
+            if self.is_over() {
+                self.keep();
+                break;
+            }
+            let written = self.hand.write(&*self.shared.sink);
+            match written.map_err(|error| error.kind()) {
+                Ok(()) => self.stuck = None,
+                Err(kind) if may_pass(kind) => {
+                    self.give_up_waiting();
+                    self.shared.sink.wait(AGAIN);
+                }
+                Err(kind) => {
+                    self.keep();
+                    lock(&self.shared.state).failed = Some(kind);
+                    break;
+                }
+            }
+        }
+        // Whoever comes next may have it.
+        self.spool = None;
+        let mut state = lock(&self.shared.state);
+        // What was begun is half-written, and is told as missing with the rest.
+        if !self.hand.is_written() && !self.spooled {
+            state.waiting.push_front(std::mem::take(&mut self.hand));
+        }
+        state.done = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// Takes what is to be written next; `false`: nothing more will come.
+    fn fill_hand(&mut self) -> bool {
+        if !self.hand.is_written() {
+            return true;
+        }
+        if std::mem::take(&mut self.spooled)
+            && let Some(spool) = &mut self.spool
+        {
+            spool.take();
+        }
+        if let Some(line) = self.spool.as_mut().and_then(Spool::first) {
+            (self.hand, self.spooled) = (Chunk { bytes: line, written: 0 }, true);
+            self.report();
+            return true;
+        }
+        self.report();
+        let mut state = lock(&self.shared.state);
+        loop {
+            if let Some(chunk) = state.waiting.pop_front() {
+                state.bytes -= chunk.bytes.len();
+                state.ahead = true;
+                self.hand = chunk;
+                return true;
+            }
+            state.ahead = false;
+            if state.closed.is_some() {
+                return false;
+            }
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Nobody waits for the reader any more.
+    fn is_over(&self) -> bool {
+        lock(&self.shared.state).closed.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// Nothing is taken: after a while what waits goes to the spool.
+    fn give_up_waiting(&mut self) {
+        let since = *self.stuck.get_or_insert_with(Instant::now);
+        let bytes = lock(&self.shared.state).bytes;
+        if bytes > ROOM / 2 || since.elapsed() >= PATIENCE {
+            self.keep();
+        }
+    }
+
+    /// Puts into the spool what is in memory, the oldest first, as far as there is room.
+    fn keep(&mut self) {
+        if self.spool.is_none() {
+            self.open();
+        }
+        let Some(spool) = &mut self.spool else { return };
+        let mut kept = 0;
+        if !self.spooled {
+            let lines = self.hand.untouched();
+            let done = spool.append(&lines).unwrap_or(0);
+            kept += count(&lines[..done]);
+            self.hand.bytes.extend_from_slice(&lines[done..]);
+            if done < lines.len() {
+                return self.settle(kept);
+            }
+        }
+        loop {
+            let mut state = lock(&self.shared.state);
+            let Some(mut chunk) = state.waiting.pop_front() else { break };
+            state.bytes -= chunk.bytes.len();
+            drop(state);
+            // Only the first may have been begun, and that is in the hand.
+            let done = spool.append(&chunk.bytes).unwrap_or(0);
+            kept += count(&chunk.bytes[..done]);
+            if done < chunk.bytes.len() {
+                chunk.bytes.drain(..done);
+                let mut state = lock(&self.shared.state);
+                state.bytes += chunk.bytes.len();
+                state.waiting.push_front(chunk);
+                break;
+            }
+        }
+        self.settle(kept);
+    }
+
+    /// So many lines went to the spool.
+    fn settle(&mut self, kept: u64) {
+        if let Some(spool) = &mut lock(&self.shared.state).spool {
+            spool.lines += kept;
+        }
+        self.report();
+    }
+
+    fn open(&mut self) {
+        let Some(opener) = &mut self.opener else { return };
+        if self.tried.is_some_and(|tried| tried.elapsed() < REOPEN) {
+            return;
+        }
+        self.tried = Some(Instant::now());
+        match opener() {
+            Ok(spool) => self.spool = Some(spool),
+            Err(error) if !std::mem::replace(&mut self.told, true) => {
+                eprintln!("iommu-watch: no spool: {error}");
+            }
+            Err(_) => {}
+        }
+        self.report();
+    }
+
+    /// Tells the others of the spool.
+    fn report(&self) {
+        let Some(spool) = &self.spool else { return };
+        let mut state = lock(&self.shared.state);
+        state.damaged = spool.damaged();
+        if let Some(told) = &mut state.spool {
+            (told.usable, told.bytes) = (true, spool.bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

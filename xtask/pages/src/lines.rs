@@ -24,7 +24,7 @@ const GROUP: &str = "group-object";
 /// What every line has; told once.
 const COMMON: [&str; 7] = ["v", "kind", "ts", "mono_ns", "host", "kernel", "synthetic"];
 /// Parts that several kinds have, each with its own table.
-const PARTS: [&str; 10] = [
+const PARTS: [&str; 11] = [
     "domain",
     "expected",
     "actor",
@@ -35,6 +35,7 @@ const PARTS: [&str; 10] = [
     "pasid-table",
     "table-reading",
     "table-entry",
+    "suppressed-check",
 ];
 
 pub fn page(root: &Path) -> Result<Page> {

@@ -15,7 +15,7 @@ use crate::text::code;
 const PREFIX: &str = "iommu_watch_";
 
 /// What a label says. Every label of every metric has its row.
-const LABELS: [(&str, &str); 23] = [
+const LABELS: [(&str, &str); 24] = [
     ("check", "the name of a check: [docs/checks](checks/README.md)"),
     ("severity", "critical, warning, info"),
     (
@@ -55,6 +55,7 @@ const LABELS: [(&str, &str); 23] = [
         "result",
         "covered: the cache was told to drop all of what was to be flushed; short: not all of it; undecided: caches came or went, or something was attached or detached, meanwhile",
     ),
+    ("outcome", "accepted; failed: nobody answered in time, or with another status than 2xx"),
     ("version", "the version of iommu-watch"),
     ("release", "the kernel's release, as `uname -r` prints it"),
 ];

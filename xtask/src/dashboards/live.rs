@@ -1,15 +1,18 @@
 //! A real Prometheus scrapes a real daemon, whose guest has a violation: the alert must fire, every rule must work, and
-//! every query of every panel must give what it is for.
+//! every query of every panel must give what it is for. The daemon pushes as well: to a real Alertmanager, which is down at
+//! first.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use testbed::cache::Cache;
-use testbed::prometheus::{self, Prometheus};
+use testbed::prometheus::{self, Alertmanager, Prometheus};
 use testbed::{Script, Series, Vm, vm};
 
 use super::rules::rule_files;
@@ -45,7 +48,8 @@ pub fn run(log: &Log) -> Result<Tally> {
     let cache = Cache::open()?;
     let port = prometheus::free_port()?;
     let prometheus = Prometheus::start(&cache, port, &rule_files())?;
-    let outcome = Vm::new(Series::V6_12)
+    let alerts = prometheus::free_port()?;
+    let guest = Vm::new(Series::V6_12)
         .module("e1000e")
         .test_module("pasidcap")
         .test_module("caller")
@@ -54,11 +58,18 @@ pub fn run(log: &Log) -> Result<Tally> {
         .console(paths::artefacts().join("prometheus.console"))
         .timeout(Duration::from_secs(240))
         .script(Script::Text(format!(
-            "prometheus=http://10.0.2.2:{} card={}\n. /guest/dashboards.sh",
+            "prometheus=http://10.0.2.2:{} alertmanager=http://10.0.2.2:{alerts} card={}\n. /guest/dashboards.sh",
             prometheus.port,
             vm::CARD
-        )))
-        .run()?;
+        )));
+    let ended = AtomicBool::new(false);
+    let outcome = thread::scope(|scope| {
+        let late = scope.spawn(|| alertmanager(&cache, &prometheus, alerts, &ended));
+        let outcome = guest.run();
+        ended.store(true, Ordering::Relaxed);
+        late.join().unwrap_or_else(|_| bail!("the thread of the Alertmanager has panicked"))?;
+        outcome.map_err(anyhow::Error::from)
+    })?;
     fs::write(&log.path, &outcome.output).context("can't write the log")?;
     ensure!(outcome.exit == 0, "the script in the guest ended with {}", outcome.exit);
 
@@ -70,6 +81,7 @@ pub fn run(log: &Log) -> Result<Tally> {
             println!("      {what}: {wrong}");
         }
     };
+    judge("push", pushed(&outcome.output));
     judge("alert", latency(&outcome.output, busy())?);
     judge("rules", scene.rules()?);
     judge("metrics", scene.metrics()?);
@@ -79,12 +91,55 @@ pub fn run(log: &Log) -> Result<Tally> {
     Ok(tally)
 }
 
+/// An Alertmanager on this port, from when on a push has failed until the guest has ended.
+fn alertmanager(cache: &Cache, prometheus: &Prometheus, port: u16, ended: &AtomicBool) -> Result<()> {
+    let mut running = None;
+    while !ended.load(Ordering::Relaxed) {
+        let failed = "iommu_watch_push_requests_total{outcome=\"failed\"} > 0";
+        if running.is_none() && !prometheus.query(failed, None)?.is_empty() {
+            running = Some(Alertmanager::start(cache, port)?);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    ensure!(running.is_some(), "the daemon never tried to push");
+    Ok(())
+}
+
+/// The alert as Alertmanager had it, and that it has ended.
+fn pushed(output: &str) -> Vec<String> {
+    let told = output.lines().find_map(|line| line.strip_prefix("@ alerts "));
+    let alerts: Value = told.and_then(|told| serde_json::from_str(told).ok()).unwrap_or_default();
+    let mut wrong = Vec::new();
+    let alert = &alerts[0];
+    let labels = ["alertname", "check", "severity", "group", "host", "fingerprint"];
+    let there: Option<BTreeSet<&str>> =
+        alert["labels"].as_object().map(|all| all.keys().map(String::as_str).collect());
+    if array(&alerts).len() != 1 || there != Some(labels.into()) {
+        wrong.push(format!("Alertmanager had {alerts}"));
+    }
+    for (label, value) in [("alertname", ALERT), ("check", "pasid-left-on-release"), ("severity", "critical")]
+    {
+        if alert["labels"][label] != value {
+            wrong.push(format!("{label} is {}, not {value}", alert["labels"][label]));
+        }
+    }
+    if alert["annotations"]["runbook_url"]
+        != "https://runbooks.example.com/docs/checks/pasid-left-on-release.md"
+    {
+        wrong.push(format!("the runbook is at {}", alert["annotations"]["runbook_url"]));
+    }
+    if !output.lines().any(|line| line == "@ no alerts") {
+        wrong.push("it has never ended".into());
+    }
+    wrong
+}
+
 /// Whether twice as many tasks want to run as there are processors: guest and Prometheus are about as many by themselves.
 /// Their time is then not ours to judge.
 fn busy() -> bool {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Option<f64> = load.split(' ').next().and_then(|load| load.parse().ok());
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
     load.is_some_and(|load| load > 2.0 * processors as f64)
 }
 

@@ -73,6 +73,12 @@ pub fn try_out(first: &Path, next: &Path, directory: &Path, log: &Log) -> Result
     root.dpkg(&["--remove"], "iommu-watch".as_ref())?;
     let left = root.files()?;
     ensure!(left == BTreeSet::from([PathBuf::from(CONFIGURATION)]), "after its removal there are {left:?}");
+    // What the unit's StateDirectory= left, as systemd lays it out.
+    let kept = directory.join("var/lib/private/iommu-watch/spool");
+    fs::create_dir_all(&kept).with_context(|| format!("can't make {}", kept.display()))?;
+    write(&kept.join("0000000000000000-0000000000000000.lines"), "{}\n", 0o600)?;
+    std::os::unix::fs::symlink("private/iommu-watch", directory.join("var/lib/iommu-watch"))
+        .context("can't make a link")?;
     root.dpkg(&["--purge"], "iommu-watch".as_ref())?;
     let left = root.files()?;
     ensure!(left.is_empty(), "after its purge there are {left:?}");

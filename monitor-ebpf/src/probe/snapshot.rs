@@ -27,9 +27,9 @@ use super::{
     tags, unanswered,
 };
 
-/// The process whose reads are of interest; set by userspace before the programs are loaded.
-#[unsafe(no_mangle)]
-static OWN_PROCESS: Process = Process::NONE;
+/// The process whose reads are of interest: the one that watches now. It may have taken these programs over from another.
+#[map]
+static OWNER: Array<Process> = Array::with_max_entries(1, 0);
 
 /// Where a snapshot is made. One for all CPUs: our process asks for one group after the other.
 #[map]
@@ -45,7 +45,7 @@ const MEMBERS: u32 = 4096;
 /// Whether the task is of our process.
 #[inline(always)]
 fn ours() -> bool {
-    let own = read::load(&OWN_PROCESS);
+    let Some(own) = OWNER.get(0) else { return false };
     let mut current = bpf_pidns_info { pid: 0, tgid: 0 };
     // SAFETY: the destination is a live local of the size given. It fails for a task of another namespace.
     let failed = unsafe {

@@ -40,7 +40,7 @@ struct Attached {
     timing: probes::Timing,
     costs: Vec<Cost>,
     missed: Missed,
-    tables: [Table; 3],
+    tables: Vec<Table>,
 }
 
 /// Ask about a kernel that isn't running.

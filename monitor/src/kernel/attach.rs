@@ -6,20 +6,21 @@
 use std::{
     collections::HashMap,
     fmt,
+    os::fd::AsFd,
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 use aya::{
     Btf as LoaderBtf, Ebpf,
-    programs::{Program, ProgramError},
+    programs::{Program, ProgramError, links::FdLink},
 };
 use monitor_ebpf::wire::{Hook, is_snapshot};
 
 use super::{
     btf::{self, Btf},
     catalogue::{CATALOGUE, Driver, Ends, Given, Row, Target},
-    probes::{Means, Plan},
+    probes::{Attached, Means, Plan},
 };
 use crate::{
     coverage::{Backend, HookState},
@@ -49,10 +50,11 @@ impl fmt::Display for Cost {
 }
 
 /// What came of all hooks.
-#[derive(Debug, Default)]
-pub struct Outcome {
+#[derive(Default)]
+pub(super) struct Outcome {
     pub states: Vec<(Hook, HookState)>,
     pub costs: Vec<Cost>,
+    pub attached: Vec<Attached>,
 }
 
 /// The function that is hooked on a kernel with these types, and what it takes.
@@ -115,9 +117,12 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &LoaderBtf, types: &Btf, plan: &P
     }
     // The largest are taken first, from the end: a small one is better left for last.
     found.sort_by_key(|hook| is_snapshot(hook.hook));
-    for (hook, state, costs) in in_two_stages(found, |hook| hook.loaded(btf), |hook| hook.attach(btf)) {
+    for (hook, state, programs) in in_two_stages(found, |hook| hook.loaded(btf), |hook| hook.attach(btf)) {
         outcome.states.push((hook, state));
-        outcome.costs.extend(costs);
+        for (cost, attached) in programs {
+            outcome.costs.push(cost);
+            outcome.attached.extend(attached);
+        }
     }
     outcome
 }
@@ -207,6 +212,7 @@ struct Found<'a> {
 struct Own<'a> {
     program: &'a mut Program,
     cost: Cost,
+    attached: Option<Attached>,
 }
 
 impl<'a> Found<'a> {
@@ -234,7 +240,7 @@ impl<'a> Found<'a> {
                 attach: Duration::ZERO,
                 verified: None,
             };
-            Some(Own { program, cost })
+            Some(Own { program, cost, attached: None })
         };
         let rungs = rungs.iter().filter_map(|&rung| {
             let programs: Option<Vec<_>> = rung.suffixes.iter().map(&mut take).collect();
@@ -259,14 +265,14 @@ impl<'a> Found<'a> {
     }
 
     /// Attaches what was loaded; a rung that doesn't hold is left for those below it.
-    fn attach(mut self, btf: &LoaderBtf) -> (Hook, HookState, Vec<Cost>) {
+    fn attach(mut self, btf: &LoaderBtf) -> (Hook, HookState, Vec<(Cost, Option<Attached>)>) {
         while let Some((rung, programs)) = self.rungs.first_mut() {
             let attached = attach_by(programs, self.target, self.or);
             let rung = *rung;
             let Err(error) = attached else {
                 let (_, programs) = self.rungs.swap_remove(0);
-                let costs = programs.into_iter().map(|own| own.cost).collect();
-                return (self.hook, HookState::Attached { backend: rung.backend }, costs);
+                let programs = programs.into_iter().map(|own| (own.cost, own.attached)).collect();
+                return (self.hook, HookState::Attached { backend: rung.backend }, programs);
             };
             self.refuse(rung, &error);
             self.load(btf);
@@ -307,14 +313,35 @@ impl Own<'_> {
 
     fn attach(&mut self, target: &str) -> Result<(), ProgramError> {
         let started = Instant::now();
-        match &mut *self.program {
-            Program::FEntry(program) => program.attach().map(drop),
-            Program::FExit(program) => program.attach().map(drop),
-            Program::KProbe(program) => program.attach(target, 0).map(drop),
-            Program::BtfTracePoint(program) => program.attach().map(drop),
-            Program::RawTracePoint(program) => program.attach(target).map(drop),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        }?;
+        let program = &mut *self.program;
+        let kprobe = matches!(program, Program::KProbe(_));
+        // Taken out of the program, so that it can be pinned. What the kernel has no link for (before 5.15) can't be held.
+        let link: FdLink = match program {
+            Program::FEntry(program) => {
+                let id = program.attach()?;
+                program.take_link(id)?.into()
+            }
+            Program::FExit(program) => {
+                let id = program.attach()?;
+                program.take_link(id)?.into()
+            }
+            Program::KProbe(program) => {
+                let id = program.attach(target, 0)?;
+                program.take_link(id)?.try_into().map_err(|_| ProgramError::UnexpectedProgramType)?
+            }
+            Program::BtfTracePoint(program) => {
+                let id = program.attach()?;
+                program.take_link(id)?.into()
+            }
+            Program::RawTracePoint(program) => {
+                let id = program.attach(target)?;
+                program.take_link(id)?.into()
+            }
+            _ => return Err(ProgramError::UnexpectedProgramType),
+        };
+        let program = program.fd()?.as_fd().try_clone_to_owned()?;
+        let name = self.cost.program.clone();
+        self.attached = Some(Attached { name, program, kprobe, link: Some(link) });
         self.cost.attach = started.elapsed();
         Ok(())
     }

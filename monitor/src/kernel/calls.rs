@@ -24,7 +24,7 @@ pub struct Calls {
 
 impl Calls {
     pub fn new(probes: &mut Probes) -> Result<Calls, Error> {
-        let map = probes.ebpf.take_map("CALLS").ok_or(Error::Missing("CALLS"))?;
+        let map = probes.take_map("CALLS").ok_or(Error::Missing("CALLS"))?;
         let map = HashMap::try_from(map).map_err(|error| Error::Map("CALLS", error))?;
         let same_numbers = host::own_process().is_ok_and(|own| own.namespace_inode == INITIAL_NAMESPACE);
         Ok(Calls { map, same_numbers })

@@ -4,18 +4,23 @@
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 
-use super::probes::Probes;
+use super::probes::{Loaded, Probes};
 
 /// What the programs have to say, until it is flushed.
 pub struct Diagnostics {
-    /// `None` where the kernel refused the map for it: then they stay mute.
+    /// `None` where the kernel refused the map for it, or where a process before this one loaded the programs: then they
+    /// stay mute.
     logger: Option<EbpfLogger<Stderr>>,
 }
 
 impl Diagnostics {
     /// To be called when every program is loaded: the loader needs the map until then.
     pub fn new(probes: &mut Probes) -> Diagnostics {
-        Diagnostics { logger: EbpfLogger::init_with_logger(&mut probes.ebpf, Stderr).ok() }
+        let logger = match &mut probes.loaded {
+            Loaded::Here(ebpf) => EbpfLogger::init_with_logger(ebpf, Stderr).ok(),
+            Loaded::Before(_) => None,
+        };
+        Diagnostics { logger }
     }
 
     /// Writes out what was said since the last time.

@@ -28,7 +28,7 @@ const QUEUES: [(Hook, TableKind, &str); 3] = [
 
 impl Counts {
     pub fn new(probes: &mut Probes) -> Result<Counts, Error> {
-        let map = probes.ebpf.take_map(MAP).ok_or(Error::Missing(MAP))?;
+        let map = probes.take_map(MAP).ok_or(Error::Missing(MAP))?;
         let map = Array::try_from(map).map_err(|error| Error::Map(MAP, error))?;
         let attached = QUEUES.iter().find(|(hook, ..)| probes.coverage.attached(*hook));
         let cpus = aya::util::nr_cpus().map_or(FEED_CPUS, |cpus| cpus.min(FEED_CPUS));

@@ -8,14 +8,13 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::fd::{AsFd, AsRawFd, RawFd},
+    os::fd::{AsRawFd, RawFd},
 };
 
-use aya::programs::Program;
 use monitor_ebpf::wire::Hook;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use super::probes::Probes;
+use super::probes::{Attached, Probes};
 
 /// `enum bpf_cmd` and `enum bpf_link_type` (include/uapi/linux/bpf.h).
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -65,7 +64,7 @@ pub struct Misses {
 impl Misses {
     /// To be called when everything is attached.
     pub fn new(probes: &Probes) -> Misses {
-        let has_kprobes = probes.ebpf.programs().any(|(_, program)| is_kprobe(program));
+        let has_kprobes = probes.attached.iter().any(|attached| attached.kprobe);
         Misses { kprobes: if has_kprobes { perf_links() } else { Vec::new() } }
     }
 
@@ -73,17 +72,16 @@ impl Misses {
     pub fn read(&self, probes: &Probes) -> Missed {
         let mut missed = Missed::default();
         let mut kprobes = 0;
-        for (name, program) in probes.ebpf.programs() {
+        for Attached { name, program, kprobe, .. } in &probes.attached {
             if HARMLESS.iter().any(|hook| name.starts_with(hook.name())) {
                 continue;
             }
-            let Ok(descriptor) = program.fd() else { continue };
-            kprobes += usize::from(is_kprobe(program));
-            if let Ok((info, _)) = info::<ProgramInfo>(descriptor.as_fd().as_raw_fd())
+            kprobes += usize::from(*kprobe);
+            if let Ok((info, _)) = info::<ProgramInfo>(program.as_raw_fd())
                 && info.recursion_misses > 0
             {
                 missed.runs = missed.runs.saturating_add(info.recursion_misses);
-                missed.programs.insert(name.to_owned(), info.recursion_misses);
+                missed.programs.insert(name.clone(), info.recursion_misses);
             }
         }
         let told = self.kprobes.iter().filter_map(|&link| kprobe_misses(link));
@@ -91,10 +89,6 @@ impl Misses {
         missed.untold = kprobes.saturating_sub(told);
         missed
     }
-}
-
-fn is_kprobe(program: &Program) -> bool {
-    matches!(program, Program::KProbe(_)) && program.fd().is_ok()
 }
 
 /// `struct bpf_prog_info`, up to the member that is of interest (from 5.12).

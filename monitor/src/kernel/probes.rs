@@ -3,12 +3,18 @@
 
 use std::{
     cmp::Reverse,
+    collections::HashMap,
     fmt,
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
-use aya::{Btf as LoaderBtf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel};
-use monitor_ebpf::wire::{ABSENT, Arguments, Hook, SLOW_NS};
+use aya::{
+    Btf as LoaderBtf, Ebpf, EbpfError, EbpfLoader, Endianness, VerifierLogLevel,
+    maps::{Array, Map, MapError},
+    programs::links::FdLink,
+};
+use monitor_ebpf::wire::{ABSENT, Arguments, Hook, Process, SLOW_NS};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -42,6 +48,10 @@ pub enum Error {
     Btf { source: btf::Error },
     #[error("{path}: {source}; is /proc mounted?", path = host::PID_NAMESPACE)]
     Namespace { source: std::io::Error },
+    #[error("the eBPF object has no map `{OWNER}`")]
+    NoOwner,
+    #[error("map `{OWNER}`: {0}")]
+    Owner(#[source] MapError),
     #[error("the kernel refuses the eBPF maps: {0}")]
     Load(#[source] Box<EbpfError>),
     #[error("no hook could be attached; the first refusal: {0}")]
@@ -51,22 +61,60 @@ pub enum Error {
 /// A submission that takes longer is told, where nobody says otherwise.
 pub const SLOW: Duration = Duration::from_nanos(SLOW_NS);
 
-/// The programs and maps in the kernel. Dropping it detaches everything.
+/// The map that says whose reads of groups' state are of interest.
+pub(super) const OWNER: &str = "OWNER";
+
+/// The programs and maps in the kernel. Dropping it detaches what isn't pinned.
 pub struct Probes {
-    pub(super) ebpf: Ebpf,
+    pub(super) loaded: Loaded,
+    pub(super) attached: Vec<Attached>,
     pub coverage: Coverage,
     pub timing: Timing,
     /// What each program cost, the dearest first.
     pub costs: Vec<Cost>,
     /// Whose hardware PASID tables can be read.
-    pub tables: [layout::Table; 3],
+    pub tables: Vec<layout::Table>,
+}
+
+/// Where the maps come from.
+pub(super) enum Loaded {
+    Here(Box<Ebpf>),
+    /// By a process before this one, which left them pinned: by their names in the object.
+    Before(HashMap<String, Map>),
+}
+
+/// A program that is attached.
+pub(super) struct Attached {
+    pub name: String,
+    pub program: OwnedFd,
+    pub kprobe: bool,
+    /// `None` while it is being pinned.
+    pub link: Option<FdLink>,
 }
 
 impl Probes {
+    pub(super) fn map(&self, name: &str) -> Option<&Map> {
+        match &self.loaded {
+            Loaded::Here(ebpf) => ebpf.map(name),
+            Loaded::Before(maps) => maps.get(name),
+        }
+    }
+
+    pub(super) fn take_map(&mut self, name: &str) -> Option<Map> {
+        match &mut self.loaded {
+            Loaded::Here(ebpf) => ebpf.take_map(name),
+            Loaded::Before(maps) => maps.remove(name),
+        }
+    }
+
     /// How often each program that is loaded has run, and how long: while BPF statistics are on
     /// (`kernel.bpf_stats_enabled`).
     pub fn run_times(&self) -> impl Iterator<Item = (&str, u64, Duration)> {
-        self.ebpf.programs().filter_map(|(name, program)| {
+        let ebpf = match &self.loaded {
+            Loaded::Here(ebpf) => Some(ebpf),
+            Loaded::Before(_) => None,
+        };
+        ebpf.into_iter().flat_map(|ebpf| ebpf.programs()).filter_map(|(name, program)| {
             let info = program.info().ok()?;
             Some((name, info.run_count(), info.run_time()))
         })
@@ -161,24 +209,23 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     let layout = layout::layout(&types).map_err(|source| Error::Btf { source })?;
     let arguments = arguments(&types)?;
     let types_done = Instant::now();
-    let own_process = host::own_process().map_err(|source| Error::Namespace { source })?;
     let mut ebpf = loader
         .btf(Some(&loader_btf))
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .override_global("LAYOUT", layout.as_bytes(), true)
         .override_global("SYMBOLS", kallsyms.symbols.as_bytes(), true)
         .override_global("ARGUMENTS", arguments.as_slice().as_bytes(), true)
-        .override_global("OWN_PROCESS", own_process.as_bytes(), true)
         .override_global("SLOW", &slow_ns(plan.flush_slow), true)
         .override_global(aya_log::LEVEL, &(plan.log_level as u8), false)
         .load(object)
         .map_err(|error| Error::Load(Box::new(error)))?;
+    own(ebpf.map_mut(OWNER).ok_or(Error::NoOwner)?)?;
     let object_done = Instant::now();
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
     coverage.advisories =
         plan.advisories.as_ref().map(|data| data.of(&Kernel { types: &types, listed: None }));
-    let attach::Outcome { states, mut costs } = attach_all(&mut ebpf, &loader_btf, &types, plan);
+    let attach::Outcome { states, mut costs, attached } = attach_all(&mut ebpf, &loader_btf, &types, plan);
     let programs_done = Instant::now();
     costs.sort_by_key(|cost| Reverse(cost.load + cost.attach));
     for (hook, state) in states {
@@ -202,7 +249,16 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     for (hook, reason) in tables.iter().filter_map(layout::Table::unread) {
         coverage.set_unread(hook, reason);
     }
-    Ok(Probes { ebpf, coverage, timing, costs, tables })
+    let loaded = Loaded::Here(Box::new(ebpf));
+    Ok(Probes { loaded, attached, coverage, timing, costs, tables: tables.to_vec() })
+}
+
+/// Says to the programs that it is this process whose reads are of interest.
+pub(super) fn own(map: &mut Map) -> Result<(), Error> {
+    let process = host::own_process().map_err(|source| Error::Namespace { source })?;
+    let mut owner: Array<_, [u8; size_of::<Process>()]> = Array::try_from(map).map_err(Error::Owner)?;
+    let bytes = process.as_bytes().first_chunk().copied().ok_or(Error::NoOwner)?;
+    owner.set(0, bytes, 0).map_err(Error::Owner)
 }
 
 /// As the programs have it.

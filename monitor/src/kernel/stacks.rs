@@ -31,7 +31,7 @@ pub struct Stacks {
 impl Stacks {
     /// Takes the stack map out of the probes.
     pub fn new(probes: &mut Probes) -> Result<Stacks, Error> {
-        let map = probes.ebpf.take_map("STACKS").ok_or(Error::Missing("STACKS"))?;
+        let map = probes.take_map("STACKS").ok_or(Error::Missing("STACKS"))?;
         let map = StackTraceMap::try_from(map).map_err(|error| Error::Map("STACKS", error))?;
         Ok(Stacks { map, known: RefCell::new(None), reading: RefCell::new(None) })
     }

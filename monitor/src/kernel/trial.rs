@@ -2,7 +2,7 @@
 //! kernel that has them, and on another function in their place. Nothing is attached.
 
 use aya::{Btf as LoaderBtf, EbpfLoader, Endianness, VerifierLogLevel, programs::Program};
-use monitor_ebpf::wire::{Hook, Process, SLOW_NS, Symbols, Variable};
+use monitor_ebpf::wire::{Hook, SLOW_NS, Symbols, Variable};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -42,7 +42,6 @@ pub fn verify(types: &Btf, wanted: impl Fn(Hook) -> bool) -> Result<Vec<Verdict>
         .override_global("LAYOUT", layout.as_bytes(), true)
         .override_global("SYMBOLS", SYMBOLS.as_bytes(), true)
         .override_global("ARGUMENTS", arguments.as_slice().as_bytes(), true)
-        .override_global("OWN_PROCESS", Process::NONE.as_bytes(), true)
         .override_global("SLOW", &SLOW_NS, true)
         .load(probes::OBJECT)
         .map_err(|error| Error::Load(Box::new(error)))?;

@@ -35,6 +35,11 @@ impl Account {
         self.sums != *sums
     }
 
+    /// All that was told so far, by [`LossKind`].
+    pub fn told(&self) -> Losses {
+        self.told
+    }
+
     /// Takes in what was read, the sums before the places, and says what is new of a kind, by [`LossKind`].
     /// `groups` are all that there are, once each; nothing is ever taken out in the kernel.
     pub fn take(

@@ -44,9 +44,9 @@ pub enum Error {
 impl Ring {
     /// Takes the ring out of the probes.
     pub fn new(probes: &mut Probes) -> Result<Ring, Error> {
-        let events = probes.ebpf.take_map("EVENTS").ok_or(Error::Missing("EVENTS"))?;
-        let counts = probes.ebpf.take_map("COUNTS").ok_or(Error::Missing("COUNTS"))?;
-        let losses = probes.ebpf.take_map("LOSSES").ok_or(Error::Missing("LOSSES"))?;
+        let events = probes.take_map("EVENTS").ok_or(Error::Missing("EVENTS"))?;
+        let counts = probes.take_map("COUNTS").ok_or(Error::Missing("COUNTS"))?;
+        let losses = probes.take_map("LOSSES").ok_or(Error::Missing("LOSSES"))?;
         let ring = RingBuf::try_from(events).map_err(|error| Error::Map("EVENTS", error))?;
         let ends = Ends::map(ring.as_fd()).map_err(Error::Mapping)?;
         Ok(Ring {
@@ -58,10 +58,16 @@ impl Ring {
         })
     }
 
-    /// Takes the next record out; `None` when there is none that can be read: see [`Ring::waiting`].
-    pub fn take<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    /// Takes the next record out, with where it stood; `None` when there is none that can be read: see [`Ring::waiting`].
+    /// It counts as taken when `read` is done with it.
+    pub fn take<T>(&mut self, read: impl FnOnce(&[u8], u64) -> T) -> Option<T> {
         let item = self.ring.next()?;
-        Some(read(&item))
+        Some(read(&item, self.ends.read() as u64))
+    }
+
+    /// How far the ring was read: where the next record stands.
+    pub fn position(&self) -> u64 {
+        self.ends.read() as u64
     }
 
     /// There is a record that can't be read yet, or a new one: where it is. `None`: the ring is empty.
@@ -88,6 +94,19 @@ impl Ring {
         let groups: Result<Vec<(u64, Losses)>, _> = self.losses.iter().collect();
         let groups = groups.map_err(|error| Error::Map("LOSSES", error))?;
         Ok(self.account.take(sums, elsewhere, &groups))
+    }
+
+    /// What was told of losses so far, by [`LossKind`].
+    pub fn told(&self) -> Losses {
+        self.account.told()
+    }
+
+    /// Takes all that was lost so far for known; a process before this one has told so much of it. What it hasn't, by
+    /// [`LossKind`], is given back: of which groups that was, nobody knows.
+    pub fn resume(&mut self, told: Losses) -> Result<Losses, Error> {
+        self.losses()?;
+        let total = self.account.told();
+        Ok(LossKind::ALL.map(|what| total[what as usize].saturating_sub(told[what as usize])))
     }
 
     /// A counter of each kind of loss, over all CPUs.

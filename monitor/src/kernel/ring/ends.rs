@@ -38,12 +38,18 @@ impl Ends {
     /// How far the ring was read, if something was reserved since; `None`: it is empty. What was reserved before anything
     /// that the reader has seen counts.
     pub fn waiting(&self) -> Option<usize> {
-        let [read, reserved] = [0, self.page].map(|at| {
-            // SAFETY: within the mapping, which lives as long as this; both are aligned, and the kernel writes whole
-            // words.
-            unsafe { self.pages.byte_add(at).cast::<AtomicUsize>().as_ref() }.load(Ordering::Acquire)
-        });
+        let [read, reserved] = [self.read(), self.end(self.page)];
         (read != reserved).then_some(read)
+    }
+
+    /// How far the ring was read.
+    pub fn read(&self) -> usize {
+        self.end(0)
+    }
+
+    fn end(&self, at: usize) -> usize {
+        // SAFETY: within the mapping, which lives as long as this; both are aligned, and the kernel writes whole words.
+        unsafe { self.pages.byte_add(at).cast::<AtomicUsize>().as_ref() }.load(Ordering::Acquire)
     }
 }
 

@@ -14,6 +14,7 @@ mod text;
 use std::{fmt, num::NonZeroU64};
 
 use monitor_ebpf::wire::{Encoding, Hook, NAME_LEN, Phase};
+use serde::{Deserialize, Serialize};
 
 pub use decode::{Malformed, decode};
 pub use flush::{Cache, Flush};
@@ -28,14 +29,19 @@ pub type Comm = Text<16>;
 pub type Name = Text<NAME_LEN>;
 
 /// Identity of a kernel object, stable while the object lives and reused after. It never prints as an
-/// address: that would undo KASLR.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// address: that would undo KASLR. (It is serialized into the kernel's own memory alone, `kernel/journal.rs`.)
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key(NonZeroU64);
 
 impl Key {
     /// `None` for the null pointer.
     pub fn new(raw: u64) -> Option<Key> {
         NonZeroU64::new(raw).map(Key)
+    }
+
+    /// The pointer, for what never leaves the host's memory.
+    pub(crate) fn raw(self) -> u64 {
+        self.0.get()
     }
 }
 
@@ -117,7 +123,7 @@ pub struct Group {
 }
 
 /// Who holds a group: FREE is count 0, KERNEL a count without an owner, USER a count with one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ownership {
     pub owner: Option<Key>,
     pub count: u32,

@@ -139,6 +139,9 @@ impl Watcher {
         let (mut reports, mut transitions) = (Vec::new(), Vec::new());
         self.host.gone(group, &mut transitions);
         self.follow(&transitions, mono_ns, &mut reports);
+        let mut outcomes = Vec::new();
+        self.book.release_carried(group, mono_ns, &mut outcomes);
+        self.tell(outcomes, &mut reports);
         reports
     }
 
@@ -235,6 +238,9 @@ impl Watcher {
         self.mono_ns = self.mono_ns.max(mono_ns);
         let mut findings = Vec::new();
         for transition in transitions {
+            if let Transition::Synced { group } = transition {
+                self.book.reopen_of(*group);
+            }
             self.report_state(transition, mono_ns, reports);
             if let Transition::Leaked { hook, .. } = transition {
                 self.leak(*hook, mono_ns, reports);

@@ -1,5 +1,6 @@
 //! The violations that are open: each is raised once, folds its consequences in, and resolves.
 
+mod carry;
 mod weigh;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,6 +16,7 @@ use super::outcome::{Outcome, Reason, Resolved};
 use super::settings::Settings;
 use super::spec::Severity;
 use super::violation::{Finding, Standing, Subject, Violation};
+pub(crate) use carry::Carried;
 use weigh::Total;
 
 /// How many violations are open at a time; more are counted and not raised.
@@ -48,6 +50,8 @@ pub(crate) struct Book {
     /// Those that are about something that happened, by the end of their hold time.
     holds: BTreeSet<(u64, Fingerprint)>,
     pending: Vec<Pending>,
+    /// What stood when another process found it, of groups whose state isn't known yet.
+    carried: Vec<Open>,
     /// A consequence was folded in since the ring was found empty.
     folded: bool,
     totals: BTreeMap<(&'static str, Severity), Total>,
@@ -70,7 +74,7 @@ impl Book {
 
     /// Nothing is open and nothing waits: there is nothing to look at again.
     pub fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.pending.is_empty()
+        self.open.is_empty() && self.pending.is_empty() && self.carried.is_empty()
     }
 
     /// When there is something to do with no event: at once if a finding waits, else when the hold time of
@@ -273,11 +277,7 @@ impl Book {
             return None;
         }
         self.weigh_and_count(&mut open.violation, mono_ns);
-        match open.subject.group() {
-            _ if open.happened() => drop(self.holds.insert((open.hold_end(), fingerprint))),
-            Some(group) => self.groups.entry(group.key).or_default().push(fingerprint),
-            None => {}
-        }
+        self.file_under(&open);
         outcomes.push(Outcome::Raised(Box::new(open.violation.clone())));
         self.open.insert(fingerprint, open);
         Some(fingerprint)

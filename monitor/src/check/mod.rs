@@ -51,7 +51,7 @@ pub mod threshold;
 mod user_pasid_on_nonconforming;
 mod violation;
 
-pub(crate) use book::{Book, Scope};
+pub(crate) use book::{Book, Carried, Scope};
 pub(crate) use dispatch::Dispatch;
 pub use expectation::Expectation;
 pub use fingerprint::Fingerprint;

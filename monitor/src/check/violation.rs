@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{Comm, Domain, Key, Name, Ownership};
 use crate::inventory::Inventory;
 use crate::model::{Actor, Attachment, DomainName, Evidence, Group, GroupRef, Host, Names};
@@ -39,7 +41,7 @@ impl Finding {
 }
 
 /// What has to be looked at to say whether it still stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subject {
     /// PASIDs that should have been gone, each with its domain.
     Leftover { group: GroupRef, pasids: Vec<(u32, Option<Key>)> },
@@ -74,7 +76,7 @@ pub enum Subject {
 }
 
 /// What a look at a group can show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// PASIDs are attached, and nobody is there who could have them.
     Leftover,
@@ -115,6 +117,27 @@ impl Subject {
                 | InSwitch { .. }
                 | Refused { .. }
         )
+    }
+
+    /// It is of the same group, which is counted otherwise.
+    pub(super) fn set_group(&mut self, to: GroupRef) {
+        match self {
+            Subject::Leftover { group, .. }
+            | Subject::Held { group, .. }
+            | Subject::Leak { group, .. }
+            | Subject::HandedOut { group }
+            | Subject::Happened { group }
+            | Subject::Refused { group, .. }
+            | Subject::InSwitch { group, .. }
+            | Subject::Freed { group, .. }
+            | Subject::Flushed { group, .. } => *group = to,
+            // Looks are counted from the first that whoever judges has seen.
+            Subject::Looked { group, look, .. } => (*group, *look) = (to, 0),
+            Subject::Shared { .. }
+            | Subject::SharedByDesign
+            | Subject::Advisory { .. }
+            | Subject::HappenedToNone => {}
+        }
     }
 
     pub fn group(&self) -> Option<GroupRef> {

@@ -2,10 +2,24 @@
 
 use std::{fmt, ops::Deref};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Text of at most `N` bytes. It comes from outside and goes to terminals and logs: what is not UTF-8
 /// or not printable was replaced by `?`. It ends at its NUL; behind that the kernel side leaves nothing but NULs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<const N: usize>([u8; N]);
+
+impl<const N: usize> Serialize for Text<N> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Text<N> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Text<N>, D::Error> {
+        Ok(Text::new(String::deserialize(from)?.as_bytes()))
+    }
+}
 
 impl<const N: usize> Text<N> {
     /// The bytes up to their NUL, or as many as fit.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{ArrayEntry, Comm, Domain, Event, Key, Name, Ownership, PasidArray, TableReading};
 
 use super::bond::Bond;
@@ -18,7 +20,7 @@ use super::unanswered::Unanswered;
 use super::wanted::Failure;
 
 /// A task at a moment: who did something, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     pub tid: u32,
     pub tgid: u32,

@@ -5,6 +5,8 @@ use std::time::Duration;
 // Seeded anew in each run, and half the time of the standard library's hash.
 use foldhash::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{self, Event, Key};
 
 use super::departures::Departures;
@@ -32,7 +34,7 @@ pub(super) const GRACE_NS: u64 = 250_000_000;
 pub const SVA_GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// A group of one generation: stays distinct when the address is used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GroupRef {
     pub key: Key,
     pub generation: u64,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::check::{Outcome, Settings, Severity, Spec};
+use crate::check::{Carried, Outcome, Settings, Severity, Spec};
 
 use super::{Report, Watcher};
 
@@ -44,6 +44,32 @@ impl Watcher {
     /// The web configuration was read again, and was good or bad.
     pub fn web_config_was_read(&mut self, good: bool) {
         self.counters.config.web_failed = !good;
+    }
+
+    /// What stands, for a process after this one that has not what it was concluded from.
+    pub(crate) fn carried(&self) -> Vec<Carried> {
+        self.book.carried()
+    }
+
+    /// Takes over what stood: it is told no more, but for that it is resolved.
+    pub(crate) fn carry(&mut self, carried: Vec<Carried>, mono_ns: u64) {
+        self.book.carry(carried, mono_ns);
+    }
+
+    /// Tells anew all that stands: the operator says something else than when it was told, or wasn't.
+    pub(crate) fn tell_standing(&self) -> Vec<Report> {
+        self.book.open().map(|violation| Report::Restated(Box::new(violation.clone()))).collect()
+    }
+
+    /// Counts anew from here on, as a process does that begins.
+    pub fn begin_counting(&mut self) {
+        self.counters = super::Counters::default();
+        self.book.begin_counting();
+    }
+
+    /// For how long nobody was reading before this process took over from another, in ns.
+    pub fn unwatched(&mut self, ns: u64) {
+        self.counters.unwatched_ns = ns;
     }
 
     /// How many of this check and severity were told that are expected, so far.

@@ -108,6 +108,8 @@ pub struct Counters {
     /// What the kernel side has counted, when it was last read.
     pub invalidations: Invalidations,
     pub config: Configured,
+    /// For how long nobody was reading before this process took over from another, in ns.
+    pub unwatched_ns: u64,
     pub told: Told,
 }
 

@@ -69,6 +69,11 @@ impl Book {
         self.count(violation);
     }
 
+    /// What was raised up to now is not counted.
+    pub fn begin_counting(&mut self) {
+        self.totals.clear();
+    }
+
     fn count(&mut self, violation: &Violation) {
         let total = self.totals.entry((violation.check.name, violation.severity)).or_default();
         match violation.expected {
@@ -88,7 +93,7 @@ impl Book {
     }
 }
 
-fn weigh(settings: &Settings, violation: &mut Violation, mono_ns: u64) {
+pub(super) fn weigh(settings: &Settings, violation: &mut Violation, mono_ns: u64) {
     violation.severity = settings.severity(violation.check, violation.own_severity);
     violation.expected = settings.expectation(violation.check.name, violation, mono_ns).cloned();
 }

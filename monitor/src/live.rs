@@ -1,12 +1,16 @@
 //! The live end of the pipe: a running kernel drives a [`Watcher`].
 
+mod ask;
 mod audit;
 mod configure;
 mod follow;
+mod keeper;
+mod resume;
 mod stall;
 mod tap;
 mod wanted;
 
+use ask::{ASK_AGAIN, ASKED};
 use audit::Audit;
 pub use follow::{follow, stop_requested, stop_requested_within};
 
@@ -14,7 +18,8 @@ use std::{io, time::Duration};
 
 use monitor_ebpf::wire::{Hook, Phase};
 
-use self::{stall::Stall, tap::Tap, wanted::Wanted};
+pub use self::resume::Resumed;
+use self::{keeper::Keeper, stall::Stall, tap::Tap, wanted::Wanted};
 use crate::{
     event::{self, Event, Malformed},
     input::{Input, Lost, Resync, Stage},
@@ -23,10 +28,10 @@ use crate::{
         clock,
         diagnostics::{self, Diagnostics},
         feed::Counts,
+        journal::Journal,
         missed::{Missed, Misses},
         probes::{self, Probes},
         ring::{self, Ring, Wakeups},
-        snapshot::{self, Answer},
         stacks::Stacks,
         sysfs::Sysfs,
     },
@@ -36,11 +41,6 @@ use crate::{
 
 /// Records taken at one go: more of them wait while something else has its turn.
 const BATCH: usize = 4096;
-/// Groups asked for their state before the answers are taken: they must fit the ring.
-const ASKED: usize = 16;
-/// How soon a group that stays unknown is asked again, in ns; doubled each time, up to the longest.
-const ASK_AGAIN: u64 = 500_000_000;
-const ASK_AGAIN_LONGEST: u64 = 60_000_000_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -85,6 +85,10 @@ pub struct Live {
     clock_offset_ns: i64,
     pub watcher: Watcher,
     tap: Tap,
+    keeper: Keeper,
+    resumed: Option<Resumed>,
+    /// Records that were taken from the ring.
+    taken: u64,
     /// Held to stay attached; dropped last.
     probes: Probes,
 }
@@ -96,11 +100,14 @@ pub struct Upkeep {
     pub audit: Option<Duration>,
     /// All that the watcher is told is recorded.
     pub recorder: Option<Recorder>,
+    /// The same is kept for the process after this one; what the one before this has kept is taken up.
+    pub journal: Option<Journal>,
 }
 
 impl Live {
     /// Starts watching with probes that are attached, and asks the kernel for the state of every group.
-    /// Returns what there is to say before the first event.
+    /// Returns what there is to say before the first event. Where a process before this one has kept what it was told,
+    /// this goes on from there: see [`Live::resumed`].
     pub fn start(mut probes: Probes, options: Options, upkeep: Upkeep) -> Result<(Live, Vec<Report>), Error> {
         let diagnostics = Diagnostics::new(&mut probes);
         let ring = Ring::new(&mut probes)?;
@@ -135,11 +142,19 @@ impl Live {
             clock_offset_ns: clock::wall_offset_ns(),
             watcher: Watcher::new(options),
             tap: Tap::new(upkeep.recorder),
+            keeper: Keeper::new(upkeep.journal),
+            resumed: None,
+            taken: 0,
             probes,
         };
-        let mut reports = live.tell(Input::Start);
+        let mut reports = match live.resume()? {
+            Some(reports) => reports,
+            None => live.tell(Input::Start),
+        };
+        live.account();
         reports.extend(live.refresh_inventory()?);
         reports.extend(live.resync_all(Resync::Start)?);
+        live.is_taken_up();
         Ok((live, reports))
     }
 
@@ -183,6 +198,7 @@ impl Live {
         if self.tap.tick() {
             reports.extend(self.resync_all(Resync::Request)?);
         }
+        reports.extend(self.keep_state()?);
         reports.extend(self.audit()?);
         Ok(reports)
     }
@@ -216,7 +232,9 @@ impl Live {
             0 => Vec::new(),
             count => {
                 diagnostics::left_out(count, self.missed.since(&before));
-                self.tell_lost(Lost { stage: Stage::Kernel, count, groups: None })
+                let reports = self.tell_lost(Lost { stage: Stage::Kernel, count, groups: None });
+                self.account();
+                reports
             }
         }
     }
@@ -232,6 +250,7 @@ impl Live {
             if loss.count > 0 {
                 let lost = Lost { stage, count: loss.count, groups: loss.groups };
                 reports.extend(self.tell_lost(lost));
+                self.account();
             }
         }
         Ok(reports)
@@ -246,10 +265,13 @@ impl Live {
 
     /// The next event out of the ring; `None` when it is empty.
     fn take(&mut self) -> Result<Option<Box<Event>>, Malformed> {
-        let event = self.ring.take(|record| {
+        let event = self.ring.take(|record, position| {
             self.tap.keep(record);
+            // Before it counts as taken: whoever comes after a kill finds it here or there.
+            self.keeper.record(record, position);
             event::decode(record)
         });
+        self.taken += u64::from(event.is_some());
         event.transpose()
     }
 
@@ -257,8 +279,11 @@ impl Live {
     fn tell(&mut self, input: Input) -> Vec<Report> {
         let now = clock::monotonic_ns();
         self.tap.record(&input, now, &self.stacks);
+        let kept = self.keeper.before(&input, now);
         let reports = self.watcher.take(input, now);
         self.tap.told(&reports);
+        self.keeper.after(kept, now, !reports.is_empty());
+        self.keeper.carry(&self.watcher);
         reports
     }
 
@@ -287,67 +312,6 @@ impl Live {
     /// The kernel stacks that violations refer to.
     pub fn stacks(&self) -> &Stacks {
         &self.stacks
-    }
-
-    /// Asks groups whose state isn't known: at once when there is a new one, else ever more rarely.
-    fn ask_unknown(&mut self, now: u64) -> Result<Vec<Report>, Error> {
-        let unknown = self.unknown_groups()?;
-        if unknown.iter().any(|group| !self.asked.contains(group)) {
-            self.ask_after = ASK_AGAIN;
-        } else if unknown.is_empty() || now < self.ask_at {
-            self.asked.retain(|group| unknown.contains(group));
-            return Ok(Vec::new());
-        }
-        self.ask_at = now + self.ask_after;
-        self.ask_after = (self.ask_after * 2).min(ASK_AGAIN_LONGEST);
-        self.asked.clone_from(&unknown);
-        let reason = if std::mem::take(&mut self.lossy) { Resync::Loss } else { Resync::Start };
-        self.resync(&unknown, reason)
-    }
-
-    /// The groups whose state isn't known. After a loss that may be some whose coming was lost.
-    fn unknown_groups(&self) -> Result<Vec<u32>, Error> {
-        let mut unknown = self.watcher.unknown_groups();
-        if self.lossy {
-            let there = self.groups_in_sysfs()?;
-            let host = self.watcher.host();
-            unknown.extend(there.into_iter().filter(|&group| host.group_by_id(group).is_none()));
-        }
-        Ok(unknown)
-    }
-
-    fn resync_all(&mut self, reason: Resync) -> Result<Vec<Report>, Error> {
-        let groups = self.groups_in_sysfs()?;
-        self.resync(&groups, reason)
-    }
-
-    fn groups_in_sysfs(&self) -> Result<Vec<u32>, Error> {
-        snapshot::groups(&self.sysfs.groups()).map_err(|source| self.sysfs_error(source))
-    }
-
-    /// Asks the kernel for the state of these groups, and counts that.
-    fn resync(&mut self, groups: &[u32], reason: Resync) -> Result<Vec<Report>, Error> {
-        let mut reports = self.tell(Input::Resync(reason));
-        reports.extend(self.ask(groups)?);
-        Ok(reports)
-    }
-
-    /// Asks the kernel for the state of these groups. The answers are in the ring; so that they fit, it is
-    /// emptied now and then.
-    fn ask(&mut self, groups: &[u32]) -> Result<Vec<Report>, Error> {
-        let mut reports = Vec::new();
-        for asked in groups.chunks(ASKED) {
-            for &group in asked {
-                // A group that can't be read stays unknown, which is shown and asked again.
-                if let Ok(Answer::Gone) = snapshot::request(&self.sysfs.groups(), group) {
-                    // What it reported before it went is in the ring still.
-                    reports.extend(self.drain()?.0);
-                    reports.extend(self.tell(Input::Gone(group)));
-                }
-            }
-            reports.extend(self.drain()?.0);
-        }
-        Ok(reports)
     }
 
     /// `Err` with the time to wait, while calls that began before we watched may still be under way.

@@ -10,7 +10,9 @@ impl Live {
     /// The operator says something else from now on. What is known of the kernel stays.
     pub fn configure(&mut self, settings: &Settings) -> Vec<Report> {
         let settings = settings.clone().on_clock(self.clock_offset_ns);
-        self.watcher.configure(settings, clock::monotonic_ns())
+        let reports = self.watcher.configure(settings, clock::monotonic_ns());
+        self.account();
+        reports
     }
 
     /// An expectation ends by the wall clock, and a host may have learnt the time only after it was booted.

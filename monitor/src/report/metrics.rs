@@ -59,7 +59,7 @@ struct Scrape<'a> {
 
 /// Every family, in the order of the reference. The histograms ([`HISTOGRAMS`]) are filled by themselves.
 #[rustfmt::skip]
-pub static FAMILIES: [Family; 45] = [
+pub static FAMILIES: [Family; 46] = [
     counter("violations_total", "Violations raised that nobody expected, by check and severity.", &["check", "severity"], violations_total),
     gauge("violations_active", "Violations that stand now and that nobody expects, by check and severity.", &["check", "severity"], violations_active),
     counter("violations_expected_total", "Violations that the configuration expected when they were raised, by check and severity.", &["check", "severity"], expected_total),
@@ -71,6 +71,7 @@ pub static FAMILIES: [Family; 45] = [
     gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last read and good, in seconds since the epoch.", &[], |scrape| one(scrape.watcher.counters().config.read_at_seconds)),
     gauge("check_state", "1 for the state that a check is in, else 0.", &["check", "state"], check_state),
     gauge("hook_attached", "1 if the hook listens, else 0; by what it listens.", &["hook", "backend"], hook_attached),
+    gauge("unwatched_seconds", "For how long nobody was reading what the kernel recorded, before this process took over from another; 0 where it began anew.", &[], |scrape| one(scrape.watcher.counters().unwatched_ns as f64 / 1e9)),
     gauge("groups", "IOMMU groups, by whether their state is known.", &["knowledge"], groups),
     gauge("group_pasids", "PASIDs attached in a group whose PASIDs are known.", &["group"], group_pasids),
     gauge("sva_bonds", "SVA bonds in a group, of those whose bind was seen.", &["group"], sva_bonds),

@@ -40,6 +40,8 @@ pub struct Reader<R> {
     /// Of the block that is read now, and how far it was read.
     content: Vec<u8>,
     at: usize,
+    /// Where what the frame before that says begins.
+    body: usize,
     ending: Option<Ending>,
     done: bool,
     left_out: u64,
@@ -55,11 +57,17 @@ impl<R: Read> Reader<R> {
             return Err(blocks.damaged(Damage::Place { at: 0 }));
         };
         let head = Head::read(body).map_err(|why| blocks.damaged(Damage::Content { at: 0, why }))??;
-        Ok(Reader { blocks, head, at: end, content, ending: None, done: false, left_out: 0 })
+        Ok(Reader { blocks, head, at: end, body: end, content, ending: None, done: false, left_out: 0 })
     }
 
     pub fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// What was given last, as it was recorded.
+    #[cfg(test)]
+    pub(crate) fn body(&self) -> &[u8] {
+        self.content.get(self.body..self.at).unwrap_or_default()
     }
 
     /// Whether the recording goes on in another file. To be asked at its end.
@@ -100,7 +108,7 @@ impl<R: Read> Reader<R> {
                     None
                 }
             };
-            self.at = end;
+            (self.at, self.body) = (end, at + frame::HEADER);
             if let Some(item) = item {
                 return Ok(Some(Entry { mono_ns, item }));
             }

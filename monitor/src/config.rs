@@ -37,6 +37,8 @@ pub struct Config {
     pub trampolines: Option<bool>,
     /// Whether the program is attached that sees what submissions to the IOMMU's queue return.
     pub submission_returns: Option<bool>,
+    /// Whether, and where, programs and maps stay pinned for the next start.
+    pub pin: Option<Pin>,
     /// The file of known defects.
     pub advisories: Option<PathBuf>,
     /// Of the checks that are off unless they are asked for, those that it asks for: their programs are attached at the start.
@@ -63,6 +65,15 @@ pub struct Output {
     pub spool: Option<PathBuf>,
     /// What it may hold, in MiB; 0: there is none.
     pub spool_mib: Option<u64>,
+}
+
+/// Whether programs and maps are pinned, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    Off,
+    /// In the default place.
+    On,
+    At(PathBuf),
 }
 
 /// One thing that is wrong with a file.

@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     check::Settings,
-    config::{Config, Faults},
-    kernel::clock,
+    config::{Config, Faults, Pin},
+    kernel::{clock, pins},
     live::Upkeep,
     web::Current,
 };
@@ -98,11 +98,24 @@ impl Global {
 impl Audit {
     pub(super) fn upkeep(&self, global: &Global) -> Result<Upkeep> {
         let every = self.every.or(global.config()?.audit).unwrap_or(AUDIT);
-        Ok(Upkeep { audit: Some(every).filter(|every| !every.is_zero()), recorder: None })
+        Ok(Upkeep { audit: Some(every).filter(|every| !every.is_zero()), ..Upkeep::default() })
     }
 }
 
 impl DaemonArguments {
+    /// Where programs and maps are pinned; `None`: nowhere.
+    pub(super) fn pins(&self, global: &Global) -> Result<Option<PathBuf>> {
+        if self.no_pins {
+            return Ok(None);
+        }
+        let place = self.pin_directory.clone().map(Pin::At).or(global.config()?.pin.clone());
+        Ok(match place {
+            Some(Pin::Off) => None,
+            Some(Pin::At(directory)) => Some(directory),
+            Some(Pin::On) | None => Some(pins::PLACE.into()),
+        })
+    }
+
     pub(super) fn listen(&self, global: &Global) -> Result<SocketAddr> {
         Ok(self.listen.or(global.config()?.listen).unwrap_or(LISTEN))
     }

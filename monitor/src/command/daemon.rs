@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::Config,
-    kernel::{clock, heap, host, probes},
-    live::{self, Live},
+    kernel::{clock, heap, host},
+    live::{self, Live, Upkeep},
     lock::lock,
     report::{metrics, status::Recent},
     watcher::Report,
@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     DaemonArguments, Format, Global, RIGHT, configuration, doctor, huge_pages, output::Output, pages::Pages,
-    service::Service, teller::Teller,
+    pins, service::Service, teller::Teller,
 };
 
 /// How long the last lines may take at the end.
@@ -29,6 +29,9 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     if arguments.config_check {
         return configuration::check(global, arguments);
+    }
+    if arguments.unpin {
+        return pins::unpin(global, arguments);
     }
     huge_pages::settle();
     heap::keep_little();
@@ -42,11 +45,13 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let scheme = if current.settings().tls.is_some() { "https" } else { "http" };
     // From now on a SIGHUP waits, and ends nobody.
     let mut reloads = runtime.block_on(async { signal(SignalKind::hangup()) })?;
-    let probes = probes::attach(&global.plan(|_| true)?)?;
+    let pins::Attached { probes, journal, holding } =
+        pins::attach(global, arguments, &global.plan(|_| true)?)?;
     let (attached, there) = doctor::count(&probes.coverage);
     global.tell_costs(&probes.costs);
     let (timing, attached_at) = (probes.timing, Instant::now());
-    let (mut live, first) = Live::start(probes, global.options()?, arguments.audit.upkeep(global)?)?;
+    let upkeep = Upkeep { journal, ..arguments.audit.upkeep(global)? };
+    let (mut live, first) = Live::start(probes, global.options()?, upkeep)?;
     let reading = attached_at.elapsed();
     host::drop_privileges()?;
     heap::give_back();
@@ -54,14 +59,16 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     live.read_ahead();
     if !global.quiet {
         eprintln!(
-            "iommu-watch: {attached} of {there} hooks attached in {timing}, {} groups read in {:.2} s, watching after {:.2} s; {scheme}://{address}",
+            "iommu-watch: {attached} of {there} hooks {}, {} groups read in {:.2} s, watching after {:.2} s; {scheme}://{address}",
+            holding.attached(timing),
             live.watcher.host().groups().count(),
             reading.as_secs_f64(),
             started.elapsed().as_secs_f64(),
         );
     }
+    holding.tell(&mut live);
     let pages = format!("{scheme}://{}:{}/", live.watcher.options().host, address.port());
-    let teller = Teller::start(Output::new(global, Format::Json), global.config()?, &pages)?;
+    let teller = Teller::start(Output::new(global, Format::Json), global.config()?, &pages, &live)?;
     let teller = Mutex::new(teller);
     let recent = Arc::new(Mutex::new(Recent::default()));
     let tell = |live: &mut Live, reports: &[Report]| {

@@ -10,6 +10,7 @@ mod doctor;
 mod huge_pages;
 mod output;
 mod pages;
+mod pins;
 mod record;
 mod replay;
 mod service;
@@ -231,6 +232,16 @@ struct DaemonArguments {
     /// Say all that is wrong with the files of --config and --web.config.file, each with its line, and start nothing
     #[arg(long = "config.check")]
     config_check: bool,
+    /// Where in bpffs the programs, their maps and what is known stay pinned, so that the next start goes on where this one
+    /// ended [default: /sys/fs/bpf/iommu-watch]
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "no_pins")]
+    pin_directory: Option<PathBuf>,
+    /// Pin nothing: with the process all that it attached goes
+    #[arg(long)]
+    no_pins: bool,
+    /// Remove what a daemon has left pinned, say what that was, and start nothing
+    #[arg(long)]
+    unpin: bool,
     #[command(flatten)]
     audit: Audit,
 }

@@ -8,6 +8,7 @@ use crate::{
     live::Live,
     outlet::{
         limit::{Limiter, Limits},
+        marks,
         push::Push,
         spool::Spool,
         stdout::{Descriptor, Opener, Outlet},
@@ -30,6 +31,8 @@ pub struct Teller {
     outlet: Outlet,
     limiter: Limiter,
     push: Option<Push>,
+    /// What stood before this process is known to whoever is pushed to.
+    caught_up: bool,
     /// What was dropped, and damaged in the spool, as far as a line told of it; and when one did.
     dropped: Missing,
     damaged: Missing,
@@ -44,14 +47,17 @@ struct Missing {
 
 impl Teller {
     /// `address`: where the pages are, for whoever is pushed to.
-    pub fn start(output: Output, config: &Config, address: &str) -> io::Result<Teller> {
+    pub fn start(output: Output, config: &Config, address: &str, live: &Live) -> io::Result<Teller> {
         names::look_up_plainly();
         let push = config.push.as_ref().map(|push| Push::start(push.clone(), address));
+        // What the process after this one need not tell again.
+        let told = live.teller().map(|journal| Box::new(move |before| journal.told(before)) as marks::Told);
         Ok(Teller {
             output,
-            outlet: Outlet::start(Descriptor::stdout()?, spool(&config.output))?,
+            outlet: Outlet::start(Descriptor::stdout()?, spool(&config.output), told)?,
             limiter: Limiter::new(Limits::new(&config.output), clock::monotonic_ns()),
             push: push.transpose()?,
+            caught_up: false,
             dropped: Missing::new(SuppressedBy::Output),
             damaged: Missing::new(SuppressedBy::Spool),
         })
@@ -70,8 +76,21 @@ impl Teller {
         for missing in missing.into_iter().flatten() {
             self.put(&[missing], &context, now_ns)?;
         }
+        self.outlet.mark(live.given_out());
+        self.catch_up(live, &context);
         live.watcher.told(self.told());
         Ok(())
+    }
+
+    /// Once what stands is known: what another process told of, nobody tells again, but an alert has to be kept up.
+    fn catch_up(&mut self, live: &Live, context: &Context<'_>) {
+        if self.caught_up || live.ready().is_err() {
+            return;
+        }
+        self.caught_up = true;
+        if let Some(push) = &self.push {
+            live.watcher.violations().for_each(|violation| push.stands(violation, context));
+        }
     }
 
     fn put(&mut self, reports: &[Report], context: &Context<'_>, now_ns: u64) -> io::Result<()> {

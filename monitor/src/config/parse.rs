@@ -11,7 +11,7 @@ use toml::{
 use crate::check::{self, Expectation, Severity, threshold};
 
 use super::{
-    Config, Fault, push,
+    Config, Fault, Pin, push,
     walk::{Place, Value, Walk, one_line},
 };
 
@@ -76,11 +76,12 @@ fn watch(section: &Place<'_, '_>, config: &mut Config, walk: &mut Walk<'_>) {
             "audit_seconds" => config.audit = walk.number(&place, (0, DAY)).map(Duration::from_secs),
             "trampolines" => config.trampolines = walk.flag(&place),
             "submission_returns" => config.submission_returns = walk.flag(&place),
+            "pin" => config.pin = pin(&place, walk),
             "advisories" => config.advisories = walk.text(&place, "the path of a file").map(PathBuf::from),
             _ => walk.unknown(
                 &section.path,
                 key,
-                &["audit_seconds", "trampolines", "submission_returns", "advisories"],
+                &["audit_seconds", "trampolines", "submission_returns", "pin", "advisories"],
             ),
         }
     }
@@ -104,6 +105,20 @@ fn output(section: &Place<'_, '_>, config: &mut Config, walk: &mut Walk<'_>) {
             ),
         }
     }
+}
+
+fn pin(place: &Place<'_, '_>, walk: &mut Walk<'_>) -> Option<Pin> {
+    let value = place.value.get_ref();
+    let directory = |text: &str| text.starts_with('/').then(|| Pin::At(text.into()));
+    let pin = match value.as_bool() {
+        Some(true) => Some(Pin::On),
+        Some(false) => Some(Pin::Off),
+        None => value.as_str().and_then(directory),
+    };
+    if pin.is_none() {
+        walk.wrong(place, "true, false or the path of a directory in bpffs");
+    }
+    pin
 }
 
 fn checks(section: &Place<'_, '_>, config: &mut Config, walk: &mut Walk<'_>) {

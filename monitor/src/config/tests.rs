@@ -29,6 +29,7 @@ fn the_sample_is_right_and_so_is_every_line_that_is_commented_out_in_it() {
     assert_eq!(config.listen, Some("127.0.0.1:9436".parse().expect("an address")));
     assert_eq!(config.audit, Some(Duration::from_secs(60)));
     assert_eq!((config.trampolines, config.submission_returns), (Some(true), Some(true)));
+    assert_eq!(config.pin, Some(Pin::On));
     assert!(config.advisories.is_some());
     let limits = crate::outlet::limit::Limits::new(&config.output);
     assert_eq!(limits, crate::outlet::limit::Limits::default());
@@ -40,6 +41,17 @@ fn the_sample_is_right_and_so_is_every_line_that_is_commented_out_in_it() {
     for threshold in &crate::check::threshold::THRESHOLDS {
         let key = (threshold.check, threshold.key);
         assert_eq!(checks.thresholds.get(&key), Some(&threshold.default), "{key:?}");
+    }
+}
+
+#[test]
+fn pins_are_off_on_or_in_a_place_of_their_own() {
+    let pin = |value: &str| Config::parse(&format!("[watch]\npin = {value}\n")).expect("well-formed").pin;
+    assert_eq!([pin("true"), pin("false")], [Some(Pin::On), Some(Pin::Off)]);
+    assert_eq!(pin("\"/sys/fs/bpf/mine\""), Some(Pin::At("/sys/fs/bpf/mine".into())));
+    for wrong in ["1", "\"here\"", "\"\""] {
+        let told = faults(&format!("[watch]\npin = {wrong}\n"));
+        assert!(told.len() == 1 && told[0].starts_with("line 2: watch.pin = "), "{told:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! and violations that are pushed. None of it ever holds up the watching.
 
 pub mod limit;
+pub mod marks;
 pub mod push;
 mod sink;
 pub mod spool;

@@ -16,6 +16,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
+    check::Violation,
     config,
     lock::lock,
     report::Context,
@@ -64,6 +65,12 @@ impl Push {
     /// Takes in what is told. Of what is no violation nothing is pushed.
     pub fn note(&self, report: &Report, context: &Context<'_>) {
         lock(&self.shared.queue).note(report, context, Instant::now());
+        self.shared.changed.notify_one();
+    }
+
+    /// It was told of before, by another process.
+    pub fn stands(&self, violation: &Violation, context: &Context<'_>) {
+        lock(&self.shared.queue).stands(violation, context, Instant::now());
         self.shared.changed.notify_one();
     }
 

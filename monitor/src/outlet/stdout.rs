@@ -15,7 +15,11 @@ use std::{
 
 use crate::{lock::lock, watcher::Spooled};
 
-use super::{sink::Sink, spool::Spool};
+use super::{
+    marks::{Marks, Told},
+    sink::Sink,
+    spool::Spool,
+};
 
 pub use super::sink::Descriptor;
 
@@ -43,6 +47,7 @@ struct Shared {
 struct State {
     waiting: VecDeque<Chunk>,
     bytes: usize,
+    marks: Marks,
     /// The thread has lines that come before those.
     ahead: bool,
     /// Lines that there was no room for, and those that were damaged in the spool.
@@ -65,10 +70,15 @@ struct Chunk {
 }
 
 impl Outlet {
-    /// `spool`: where lines go for which there is no reader.
-    pub fn start(sink: impl Sink + 'static, spool: Option<Opener>) -> io::Result<Outlet> {
+    /// `spool`: where lines go for which there is no reader; `told`: whom it concerns which lines are out of our hands.
+    pub fn start(
+        sink: impl Sink + 'static,
+        spool: Option<Opener>,
+        told: Option<Told>,
+    ) -> io::Result<Outlet> {
         let spooled = spool.is_some().then(Spooled::default);
-        let state = State { ahead: spool.is_some(), spool: spooled, ..State::default() };
+        let marks = Marks::new(told);
+        let state = State { ahead: spool.is_some(), spool: spooled, marks, ..State::default() };
         let shared =
             Arc::new(Shared { sink: Box::new(sink), state: Mutex::new(state), changed: Condvar::new() });
         let theirs = Arc::clone(&shared);
@@ -87,23 +97,32 @@ impl Outlet {
             return Err(kind.into());
         }
         let mut chunk = Chunk { bytes: lines.into_bytes(), written: 0 };
+        let length = chunk.bytes.len();
         if state.waiting.is_empty() && !state.ahead && self.0.sink.never_waits() {
             // Under the lock: what comes later is written later. An error comes again, to the thread.
             let _ = chunk.write(&*self.0.sink);
             if chunk.is_written() {
+                state.marks.take(length);
+                state.marks.settle(length);
                 return Ok(());
             }
         }
-        if state.bytes + chunk.bytes.len() > ROOM && chunk.written == 0 {
+        if state.bytes + length > ROOM && chunk.written == 0 {
             state.dropped += count(&chunk.bytes);
             return Ok(());
         }
-        state.bytes += chunk.bytes.len();
+        state.bytes += length;
+        state.marks.take(length);
         state.waiting.push_back(chunk);
         // Else the thread would be woken to wait for the lock.
         drop(state);
         self.0.changed.notify_all();
         Ok(())
+    }
+
+    /// All that comes before this number was sent.
+    pub fn mark(&self, before: u64) {
+        lock(&self.0.state).marks.set(before);
     }
 
     /// Lines that were dropped so far.
@@ -254,9 +273,10 @@ impl<'a> Writer<'a> {
         if !self.hand.is_written() {
             return true;
         }
-        if std::mem::take(&mut self.spooled)
-            && let Some(spool) = &mut self.spool
-        {
+        if !std::mem::take(&mut self.spooled) {
+            let written = std::mem::take(&mut self.hand).bytes.len();
+            lock(&self.shared.state).marks.settle(written);
+        } else if let Some(spool) = &mut self.spool {
             spool.take();
         }
         if let Some(line) = self.spool.as_mut().and_then(Spool::first) {
@@ -301,14 +321,15 @@ impl<'a> Writer<'a> {
             self.open();
         }
         let Some(spool) = &mut self.spool else { return };
-        let mut kept = 0;
+        let (mut kept, mut bytes) = (0, 0);
         if !self.spooled {
             let lines = self.hand.untouched();
             let done = spool.append(&lines).unwrap_or(0);
             kept += count(&lines[..done]);
+            bytes += done;
             self.hand.bytes.extend_from_slice(&lines[done..]);
             if done < lines.len() {
-                return self.settle(kept);
+                return self.settle(kept, bytes);
             }
         }
         loop {
@@ -319,6 +340,7 @@ impl<'a> Writer<'a> {
             // Only the first may have been begun, and that is in the hand.
             let done = spool.append(&chunk.bytes).unwrap_or(0);
             kept += count(&chunk.bytes[..done]);
+            bytes += done;
             if done < chunk.bytes.len() {
                 chunk.bytes.drain(..done);
                 let mut state = lock(&self.shared.state);
@@ -327,14 +349,17 @@ impl<'a> Writer<'a> {
                 break;
             }
         }
-        self.settle(kept);
+        self.settle(kept, bytes);
     }
 
-    /// So many lines went to the spool.
-    fn settle(&mut self, kept: u64) {
-        if let Some(spool) = &mut lock(&self.shared.state).spool {
+    /// So many lines, and bytes, went to the spool.
+    fn settle(&mut self, kept: u64, bytes: usize) {
+        let mut state = lock(&self.shared.state);
+        if let Some(spool) = &mut state.spool {
             spool.lines += kept;
         }
+        state.marks.settle(bytes);
+        drop(state);
         self.report();
     }
 

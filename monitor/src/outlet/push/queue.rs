@@ -96,6 +96,13 @@ impl Queue {
         }
     }
 
+    /// An alert has to be kept up; a line is sent once.
+    pub fn stands(&mut self, violation: &Violation, context: &Context<'_>, now: Instant) {
+        if self.kind == Kind::Alertmanager {
+            self.note_violation(violation, context, now);
+        }
+    }
+
     fn note_violation(&mut self, found: &Violation, context: &Context<'_>, now: Instant) {
         let id = (found.fingerprint, found.severity);
         // What is expected pages nobody, and what is told with another severity is another alert.

@@ -84,7 +84,7 @@ fn start(reader: &Reader, spool: Option<(&Folder, u64)>) -> Outlet {
         let path = folder.0.clone();
         Box::new(move || Spool::open(&path, bound)) as Opener
     });
-    Outlet::start(reader.clone(), spool).expect("a thread")
+    Outlet::start(reader.clone(), spool, None).expect("a thread")
 }
 
 #[track_caller]
@@ -290,12 +290,39 @@ fn beyond_memory_and_spool_lines_are_dropped_and_counted() {
 fn without_the_directory_it_goes_on_in_memory() {
     let reader = Reader::default();
     let outlet =
-        Outlet::start(reader.clone(), Some(Box::new(|| Spool::open("/proc/spool".as_ref(), 1 << 20))));
+        Outlet::start(reader.clone(), Some(Box::new(|| Spool::open("/proc/spool".as_ref(), 1 << 20))), None);
     let outlet = outlet.expect("a thread");
     outlet.send("line\n".into()).expect("there is room");
     thread::sleep(Duration::from_millis(20));
     assert_eq!(outlet.spooled(), Some(Spooled::default()), "it is not usable");
     reader.takes(100);
     reader.wait_for("line\n");
+    assert_eq!(outlet.close(SOON), Ok(()));
+}
+
+/// What is written, or in the spool, need not be told again by another process; what is in memory is lost with this one.
+#[test]
+fn what_is_out_of_our_hands_is_told() {
+    let (folder, reader) = (Folder::new(), Reader::with_room(6));
+    let (send, told) = std::sync::mpsc::channel();
+    let path = folder.0.clone();
+    let opener: Opener = Box::new(move || Spool::open(&path, 1 << 20));
+    let note = Box::new(move |before| send.send(before).expect("it is read"));
+    let outlet = Outlet::start(reader.clone(), Some(opener), Some(note)).expect("a thread");
+    until(|| !lock(&outlet.0.state).ahead);
+    outlet.send("one\n".into()).expect("somebody reads");
+    outlet.mark(1);
+    assert_eq!(told.try_recv(), Ok(1));
+    // Half of it is taken, so it is not for the spool; what comes after it is.
+    outlet.send("two\n".into()).expect("there is room");
+    outlet.mark(2);
+    outlet.send("three\n".into()).expect("there is room");
+    outlet.mark(3);
+    assert!(told.try_recv().is_err());
+    until(|| outlet.spooled().is_some_and(|spool| spool.lines == 1));
+    assert!(told.try_recv().is_err(), "\"two\" is not yet written");
+    reader.takes(100);
+    reader.wait_for("one\ntwo\nthree\n");
+    assert_eq!(told.recv_timeout(SOON), Ok(3));
     assert_eq!(outlet.close(SOON), Ok(()));
 }

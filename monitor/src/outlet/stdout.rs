@@ -71,11 +71,7 @@ struct Chunk {
 
 impl Outlet {
     /// `spool`: where lines go for which there is no reader; `told`: whom it concerns which lines are out of our hands.
-    pub fn start(
-        sink: impl Sink + 'static,
-        spool: Option<Opener>,
-        told: Option<Told>,
-    ) -> io::Result<Outlet> {
+    pub fn start(sink: impl Sink + 'static, spool: Option<Opener>, told: Option<Told>) -> io::Result<Outlet> {
         let spooled = spool.is_some().then(Spooled::default);
         let marks = Marks::new(told);
         let state = State { ahead: spool.is_some(), spool: spooled, marks, ..State::default() };
@@ -223,6 +219,8 @@ struct Writer<'a> {
     hand: Chunk,
     /// What is in the hand is in the spool still.
     spooled: bool,
+    /// Bytes that went to the spool while a line before them was half-written.
+    kept: usize,
     /// Since when nothing is taken.
     stuck: Option<Instant>,
     told: bool,
@@ -231,7 +229,17 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn new(shared: &'a Shared, opener: Option<Opener>) -> Writer<'a> {
         let hand = Chunk::default();
-        Writer { shared, opener, spool: None, tried: None, hand, spooled: false, stuck: None, told: false }
+        Writer {
+            shared,
+            opener,
+            spool: None,
+            tried: None,
+            hand,
+            spooled: false,
+            kept: 0,
+            stuck: None,
+            told: false,
+        }
     }
 
     /// Until nothing more comes, or nobody reads any more.
@@ -275,7 +283,7 @@ impl<'a> Writer<'a> {
         }
         if !std::mem::take(&mut self.spooled) {
             let written = std::mem::take(&mut self.hand).bytes.len();
-            lock(&self.shared.state).marks.settle(written);
+            lock(&self.shared.state).marks.settle(written + std::mem::take(&mut self.kept));
         } else if let Some(spool) = &mut self.spool {
             spool.take();
         }
@@ -358,7 +366,11 @@ impl<'a> Writer<'a> {
         if let Some(spool) = &mut state.spool {
             spool.lines += kept;
         }
-        state.marks.settle(bytes);
+        if self.spooled || self.hand.is_written() {
+            state.marks.settle(bytes);
+        } else {
+            self.kept += bytes;
+        }
         drop(state);
         self.report();
     }

@@ -237,12 +237,15 @@ flush_slow=100
 # What the daemon is started by.
 watch_as=
 
+# Where it pins its programs: nowhere, so that each scenario begins anew.
+watch_pins=--no-pins
+
 # watch_start [ARGUMENT]...: the daemon; returns when it is ready
 watch_start() {
 	[ -z "$current" ] || end_phase
 	current=
 	: >$watch_log
-	$watch_as iommu-watch daemon ${expected:+--config $expected} --flush-slow $flush_slow "$@" >>$watch_log 2>$watch_errors &
+	$watch_as iommu-watch daemon $watch_pins ${expected:+--config $expected} --flush-slow $flush_slow "$@" >>$watch_log 2>$watch_errors &
 	watch_pid=$!
 	wait_for_http $watch_url/-/ready 60 || die "the daemon is not ready: $(cat $watch_errors)"
 	log_told=0

@@ -3,6 +3,11 @@
 dev=0000:01:00.0
 unbind $dev
 watch_as="service 3000000 /tmp/told"
+# The directory that the unit makes for it.
+pins=/sys/fs/bpf/iommu-watch
+mkdir -m 0700 $pins
+chown 65534 $pins
+watch_pins=
 watch_start
 watched=$(pidof iommu-watch)
 sed -n 's/^\(Uid\|CapEff\|CapPrm\|CapBnd\|NoNewPrivs\):\t*\([^\t]*\).*/@ status \1 \2/p' /proc/$watched/status
@@ -17,3 +22,11 @@ as owner c release-group $dev
 sleep 4
 watch_stop
 sed 's/^/@ notified /' /tmp/told
+# What it has left is taken over by the next, as whose user it is.
+$watch_as iommu-watch daemon --flush-slow $flush_slow >/tmp/again 2>&1 &
+next=$!
+wait_for_http $watch_url/-/ready 60 || die "the next is not ready: $(cat /tmp/again)"
+sed -n 's/.* hooks \(taken over\),.*/@ said \1/p' /tmp/again
+kill -TERM $next
+wait $next
+iommu-watch daemon --unpin

@@ -1,5 +1,6 @@
-//! `service`: the daemon as its systemd unit starts it sees as much as root does, keeps one capability, and tells the
-//! service manager what that waits for. `container`: it does so as its DaemonSet starts it, too.
+//! `service`: the daemon as its systemd unit starts it sees as much as root does, keeps one capability, tells the service
+//! manager what that waits for, and leaves its programs to the next one. `container`: as its DaemonSet starts it, it sees
+//! as much, too.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +34,10 @@ pub fn unprivileged(report: &Report) -> Result<(), String> {
     if others != ["READY=1", "STATUS=watching", "STOPPING=1"] || beats < 3 {
         return Err(format!("the service manager heard {told:?}"));
     }
-    Ok(())
+    match transcript.phase("stop")?.said.as_slice() {
+        [said] if said == "taken over" => Ok(()),
+        said => Err(format!("what it left pinned: {said:?}")),
+    }
 }
 
 pub fn contained(report: &Report) -> Result<(), String> {

@@ -22,6 +22,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 #[derive(Debug)]
 pub struct Apt {
     dir: PathBuf,
+    architecture: &'static str,
 }
 
 /// A downloaded package file.
@@ -44,7 +45,7 @@ impl Apt {
     pub fn open(cache: &Cache) -> Result<Self> {
         static UPDATED: Mutex<bool> = Mutex::new(false);
 
-        let apt = Self { dir: cache.root().join("apt") };
+        let apt = Self { dir: cache.root().join("apt"), architecture: "amd64" };
         let mut updated = UPDATED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !*updated {
             let _lock = cache.lock("apt")?;
@@ -55,17 +56,27 @@ impl Apt {
         Ok(apt)
     }
 
+    /// The apt root of another architecture.
+    pub fn foreign(cache: &Cache, architecture: &'static str) -> Result<Self> {
+        let apt = Self { dir: cache.root().join(format!("apt-{architecture}")), architecture };
+        let _lock = cache.lock("apt")?;
+        apt.lay_out()?;
+        progress::step("updating the package lists", || process::run(apt.get().arg("update")))?;
+        Ok(apt)
+    }
+
     /// The names of all kernel packages on the mirror.
     pub fn kernel_packages(&self) -> Result<Vec<String>> {
         let found = process::run(self.command("apt-cache").args(["search", "--names-only", "^linux-"]))?;
         Ok(found.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
     }
 
-    /// Downloads exactly `packages`.
+    /// Downloads exactly `packages`, each a name or `NAME=VERSION`.
     pub fn download(&self, packages: &[String], into: &Path) -> Result<Vec<Deb>> {
         process::run(self.get().current_dir(into).arg("download").args(packages))?;
         let debs = debs_in(into)?;
-        match packages.iter().find(|package| !debs.iter().any(|deb| deb.name == **package)) {
+        let name = |package: &str| package.split('=').next().unwrap_or_default().to_owned();
+        match packages.iter().find(|package| !debs.iter().any(|deb| deb.name == name(package))) {
             None => Ok(debs),
             Some(missing) => Err(Error::NoPackage { package: missing.clone() }),
         }
@@ -117,8 +128,8 @@ impl Apt {
             "Debug::NoLocking=true".into(),
             "Acquire::Retries=3".into(),
             "Acquire::Languages=none".into(),
-            "APT::Architecture=amd64".into(),
-            "APT::Architectures::=amd64".into(),
+            format!("APT::Architecture={}", self.architecture),
+            format!("APT::Architectures::={}", self.architecture),
             // A root's cache is closed to apt's own user.
             "APT::Sandbox::User=root".into(),
         ] {

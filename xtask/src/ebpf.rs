@@ -14,7 +14,7 @@ use crate::toolchain::{self, Core, TARGET, Toolchain};
 const PACKAGE: &str = "monitor-ebpf";
 
 /// What the outer cargo sets, or a user has set for host builds, must not reach the inner build.
-const CLEARED: [&str; 8] = [
+pub const CLEARED: [&str; 8] = [
     "RUSTUP_TOOLCHAIN",
     "RUSTC",
     "CARGO",
@@ -47,6 +47,17 @@ pub fn build() -> Result<PathBuf> {
 
 /// The cargo command that builds it.
 pub fn command() -> Result<Command> {
+    command_for("x86_64", &paths::ebpf_target_dir())
+}
+
+/// The object for kernels of another architecture, in a directory of its own; returns its place.
+pub fn build_for(architecture: &str, directory: &Path) -> Result<PathBuf> {
+    let status = command_for(architecture, directory)?.status().context("can't run cargo")?;
+    ensure!(status.success(), "the eBPF build failed");
+    install_in(directory)
+}
+
+fn command_for(architecture: &str, directory: &Path) -> Result<Command> {
     let toolchain = Toolchain::find()?;
     let linker = toolchain::bpf_linker()?;
     let core = match toolchain.core {
@@ -61,7 +72,7 @@ pub fn command() -> Result<Command> {
         "-Clink-arg=--btf".into(),
         // Else each zeroing of some bytes is a call of a loop over them, which the verifier goes through byte by byte.
         "-Clink-arg=--disable-expand-memcpy-in-order".into(),
-        "--cfg=bpf_target_arch=\"x86_64\"".into(),
+        format!("--cfg=bpf_target_arch=\"{architecture}\""),
     ];
     let mut cargo = Command::new(toolchain.cargo());
     for name in CLEARED {
@@ -76,7 +87,7 @@ pub fn command() -> Result<Command> {
         .args(["build", "--locked", "--release", "--package", PACKAGE, "--bin", PACKAGE])
         .args(["--target", TARGET])
         .arg("--target-dir")
-        .arg(paths::ebpf_target_dir());
+        .arg(directory);
     if toolchain.core == Core::Source {
         cargo.arg("-Zbuild-std=core");
     }
@@ -85,10 +96,14 @@ pub fn command() -> Result<Command> {
 
 /// Puts what was built at its fixed place, without its DWARF, and returns that place.
 pub fn install() -> Result<PathBuf> {
-    let built = paths::ebpf_target_dir().join(TARGET).join("release").join(PACKAGE);
+    install_in(&paths::ebpf_target_dir())
+}
+
+fn install_in(directory: &Path) -> Result<PathBuf> {
+    let built = directory.join(TARGET).join("release").join(PACKAGE);
     let whole = fs::read(&built).with_context(|| format!("can't read {}", built.display()))?;
     let stripped = strip(&whole).with_context(|| format!("can't strip {}", built.display()))?;
-    let object = paths::ebpf_object();
+    let object = directory.join(paths::EBPF_OBJECT);
     replace_if_changed(&stripped, &object)?;
     Ok(object)
 }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod browser;
 mod build;
+mod cross;
 mod dashboards;
 mod demo;
 mod docs;
@@ -44,7 +45,7 @@ enum Command {
     /// Watch a kernel on which everything is done at once that may be done, for ten minutes
     LongRun(long_run::Arguments),
     /// Make what ships: the static binary, a Debian package, a tarball
-    Package,
+    Package(packaging::Arguments),
     /// Install what the builds need (as root on Debian), or say what is missing
     Setup,
     /// Everything CI runs; the last line is `N passed, N failed`
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
         Command::Docs(arguments) => docs::run(&arguments),
         Command::Fetch => fetch::run().map(done),
         Command::LongRun(arguments) => long_run::run(&arguments),
-        Command::Package => packaging::run(),
+        Command::Package(arguments) => packaging::run(&arguments),
         Command::Setup => setup::ensure_all().map(done),
         Command::Test(arguments) => test::run(&arguments),
         Command::Vm(arguments) => vm::run(*arguments),

@@ -9,15 +9,18 @@ pub fn workspace() -> &'static Path {
     xtask.parent().unwrap_or(xtask)
 }
 
-/// The place of the eBPF object. It is fixed, whatever `CARGO_TARGET_DIR` says: the build script of
-/// `monitor` embeds what it finds there.
-pub fn ebpf_object() -> PathBuf {
-    ebpf_target_dir().join("iommu-watch.bpf.o")
-}
+/// The eBPF object in its target directory.
+pub const EBPF_OBJECT: &str = "iommu-watch.bpf.o";
 
-/// The target directory of the eBPF build: its own, since another compiler may write to it.
+/// The target directory of the eBPF build: its own, since another compiler may write to it. It is fixed, whatever
+/// `CARGO_TARGET_DIR` says: the build script of `monitor` embeds what it finds there.
 pub fn ebpf_target_dir() -> PathBuf {
     workspace().join("target/ebpf")
+}
+
+/// Where cargo builds for another machine than this one, the eBPF object of that one included.
+pub fn cross_target_dir() -> PathBuf {
+    workspace().join("target/cross")
 }
 
 /// Where cargo builds for the host.

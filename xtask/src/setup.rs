@@ -88,6 +88,7 @@ fn install_bpf_linker() -> Result<()> {
     Ok(())
 }
 
+/// Whether this is root on Debian.
 pub fn may_install() -> bool {
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
     root && runs(Command::new("apt-get").arg("--version"))

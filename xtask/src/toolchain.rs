@@ -56,7 +56,7 @@ impl Toolchain {
         }
         let libraries = stdout(Command::new(&rustc).args(["--print", "target-libdir", "--target", TARGET]))?;
         let sysroot = stdout(Command::new(&rustc).args(["--print", "sysroot"]))?;
-        let core = if has_core(Path::new(&libraries)) {
+        let core = if has_library(Path::new(&libraries), "core") {
             Core::Prebuilt
         } else if Path::new(&sysroot).join("lib/rustlib/src/rust/library/Cargo.lock").is_file() {
             Core::Source
@@ -97,7 +97,8 @@ pub fn bpf_linker() -> Result<PathBuf> {
     }
 }
 
-fn candidates() -> Vec<PathBuf> {
+/// The directories above `bin/` with a compiler: rustup's nightly, its stable one, then the system's own.
+pub fn candidates() -> Vec<PathBuf> {
     let rustup = ["nightly", "stable"]
         .into_iter()
         .filter_map(|channel| stdout(Command::new("rustup").args(["which", "--toolchain", channel, "rustc"])))
@@ -125,17 +126,19 @@ fn path_dirs() -> Vec<PathBuf> {
     env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
 }
 
-fn has_core(libraries: &Path) -> bool {
+/// Whether a library of Rust's own lies beside the compiler.
+pub fn has_library(libraries: &Path, name: &str) -> bool {
     libraries.read_dir().is_ok_and(|entries| {
         entries.flatten().any(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            name.starts_with("libcore-") && name.ends_with(".rlib")
+            let file = entry.file_name();
+            let file = file.to_string_lossy();
+            file.starts_with(&format!("lib{name}-")) && file.ends_with(".rlib")
         })
     })
 }
 
-fn stdout(command: &mut Command) -> Option<String> {
+/// What a command writes, nothing where it fails.
+pub fn stdout(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
@@ -151,9 +154,10 @@ mod tests {
         let dir = env::temp_dir().join(format!("xtask-core-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("libcore-0123.rmeta"), "").unwrap();
-        assert!(!has_core(&dir));
+        assert!(!has_library(&dir, "core"));
         fs::write(dir.join("libcore-0123.rlib"), "").unwrap();
-        assert!(has_core(&dir));
+        assert!(has_library(&dir, "core"));
+        assert!(!has_library(&dir, "std"));
         fs::remove_dir_all(&dir).unwrap();
     }
 

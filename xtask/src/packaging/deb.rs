@@ -14,14 +14,27 @@ use crate::paths;
 
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-/// What makes the package out of what lies below `stage`; `time`: of the files in it, in seconds since the epoch.
-pub fn build(stage: &Path, version: &str, time: &str, compression: &str, to: &Path) -> Result<Command> {
+/// A package to be.
+pub struct Package<'a> {
+    pub version: &'a str,
+    /// As Debian calls it.
+    pub architecture: &'a str,
+    /// Of the files in it, in seconds since the epoch.
+    pub time: &'a str,
+    pub compression: &'a str,
+}
+
+/// What makes the package out of what lies below `stage`.
+pub fn build(stage: &Path, package: &Package<'_>, to: &Path) -> Result<Command> {
     let control = stage.join("DEBIAN");
     fs::create_dir_all(&control).with_context(|| format!("can't make {}", control.display()))?;
     let source = paths::workspace().join("packaging/deb");
     let text = fs::read_to_string(source.join("control")).context("can't read packaging/deb/control")?;
     let size = size_of_files(stage)?.div_ceil(1024);
-    let text = text.replace("@VERSION@", version).replace("@SIZE@", &size.to_string());
+    let text = text
+        .replace("@VERSION@", package.version)
+        .replace("@ARCHITECTURE@", package.architecture)
+        .replace("@SIZE@", &size.to_string());
     write(&control.join("control"), &text, 0o644)?;
     write(&control.join("conffiles"), &format!("/{CONFIGURATION}\n"), 0o644)?;
     for script in SCRIPTS {
@@ -29,7 +42,8 @@ pub fn build(stage: &Path, version: &str, time: &str, compression: &str, to: &Pa
         write(&control.join(script), &text, 0o755)?;
     }
     let mut dpkg = Command::new("dpkg-deb");
-    dpkg.env("SOURCE_DATE_EPOCH", time).arg("--root-owner-group").arg(format!("-Z{compression}"));
+    dpkg.env("SOURCE_DATE_EPOCH", package.time).arg("--root-owner-group");
+    dpkg.arg(format!("-Z{}", package.compression));
     dpkg.arg("--build").arg(stage).arg(to);
     Ok(dpkg)
 }

@@ -13,7 +13,7 @@ use testbed::cache::{Cache, Versions};
 use testbed::process;
 
 use self::agree::Files;
-use super::{directory, stage};
+use super::{Architecture, stage};
 use crate::log::Log;
 use crate::test::Tally;
 use crate::{build, paths, setup};
@@ -52,7 +52,7 @@ pub fn run(log: &Log) -> Result<Tally> {
         ));
     }
     let files = Files::read()?;
-    let root = directory().join("root");
+    let root = super::root(Architecture::X86_64);
     ensure!(root.join(stage::BINARY).is_file(), "the step `package` lays out what goes into the image");
     let tools = Tools::fetch()?;
 

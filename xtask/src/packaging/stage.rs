@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{build, docs, paths};
+use crate::{docs, paths};
 
 /// Files of the checkout.
 const FILES: [(&str, &str); 6] = [
@@ -33,13 +33,13 @@ pub const CONFIGURATION: &str = "etc/iommu-watch/iommu-watch.toml";
 pub const BINARY: &str = "usr/bin/iommu-watch";
 const MANUAL: &str = "usr/share/man/man1";
 
-/// Lays everything out below `root`, which is made anew.
-pub fn lay_out(root: &Path) -> Result<()> {
+/// Lays everything out below `root`, which is made anew, with this binary.
+pub fn lay_out(root: &Path, binary: &Path) -> Result<()> {
     if root.exists() {
         fs::remove_dir_all(root).with_context(|| format!("can't remove {}", root.display()))?;
     }
     let workspace = paths::workspace();
-    copy(&build::binary(), &root.join(BINARY), 0o755)?;
+    copy(binary, &root.join(BINARY), 0o755)?;
     for (from, to) in FILES {
         copy(&workspace.join(from), &root.join(to), 0o644)?;
     }

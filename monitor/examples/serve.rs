@@ -3,18 +3,16 @@
 //!     cargo run --example serve -- RECORDING [ADDRESS:PORT [WEB-CONFIG]]
 //!
 //! And says what scrapes cost the watching: the recording is replayed over and over, as fast as it goes, first undisturbed,
-//! then under 8 clients that scrape 1,000 times a second together, then under as many as they can:
+//! then under 8 clients that scrape 1,000 times a second together, then under as many as they can (`cargo xtask bench --only
+//! scrapes`, on a machine that does nothing else):
 //!
-//!     cargo run --release --example serve -- RECORDING --cost
+//!     cargo run --release --example serve -- RECORDING --cost [--json]
 
 use std::{
     error::Error,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -126,12 +124,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ if cost => SocketAddr::from(([127, 0, 0, 1], 0)),
         _ => LISTEN.parse()?,
     };
-    let current = Current::open(arguments.next().as_deref().map(std::path::Path::new))?;
+    let last = arguments.next();
+    let json = cost && last.as_deref() == Some("--json");
+    let current = Current::open(last.as_deref().filter(|_| !cost).map(std::path::Path::new))?;
     let listener = web::bind(address)?;
     let address = listener.local_addr()?;
     web::start(listener, pages.clone(), current)?;
     if cost {
-        return measure(&pages, address);
+        return measure(&pages, address, json);
     }
     while pages.step()? {}
     println!("serving on {address}");
@@ -140,7 +140,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn measure(pages: &Pages, address: SocketAddr) -> Result<(), Box<dyn Error>> {
+fn measure(pages: &Pages, address: SocketAddr, json: bool) -> Result<(), Box<dyn Error>> {
     let every = Duration::from_secs(1) * CLIENTS / RATE;
     let loads = [
         ("nobody asks", None),
@@ -154,13 +154,37 @@ fn measure(pages: &Pages, address: SocketAddr) -> Result<(), Box<dyn Error>> {
             runs.push(run(pages, address, *every)?);
         }
     }
+    let undisturbed = median(&runs[0], |run| run.events);
+    let mut rows = Vec::new();
     for ((what, _), runs) in loads.iter().zip(&runs) {
-        println!(
-            "{what}: {:.0} events/s, {:.0} scrapes/s, the slowest in {:.1} ms",
-            median(runs, |run| run.events),
-            median(runs, |run| run.scrapes),
-            median(runs, |run| run.slowest.as_secs_f64() * 1e3)
-        );
+        let events = median(runs, |run| run.events);
+        let scrapes = median(runs, |run| run.scrapes);
+        let [p50, p99, slowest] = [0.5, 0.99, 1.0].map(|part| {
+            let mut waits: Vec<f64> =
+                runs.iter().flat_map(|run| &run.waits).map(Duration::as_secs_f64).collect();
+            waits.sort_by(f64::total_cmp);
+            let at = ((waits.len() as f64 * part) as usize).min(waits.len().saturating_sub(1));
+            waits.get(at).copied().unwrap_or_default() * 1e3
+        });
+        let share = events / undisturbed;
+        let waits: usize = runs.iter().map(|run| run.waits.len()).sum();
+        if json {
+            rows.push(serde_json::json!({
+                "load": what, "events_per_second": events, "share": share, "scrapes_per_second": scrapes,
+                "scrape_p50_ms": p50, "scrape_p99_ms": p99, "scrape_slowest_ms": slowest,
+            }));
+        } else if waits == 0 {
+            println!("{what}: {events:.0} events/s");
+        } else {
+            println!(
+                "{what}: {events:.0} events/s ({:.0} %), {scrapes:.0} scrapes/s, half of them in {p50:.1} ms, \
+                 99 of 100 in {p99:.1} ms, the slowest in {slowest:.1} ms",
+                share * 100.0
+            );
+        }
+    }
+    if json {
+        println!("{:#}", serde_json::Value::from(rows));
     }
     Ok(())
 }
@@ -174,16 +198,16 @@ fn median(runs: &[Run], of: fn(&Run) -> f64) -> f64 {
 struct Run {
     events: f64,
     scrapes: f64,
-    slowest: Duration,
+    /// How long each scrape took.
+    waits: Vec<Duration>,
 }
 
 /// Replays over and over until the time is over, while clients scrape, each once in so long.
 fn run(pages: &Pages, address: SocketAddr, every: Option<Duration>) -> Result<Run, Box<dyn Error>> {
-    let (start, count) = (Instant::now(), AtomicU64::new(0));
-    let scrapes = &count;
-    let (events, slowest) = thread::scope(|scope| -> Result<(u64, Duration), Box<dyn Error>> {
+    let start = Instant::now();
+    let (events, waits) = thread::scope(|scope| -> Result<(u64, Vec<Duration>), Box<dyn Error>> {
         let clients = every.map(|every| {
-            let scrape = move || scrape(address, every, start, scrapes).unwrap_or(TIME);
+            let scrape = move || scrape(address, every, start).map_err(|error| error.to_string());
             (0..CLIENTS).map(|_| scope.spawn(scrape)).collect::<Vec<_>>()
         });
         let mut events = 0;
@@ -194,22 +218,20 @@ fn run(pages: &Pages, address: SocketAddr, every: Option<Duration>) -> Result<Ru
                 at.0 = Pages::begin(&pages.bytes)?;
             }
         }
-        let slowest = clients.into_iter().flatten().filter_map(|client| client.join().ok()).max();
-        Ok((events, slowest.unwrap_or_default()))
+        let mut waits = Vec::new();
+        for client in clients.into_iter().flatten() {
+            waits.extend(client.join().map_err(|_| "a client panicked")??);
+        }
+        Ok((events, waits))
     })?;
     let seconds = start.elapsed().as_secs_f64();
-    Ok(Run { events: events as f64 / seconds, scrapes: count.into_inner() as f64 / seconds, slowest })
+    Ok(Run { events: events as f64 / seconds, scrapes: waits.len() as f64 / seconds, waits })
 }
 
-/// The slowest of the scrapes.
-fn scrape(
-    address: SocketAddr,
-    every: Duration,
-    start: Instant,
-    count: &AtomicU64,
-) -> std::io::Result<Duration> {
+/// How long each of the scrapes took.
+fn scrape(address: SocketAddr, every: Duration, start: Instant) -> std::io::Result<Vec<Duration>> {
     let mut stream = TcpStream::connect(address)?;
-    let (mut slowest, mut next) = (Duration::ZERO, Instant::now());
+    let (mut waits, mut next) = (Vec::new(), Instant::now());
     let mut buffer = vec![0; 1 << 16];
     while start.elapsed() < TIME {
         let began = Instant::now();
@@ -231,10 +253,9 @@ fn scrape(
                 whole = end + 4 + length.unwrap_or_default();
             }
         }
-        slowest = slowest.max(began.elapsed());
-        count.fetch_add(1, Ordering::Relaxed);
+        waits.push(began.elapsed());
         next += every;
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
-    Ok(slowest)
+    Ok(waits)
 }

@@ -10,11 +10,14 @@ mod storm;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 use testbed::{Series, Vm};
 
 use crate::{build, ebpf, paths};
+
+/// All of the newest kernel's hooks, with violations.
+const STORM: &str = "monitor/tests/recordings/golden/7.iwrec";
 
 /// TCG on a busy machine is slow.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -27,17 +30,21 @@ pub struct Arguments {
     /// Instead: boot kernels in QEMU, and measure there what can be measured on a real kernel only
     #[arg(long)]
     vm: bool,
-    /// Of that only these
-    #[arg(long, value_name = "NAME", requires = "vm")]
+    /// Only these; without --vm: replay-day or scrapes, and not what else is measured here
+    #[arg(long, value_name = "NAME")]
     only: Vec<Measure>,
     /// Only on this kernel, which has PASIDs: 6.12 or 7
     #[arg(long, value_name = "SERIES", requires = "vm")]
     kernel: Vec<Series>,
 }
 
-/// What is measured in guests.
+/// What is measured by itself.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum Measure {
+    /// A day of a host of a fleet, as fast as it goes: whether memory grows
+    ReplayDay,
+    /// What 8 clients that scrape take from the watching, and how long they wait
+    Scrapes,
     /// What reading a real group's state costs
     Readings,
     /// How long the one-shot takes where there are 64 groups
@@ -55,7 +62,7 @@ enum Measure {
 }
 
 impl Measure {
-    const ALL: [Measure; 7] = [
+    const IN_GUESTS: [Measure; 7] = [
         Measure::Readings,
         Measure::OneShot,
         Measure::Submissions,
@@ -67,6 +74,8 @@ impl Measure {
 
     fn name(self) -> &'static str {
         match self {
+            Measure::ReplayDay => "replay-day",
+            Measure::Scrapes => "scrapes",
             Measure::Readings => "readings",
             Measure::OneShot => "one-shot",
             Measure::Submissions => "submissions",
@@ -80,6 +89,7 @@ impl Measure {
     /// The numbers, and a table.
     fn run(self, kernels: &[Series]) -> Result<(Value, String)> {
         match self {
+            Measure::ReplayDay | Measure::Scrapes => bail!("`{}` needs no guest", self.name()),
             Measure::Readings => readings(kernels),
             Measure::OneShot => one_shot::measure(kernels),
             Measure::Submissions => hot_path::measure(kernels),
@@ -92,7 +102,35 @@ impl Measure {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if arguments.vm { on_kernels(arguments) } else { pipeline(arguments.json) }
+    if arguments.vm {
+        return on_kernels(arguments);
+    }
+    if arguments.only.is_empty() {
+        return pipeline(&[], arguments.json);
+    }
+    for measure in &arguments.only {
+        let code = match measure {
+            Measure::ReplayDay => pipeline(&["--replay-day"], arguments.json)?,
+            Measure::Scrapes => scrapes(arguments.json)?,
+            other => bail!("`{}` is measured in guests: --vm", other.name()),
+        };
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A recording that is replayed over and over, and served to clients meanwhile.
+fn scrapes(json: bool) -> Result<ExitCode> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(paths::workspace()).args(["run", "--quiet", "--locked", "--release", "--package"]);
+    cargo.args(["monitor", "--example", "serve", "--", STORM, "--cost"]);
+    if json {
+        cargo.arg("--json");
+    }
+    let status = cargo.status().context("can't run cargo")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What can be measured on a real kernel only. On the kernels that have PASIDs.
@@ -101,7 +139,10 @@ fn on_kernels(arguments: &Arguments) -> Result<ExitCode> {
         |chosen: &[Series]| if chosen.is_empty() { vec![Series::V6_12, Series::V7] } else { chosen.into() };
     let kernels: Vec<Series> = all(&arguments.kernel);
     let mut numbers = Map::new();
-    for measure in Measure::ALL {
+    for measure in arguments.only.iter().copied().filter(|measure| !Measure::IN_GUESTS.contains(measure)) {
+        measure.run(&kernels)?;
+    }
+    for measure in Measure::IN_GUESTS {
         if !arguments.only.is_empty() && !arguments.only.contains(&measure) {
             continue;
         }
@@ -141,7 +182,7 @@ fn readings(kernels: &[Series]) -> Result<(Value, String)> {
 }
 
 /// The program that measures, as cargo builds and runs it: optimised as what ships.
-fn pipeline(json: bool) -> Result<ExitCode> {
+fn pipeline(arguments: &[&str], json: bool) -> Result<ExitCode> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(paths::workspace()).args([
         "bench",
@@ -152,7 +193,8 @@ fn pipeline(json: bool) -> Result<ExitCode> {
         "pipeline",
         "--",
     ]);
-    // As the daemon has it.
+    cargo.args(arguments);
+    // As the daemon has it on a big host.
     cargo.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
     if json {
         cargo.arg("--json");

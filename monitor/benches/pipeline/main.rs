@@ -4,11 +4,14 @@
 //! correct calls at once (`script`). Nothing may be raised, the model must end with the PASIDs that the
 //! host has, and a fault planted at the end must be found: so what is measured did all of its work.
 //!
+//! `--replay-day` runs 24 hours of a host of a fleet instead, and shows whether memory grows (`day`).
+//!
 //! `--profile=LIVE` runs the events alone with as many live PASIDs, for a profiler. The instructions that they take
 //! don't depend on what else the machine does:
 //!
 //!     valgrind --tool=callgrind --toggle-collect='*cpu_time*' target/release/deps/pipeline-… --profile=1000
 
+mod day;
 mod measure;
 mod memory;
 mod reading;
@@ -44,6 +47,9 @@ const SMOKE: Scale = Scale { groups: 64, live: [100, 1_000, 5_000], rounds: 1, r
 /// What a profiler is to see; its tools make everything slow.
 const PROFILE: Scale = Scale { rounds: 32, rings: 8, ..FULL };
 
+/// The argument by which a day is replayed, and nothing else.
+const DAY: &str = "--replay-day";
+
 /// Records from the ring that are taken at one go, as `live.rs` does.
 const BATCH: usize = 4096;
 /// Records in a full ring: it has 4 MiB.
@@ -55,7 +61,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     // `cargo bench` gives `--bench`.
-    let known = ["--bench", "--json", "--smoke", memory::CHILD];
+    let known = ["--bench", "--json", "--smoke", DAY, memory::CHILD];
     if let Some(live) =
         arguments.iter().find_map(|argument| argument.strip_prefix("--profile=")?.parse().ok())
     {
@@ -63,12 +69,18 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(unknown) = arguments.iter().find(|argument| !known.contains(&argument.as_str())) {
-        eprintln!("error: `{unknown}`: there are --json, --smoke and --profile=LIVE");
+        eprintln!("error: `{unknown}`: there are --json, --smoke, {DAY} and --profile=LIVE");
         return ExitCode::from(2);
     }
     if has(memory::CHILD) {
         memory::child();
         return ExitCode::SUCCESS;
+    }
+    if has(DAY) {
+        return replay_day(has("--json"));
+    }
+    if has("--smoke") {
+        day::run(day::SMOKE);
     }
     let results = run(if has("--smoke") { SMOKE } else { FULL });
     if has("--json") {
@@ -77,6 +89,17 @@ fn main() -> ExitCode {
         print!("{}", table::markdown(&results));
     }
     ExitCode::SUCCESS
+}
+
+/// A whole day; it fails where what is kept has grown.
+fn replay_day(json: bool) -> ExitCode {
+    let course = day::run(day::FULL);
+    if json {
+        println!("{:#}", course.json());
+    } else {
+        print!("{}", course.told());
+    }
+    if course.is_flat() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What came out.

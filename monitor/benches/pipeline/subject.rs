@@ -136,7 +136,7 @@ impl Subject {
 }
 
 /// Group by group the model has what the host has.
-fn assert_same(watcher: &Watcher, world: &World) {
+pub fn assert_same(watcher: &Watcher, world: &World) {
     for group in &world.groups {
         let known = watcher.host().group_by_id(group.id).expect("a group that is known");
         let pasids = known.pasids().expect("PASIDs that are known");

@@ -304,11 +304,12 @@ scrape() {
 		grep -v ' 0$'
 }
 
-# settle: waits until the daemon has taken in what happened; $scraped is the last scrape
+# settle: waits until the daemon has taken in what happened; $scraped is the last scrape. Its own reads of the kernel don't
+# end where it audits each second.
 settle() {
-	scraped=
-	until now=$(scrape); [ "$now" = "$scraped" ]; do
-		scraped=$now
+	happened=
+	until scraped=$(scrape); now=$(echo "$scraped" | grep -v 'event="snapshot_'); [ "$now" = "$happened" ]; do
+		happened=$now
 		usleep 250000
 	done
 }

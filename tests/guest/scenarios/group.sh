@@ -9,7 +9,7 @@ c alloc $one both
 remove_pasid=blocking_domain_set_dev_pasid
 grep -q " $remove_pasid\$" /proc/kallsyms || remove_pasid=intel_iommu_remove_dev_pasid
 
-watch_start --audit 2
+watch_start --audit 1
 groups $one
 phase clean
 as tenant c attach-pasid both $one 5

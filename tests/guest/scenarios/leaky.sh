@@ -7,7 +7,7 @@ c alloc $dev mine
 mount -t debugfs none /sys/kernel/debug 2>/dev/null
 kprobes=/sys/kernel/debug/kprobes/enabled
 
-watch_start --audit 2 --no-trampolines
+watch_start --audit 1 --no-trampolines
 groups $dev
 phase clean
 as tenant c attach-pasid mine $dev 4

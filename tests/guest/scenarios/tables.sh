@@ -6,7 +6,7 @@ load caller
 one=0000:01:00.0
 c alloc $one mine
 
-watch_start --audit 2
+watch_start --audit 1
 groups $one
 phase clean
 as tenant c attach-pasid mine $one 5

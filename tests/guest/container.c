@@ -3,7 +3,7 @@
  * container FILE COMMAND...: runs the static program in FILE by this command line, as a container engine runs it for
  * packaging/kubernetes/iommu-watch.yaml: as PID 1 and UID 0 with three capabilities and no other to be had, in a root
  * with nothing else in it that it can't write to, with a /proc and a read-only /sys of its own, and /proc/kcore masked.
- * The network is the guest's, by which the test asks. SIGTERM goes on to the program, whose exit code is this one's.
+ * WITHOUT=NUMBER withholds one of the three. The network is the guest's, by which the test asks. SIGTERM goes on to the program, whose exit code is this one's.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -54,8 +54,11 @@ static void lay_out(const char *program)
 
 static void give_up_privileges(void)
 {
+	const char *without = getenv("WITHOUT");
+	int withheld = without ? atoi(without) : -1;
+
 	for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
-		if (cap != CAP_BPF && cap != CAP_PERFMON && cap != CAP_SYSLOG)
+		if ((cap != CAP_BPF && cap != CAP_PERFMON && cap != CAP_SYSLOG) || cap == withheld)
 			must(prctl(PR_CAPBSET_DROP, cap), "bounding set");
 	must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges");
 }

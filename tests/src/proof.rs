@@ -6,6 +6,7 @@
 //! is docs/proof.md; no cell of it is empty: what a run can't show has its reason in [`reasons`], or in what `doctor`
 //! says on that kernel. Nothing of a run that may be another in the next gets there: no release, no time, no count.
 
+mod faults;
 mod page;
 mod reasons;
 
@@ -18,6 +19,9 @@ use crate::Series;
 use crate::scenario::expect::ADVISORY;
 use crate::scenario::transcript::{Phase, Transcript};
 use crate::scenario::{Report, Scenario};
+
+/// The scenario in which things around the daemon are broken.
+const FAULTS: &str = "faults";
 
 /// What a violation was seen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +83,8 @@ pub struct Proofs {
     proofs: Vec<Proof>,
     /// In the order in which the product lists its checks.
     armament: BTreeMap<Series, Vec<Armament>>,
+    /// docs/faults.md, where its scenario ran.
+    faults: Option<String>,
 }
 
 impl Proofs {
@@ -88,6 +94,9 @@ impl Proofs {
         // Asked for more than the host has, `doctor` says something else later.
         if let Some(line) = report.of_kind("doctor").first() {
             self.armament.insert(report.series, armament(line));
+        }
+        if scenario.name == FAULTS {
+            self.faults = Some(faults::write(report.series, &transcript));
         }
         for source in [Source::Driver, Source::Software] {
             self.proofs.push(Proof::of(scenario.name, report.series, source, &transcript));
@@ -108,6 +117,11 @@ impl Proofs {
         let mut caught = BTreeMap::new();
         lines.iter().filter(|line| line["kind"] == "violation").for_each(|line| take(line, &mut caught));
         self.proofs.push(Proof { by, series, source: Source::Recording, caught, silent: BTreeSet::new() });
+    }
+
+    /// The page of what was broken around the daemon, where that was tried.
+    pub fn faults(&self) -> Option<&str> {
+        self.faults.as_deref()
     }
 
     /// The page, or what is missing in it.

@@ -6,6 +6,7 @@ mod amd;
 mod audit;
 mod cache_tags;
 pub(crate) mod expect;
+mod faults;
 mod flush;
 mod flush_range;
 mod harmless;
@@ -150,6 +151,7 @@ pub const ALL: &[Scenario] = &[
     row("refusals", &Series::ALL, Setting::PLAIN, Scenario::LONG, refusals::refused),
     row("service", &Series::ALL, Setting::PLAIN, Scenario::LONG, service::unprivileged),
     row("container", &[Series::V6_12], Setting::PLAIN, Scenario::LONG, service::contained),
+    row("faults", &[Series::V6_12], Setting::PLAIN, Duration::from_secs(600), faults::seen),
     row("vfio", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::vfio),
     row("replug", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::replug),
     row("lockdown", &Series::ALL, LOCKED_DOWN, Scenario::SHORT, refusals::locked_down),

@@ -1,4 +1,5 @@
-//! docs/proof.md: what a whole run of the VM matrix showed, with what the recordings replay to.
+//! docs/proof.md: what a whole run of the VM matrix showed, with what the recordings replay to; docs/faults.md: what one
+//! scenario of it did.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,20 +27,31 @@ pub fn settle(proofs: &mut Proofs, iommu_watch: &Path, write: bool) -> Result<Op
             return Ok(Some(false));
         }
     };
+    hold("proof", &page, write).map(Some)
+}
+
+/// Writes docs/faults.md, or holds the one that is there against what this run showed. None: it showed nothing of that.
+pub fn faults(proofs: &Proofs, write: bool) -> Result<Option<bool>> {
+    proofs.faults().map(|page| hold("faults", page, write)).transpose()
+}
+
+/// Writes docs/NAME.md, or holds the one that is there against the page and says how they differ.
+fn hold(name: &str, page: &str, write: bool) -> Result<bool> {
+    let kept = paths::workspace().join(format!("docs/{name}.md"));
     if write {
         fs::write(&kept, page).with_context(|| kept.display().to_string())?;
-        return Ok(Some(true));
+        return Ok(true);
     }
     let there = fs::read_to_string(&kept).with_context(|| kept.display().to_string())?;
     if there == page {
-        return Ok(Some(true));
+        return Ok(true);
     }
-    let shown = paths::artefacts().join("proof.md");
-    fs::write(&shown, &page).with_context(|| shown.display().to_string())?;
-    difference(&there, &page).iter().for_each(|line| println!("           {line}"));
-    println!("      FAIL proof: docs/proof.md is not what this run showed: see {}", shown.display());
-    println!("           look at the difference, then copy it, or run `cargo xtask test vm --write-proof`");
-    Ok(Some(false))
+    let shown = paths::artefacts().join(format!("{name}.md"));
+    fs::write(&shown, page).with_context(|| shown.display().to_string())?;
+    difference(&there, page).iter().for_each(|line| println!("           {line}"));
+    println!("      FAIL {name}: docs/{name}.md is not what this run showed: see {}", shown.display());
+    println!("           look at the difference, then copy it, or run `cargo xtask test vm --write-{name}`");
+    Ok(false)
 }
 
 /// The lines of only one of the two pages.

@@ -26,6 +26,9 @@ pub struct Arguments {
     /// Write docs/proof.md from what the VM matrix shows, instead of holding the two together
     #[arg(long, conflicts_with_all = ["scenario", "kernel"])]
     write_proof: bool,
+    /// Write docs/faults.md from what the scenario `faults` shows
+    #[arg(long)]
+    write_faults: bool,
 }
 
 /// One row of the list.
@@ -278,6 +281,9 @@ fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
     let (verdicts, mut proofs) = matrix::run(&scenarios, &options, &tell);
     let failed = verdicts.iter().filter(|verdict| verdict.result.is_err()).count();
     let mut tally = Tally { passed: verdicts.len() - failed, failed, skipped: None };
+    if let Some(right) = proof::faults(&proofs, arguments.write_faults)? {
+        tally.add(Tally::of(right));
+    }
     // What only a part of the matrix shows is no page.
     if failed == 0 && arguments.scenario.is_empty() && arguments.kernel.is_empty() {
         match proof::settle(&mut proofs, &iommu_watch, arguments.write_proof)? {
@@ -347,6 +353,7 @@ mod tests {
             scenario,
             kernel: kernels.to_vec(),
             write_proof: false,
+            write_faults: false,
         })
     }
 

@@ -38,6 +38,8 @@ pub struct Phase {
     pub said: Vec<String>,
     /// `@ output BYTES`: how much that command wrote to its standard output.
     pub output: Option<u64>,
+    /// `@ broken WHAT`: what around the daemon is broken in this phase.
+    pub broken: Option<String>,
     /// `@ left FILE`: what should not be there.
     pub left: Vec<String>,
     /// The metrics at its end, by name and labels as they are written.
@@ -139,6 +141,7 @@ impl Phase {
             ["exit", code] => self.exits.push(code.parse().unwrap_or(i32::MIN)),
             ["output", bytes] => self.output = bytes.parse().ok(),
             ["left", file] => self.left.push(file.into()),
+            ["broken", ..] => self.broken = Some(words[1..].join(" ")),
             ["said", ..] => self.said.push(words[1..].join(" ")),
             _ => {}
         }

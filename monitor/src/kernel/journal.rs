@@ -29,6 +29,8 @@ const MANIFEST_LEN: usize = 32 * PAGE;
 const HALVES: usize = MANIFEST + MANIFEST_LEN;
 /// Room for 5,000 records.
 const HALF: usize = 2 << 20;
+/// What the state of a host may take of that.
+pub const STATE: usize = HALF / 4 * 3;
 /// Its length, in bytes and in pages.
 pub const LEN: usize = HALVES + 2 * HALF;
 pub const PAGES: usize = LEN / PAGE;
@@ -217,11 +219,6 @@ impl Journal {
     pub fn give_up(&mut self) {
         self.forget();
         self.off = true;
-    }
-
-    /// More of the half is in use than what a start takes may be.
-    pub fn is_crowded(&self) -> bool {
-        self.end > HALF / 4 * 3
     }
 
     fn append(&mut self, kind: u8, opening: bool, mono_ns: u64, position: u64, body: &[u8]) -> bool {

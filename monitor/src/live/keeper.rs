@@ -3,11 +3,14 @@
 //! A record is kept before it counts as taken from the ring. All else is kept after the watcher was told of it and before
 //! anybody hears what it had to say: a kill in between loses nothing that was told.
 
+use monitor_ebpf::wire::{Header, Hook, is_snapshot};
+use zerocopy::FromBytes;
+
 use crate::{
     event::Key,
     input::{Input, Lost, Resync, Stage},
     inventory::Inventory,
-    kernel::journal::{Entry, Journal, Kept},
+    kernel::journal::{Entry, Journal, Kept, STATE},
     watcher::Watcher,
 };
 
@@ -32,6 +35,8 @@ pub(super) struct Keeper {
     /// A half of the journal was begun, and doesn't tell what stands yet, nor the groups' state.
     wants_carried: bool,
     wants_state: bool,
+    /// How much was kept of what was read of groups since that was last begun, in bytes.
+    state: usize,
     /// Nothing was kept since it was last kept that the ring is empty, and when that was.
     quiet: bool,
     settled_ns: u64,
@@ -46,6 +51,7 @@ impl Keeper {
     }
 
     pub fn record(&mut self, record: &[u8], position: u64) {
+        self.state += if is_of_state(record) { record.len() } else { 0 };
         self.keep(RECORD, 0, position, record);
     }
 
@@ -101,15 +107,22 @@ impl Keeper {
 
     /// Whether every group must be read again, for the journal to be whole. To be asked once.
     pub fn wants_state(&mut self) -> bool {
+        self.state = 0;
         std::mem::take(&mut self.wants_state)
     }
 
     /// They were read. What has no room for more than that would turn for ever.
     pub fn has_state(&mut self) {
-        if self.journal.as_ref().is_some_and(Journal::is_crowded) {
+        if self.state > STATE {
             self.give_up();
         }
     }
+}
+
+/// Whether a record is of what was read of a group.
+fn is_of_state(record: &[u8]) -> bool {
+    let header = Header::read_from_prefix(record).ok();
+    header.and_then(|(header, _)| Hook::from_number(header.hook)).is_some_and(is_snapshot)
 }
 
 /// What is kept of an input: its kind and what it says, in this machine's order of bytes. Nothing of records, which are

@@ -3,6 +3,8 @@
 
 use std::fs::File;
 
+use zerocopy::FromBytes;
+
 use super::*;
 use crate::{
     input::Input,
@@ -186,4 +188,31 @@ fn what_stands_is_known_when_what_gave_it_away_is_not_at_hand_and_resolves() {
     let resolved = |report: &&Report| matches!(report, Report::Resolved(it) if it.fingerprint == fingerprint);
     assert_eq!(reports.iter().filter(raised).count(), 0, "it was told");
     assert_eq!(reports.iter().filter(resolved).count(), 1, "it is mended later in the recording");
+}
+
+/// A storm fills half after half; that is no host whose state doesn't fit.
+#[test]
+fn a_storm_ends_no_journal_and_too_much_state_does() {
+    let (options, steps) = recorded();
+    let records =
+        || steps.iter().filter(|step| matches!(step.input, Input::Event(_))).map(|step| &step.record);
+    let of_state = |record: &&Vec<u8>| {
+        let header = monitor_ebpf::wire::Header::read_from_prefix(record).expect("a record").0;
+        monitor_ebpf::wire::Hook::from_number(header.hook).is_some_and(monitor_ebpf::wire::is_snapshot)
+    };
+    let call = records().find(|record| !of_state(record)).expect("a call").clone();
+    let state = records().find(of_state).expect("a reading").clone();
+    for (record, ends) in [(call, false), (state, true)] {
+        let mut keeper = Process::begin(&options).keeper;
+        keeper.wants_state();
+        for position in 0..3 * LEN / record.len() {
+            keeper.record(&record, position as u64);
+        }
+        assert!(keeper.wants_state(), "it has turned");
+        for position in 0..LEN / 2 / record.len() {
+            keeper.record(&record, position as u64);
+        }
+        keeper.has_state();
+        assert_eq!(keeper.journal.is_none(), ends);
+    }
 }

@@ -118,14 +118,15 @@ mod tests {
     fn the_last_calls_are_kept_with_their_devices() {
         let mut history = History::default();
         for pasid in 1..=40 {
-            history.note(&detach(pasid, if pasid % 2 == 0 { "0000:00:02.0" } else { "0000:00:01.0" }));
+            history
+                .note(&detach(pasid, if pasid.is_multiple_of(2) { "0000:00:02.0" } else { "0000:00:01.0" }));
         }
         let mut begin = detach(41, "0000:00:01.0");
         begin.phase = Phase::Begin;
         history.note(&begin);
         let told: Vec<_> = history.calls().map(|call| (call.pasid, call.device)).collect();
         let expected = (9..=40).map(|pasid: u32| {
-            let device = if pasid % 2 == 0 { "0000:00:02.0" } else { "0000:00:01.0" };
+            let device = if pasid.is_multiple_of(2) { "0000:00:02.0" } else { "0000:00:01.0" };
             (Some(pasid), Some(Name::from(device)))
         });
         assert!(told.into_iter().eq(expected));

@@ -93,10 +93,13 @@ fn same(live: &Phase, replayed: &Phase) -> Result<(), String> {
     Ok(())
 }
 
+/// Members that are times of the day: a recording has the clock of its beginning.
+const WALL_CLOCK: [&str; 4] = ["ts", "raised", "first_seen", "last_seen"];
+
 fn without_wall_clock(line: &Value) -> Value {
     match line {
         Value::Object(members) => {
-            let members = members.iter().filter(|(name, _)| *name != "ts" && *name != "raised");
+            let members = members.iter().filter(|(name, _)| !WALL_CLOCK.contains(&name.as_str()));
             members.map(|(name, value)| (name.clone(), without_wall_clock(value))).collect()
         }
         Value::Array(values) => values.iter().map(without_wall_clock).collect(),

@@ -276,7 +276,7 @@ fn holder(file: &File) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{catalogue::Drivers, probes::Means};
+    use crate::kernel::probes::Means;
 
     #[test]
     fn what_is_no_bpffs_is_told_and_left_as_it_was() {
@@ -288,16 +288,7 @@ mod tests {
 
     #[test]
     fn another_plan_or_boot_is_another_set() {
-        let plan = Plan {
-            wanted: |_| true,
-            means: Means::Best,
-            drivers: Drivers::EVERY,
-            demanded: Vec::new(),
-            submission_returns: true,
-            flush_slow: probes::SLOW,
-            log_level: aya_log::Level::Warn,
-            advisories: None,
-        };
+        let plan = Plan::for_tests();
         let name = set(&plan, "boot");
         assert_eq!(name, set(&plan.clone(), "boot"));
         assert_ne!(name, set(&plan, "another"));

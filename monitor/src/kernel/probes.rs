@@ -285,12 +285,10 @@ fn loader() -> EbpfLoader<'static> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_its_object_it_says_how_to_build_it() {
-        let plan = Plan {
+impl Plan {
+    /// Every hook, by the best means.
+    pub fn for_tests() -> Plan {
+        Plan {
             wanted: |_| true,
             means: Means::Best,
             drivers: Drivers::EVERY,
@@ -299,8 +297,17 @@ mod tests {
             flush_slow: SLOW,
             log_level: aya_log::Level::Warn,
             advisories: None,
-        };
-        let error = attach_object(&[], &plan).err().map(|error| error.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_its_object_it_says_how_to_build_it() {
+        let error = attach_object(&[], &Plan::for_tests()).err().map(|error| error.to_string());
         assert!(error.is_some_and(|text| text.contains("cargo xtask build-ebpf")));
     }
 }

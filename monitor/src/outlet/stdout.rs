@@ -16,6 +16,7 @@ use std::{
 use crate::{lock::lock, watcher::Spooled};
 
 use super::{
+    chunk::{Chunk, count},
     marks::{Marks, Told},
     sink::Sink,
     spool::Spool,
@@ -60,13 +61,6 @@ struct State {
     /// The thread is done.
     done: bool,
     failed: Option<io::ErrorKind>,
-}
-
-/// Lines, and how much of them was written.
-#[derive(Default)]
-struct Chunk {
-    bytes: Vec<u8>,
-    written: usize,
 }
 
 impl Outlet {
@@ -162,45 +156,6 @@ impl Outlet {
             lines => Err(lines),
         }
     }
-}
-
-impl Chunk {
-    /// Writes what is taken at once.
-    fn write(&mut self, sink: &dyn Sink) -> io::Result<()> {
-        while !self.is_written() {
-            match sink.write_some(&self.bytes[self.written..]) {
-                Ok(length) => self.written += length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn is_written(&self) -> bool {
-        self.written == self.bytes.len()
-    }
-
-    /// Takes out the lines of which nothing was written.
-    fn untouched(&mut self) -> Vec<u8> {
-        let begun = match self.written {
-            0 => 0,
-            written => {
-                let rest = self.bytes[written - 1..].iter().position(|&byte| byte == b'\n');
-                rest.map_or(self.bytes.len(), |end| written + end)
-            }
-        };
-        self.bytes.split_off(begun)
-    }
-
-    /// Those that are not written, the one that was begun included.
-    fn lines(&self) -> u64 {
-        count(&self.bytes[self.written..])
-    }
-}
-
-fn count(lines: &[u8]) -> u64 {
-    lines.iter().filter(|&&byte| byte == b'\n').count() as u64
 }
 
 /// Whether writing may succeed later: a disk may have room again. A reader who has left doesn't come back.

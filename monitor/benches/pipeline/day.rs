@@ -28,7 +28,7 @@ pub struct Day {
 pub const FULL: Day = Day { groups: 64, live: 256, hours: 24, records: 6_000 };
 pub const SMOKE: Day = Day { groups: 16, live: 32, hours: 3, records: 100 };
 
-/// The hours in which what is kept finds its size, as the last PASIDs that each group had; they don't count for the slope.
+/// The hours in which what is kept finds its size, as the last PASIDs that the host had; they don't count for the slope.
 const WARM_UP: usize = 12;
 /// More than this is growth, in KiB an hour: 3 MiB in a month.
 const FLAT: f64 = 4.0;

@@ -59,7 +59,7 @@ pub(crate) use outcome::Outcome;
 pub use outcome::{Reason, Resolved};
 pub(crate) use ownership_stuck::was_last as was_last_release;
 pub use settings::Settings;
-pub use spec::{CheckState, Needs, Severity, Spec};
+pub use spec::{CheckState, Needs, Severity, Spec, alert_name};
 pub use violation::{
     Confidence, Fault, Finding, Implied, Pasid, Read, Standing, Step, Subject, Value, Violation,
 };

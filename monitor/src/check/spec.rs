@@ -72,6 +72,16 @@ impl Spec {
     }
 }
 
+/// The name of the alert on a check, in the rules for Prometheus and where violations are pushed: `IommuWatchPasidLeaked`
+/// of `pasid-leaked`.
+pub fn alert_name(stem: &str) -> String {
+    let words = stem.split('-').map(|word| {
+        let mut letters = word.chars();
+        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
+    });
+    std::iter::once("IommuWatch".into()).chain(words).collect()
+}
+
 /// What a check needs of the kernel and of the hooks.
 #[derive(Debug)]
 pub struct Needs {

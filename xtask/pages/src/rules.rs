@@ -4,11 +4,10 @@ use std::fmt::Write;
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
-use monitor::check::{Severity, Spec};
+use monitor::check::{self, Severity, Spec};
 
 use crate::Page;
 use crate::checks::specs;
-use crate::text::camel_case;
 use crate::yaml::folded;
 
 const RULES: &str = "iommu-watch-checks.rules.yml";
@@ -27,7 +26,7 @@ pub fn pages() -> Result<Vec<Page>> {
 }
 
 pub fn alert_name(spec: &Spec) -> String {
-    format!("IommuWatch{}", camel_case(spec.name))
+    check::alert_name(spec.name)
 }
 
 struct Alert {

@@ -40,15 +40,6 @@ pub fn code(sentence: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// `pasid-left-on-release` → `PasidLeftOnRelease`.
-pub fn camel_case(name: &str) -> String {
-    let parts = name.split('-').map(|part| {
-        let mut letters = part.chars();
-        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
-    });
-    parts.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,10 +57,5 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(text.lines().skip(1).all(|line| line.starts_with("  word")), "{text}");
         assert_eq!(text.split_whitespace().filter(|word| *word == "word").count(), 40);
-    }
-
-    #[test]
-    fn the_name_of_an_alert_is_that_of_its_check() {
-        assert_eq!(camel_case("pasid-left-on-release"), "PasidLeftOnRelease");
     }
 }

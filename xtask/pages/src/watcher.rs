@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use anyhow::{Context, Result, bail, ensure};
+use monitor::check;
 use serde::Deserialize;
 
 use crate::Page;
-use crate::text::{camel_case, wrap};
+use crate::text::wrap;
 use crate::yaml::{block, comment, folded};
 
 const SOURCE: &str = include_str!("watcher.toml");
@@ -218,7 +219,7 @@ and goes between two scrapes is told all the same. Start with the JSON on that h
 
 impl Alert {
     fn name(&self) -> String {
-        format!("IommuWatch{}", camel_case(&self.name))
+        check::alert_name(&self.name)
     }
 
     fn annotations(&self, fill: impl Fn(&str) -> Result<String>, indent: &str) -> Result<String> {

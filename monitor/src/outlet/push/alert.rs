@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    check::Violation,
+    check::{Violation, alert_name},
     report::{Context, text},
 };
 
@@ -44,7 +44,7 @@ impl Alert {
     pub fn new(violation: &Violation, context: &Context<'_>, runbooks: &str, pages: &str) -> Alert {
         Alert {
             labels: Labels {
-                alertname: name(violation.check.name),
+                alertname: alert_name(violation.check.name),
                 check: violation.check.name,
                 severity: violation.severity.name(),
                 group: violation.group.map(|group| group.to_string()),
@@ -63,22 +63,21 @@ impl Alert {
     }
 }
 
-/// The name that the alert has in the rules for Prometheus, too: `IommuWatchPasidLeaked`.
-fn name(check: &str) -> String {
-    let words = check.split('-').filter_map(|word| Some((word.get(..1)?, word.get(1..)?)));
-    words.fold("IommuWatch".into(), |name, (first, rest)| name + &first.to_uppercase() + rest)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_an_alert_is_that_of_its_check() {
+        assert_eq!(alert_name("pasid-left-on-release"), "IommuWatchPasidLeftOnRelease");
+    }
 
     #[test]
     fn an_alert_is_named_as_in_the_rules() {
         let rules = include_str!("../../../../dashboards/rules/iommu-watch-checks.rules.yml");
         for check in crate::check::REGISTRY {
             let spec = check.spec();
-            let named = rules.contains(&format!("alert: {}\n", name(spec.name)));
+            let named = rules.contains(&format!("alert: {}\n", alert_name(spec.name)));
             assert!(named || spec.severity() == crate::check::Severity::Info, "{}", spec.name);
         }
     }

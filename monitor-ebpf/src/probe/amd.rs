@@ -14,7 +14,7 @@ use super::{
     emit::{self, Reads},
     invalidation::feed,
     read::{self, Kernel, layout, member},
-    tables, teardown,
+    tables, teardown, turn,
 };
 
 call!(exit AmdDetach, "amd_detach_pasid", Reads::PLAIN);
@@ -57,6 +57,9 @@ fn conditions(device: u64, pasid: u32, out: &mut Flush) {
 /// `amd_iommu_clear_gcr3` is entered.
 #[inline(always)]
 fn clear(context: *mut c_void, access: Access) {
+    if !turn::is_ours() {
+        return;
+    }
     let subject = call::subject(context, access, Hook::AmdClear);
     emit::emit(context, Hook::AmdClear, Phase::Begin, &subject, 0, Reads::PLAIN);
     teardown::begins(Hook::AmdClear, &subject, 0, |flush| conditions(subject.device, subject.pasid, flush));
@@ -89,8 +92,7 @@ program!("kretprobe", "amd_clear_gcr3", context => cleared(context, Access::Regi
 
 const _: () = assert!(call::is_name_of(Hook::AmdSet, "amd_set_gcr3"));
 program!("fexit", "amd_set_gcr3", context => set(context, Access::Trampoline));
-program!("kprobe", "amd_set_gcr3", context =>
-    call::remember(Hook::AmdSet, &call::subject(context, Access::Registers, Hook::AmdSet)));
+program!("kprobe", "amd_set_gcr3", context => call::keep(context, Hook::AmdSet));
 program!("kretprobe", "amd_set_gcr3", context => set(context, Access::Registers));
 
 const _: () = assert!(call::is_name_of(Hook::AmdTableFree, "amd_table_free"));

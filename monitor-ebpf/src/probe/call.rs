@@ -13,6 +13,7 @@ use super::{
     emit::{self, Reads},
     loss,
     read::{self, layout},
+    turn,
 };
 
 /// Where each hooked function takes what it is about; set by userspace before the programs are loaded.
@@ -147,12 +148,24 @@ fn this_call(hook: Hook) -> Call {
     Call { tid: bpf_get_current_pid_tgid() as u32, hook: hook as u32 }
 }
 
-/// The function is entered, and its return will be seen too.
+/// The function is entered, and its return will be seen too. Says whether it is this set's to tell.
 #[inline(always)]
-pub fn begin(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
+pub fn begin(context: *mut c_void, access: Access, hook: Hook, reads: Reads) -> bool {
+    if !turn::is_ours() {
+        return false;
+    }
     let subject = subject(context, access, hook);
     emit::emit(context, hook, Phase::Begin, &subject, 0, reads);
     remember(hook, &subject);
+    true
+}
+
+/// The function is entered, of which the return alone is told: a kretprobe has the arguments no more.
+#[inline(always)]
+pub fn keep(context: *mut c_void, hook: Hook) {
+    if turn::is_ours() {
+        remember(hook, &subject(context, Access::Registers, hook));
+    }
 }
 
 /// Keeps what this task's call is about until it returns.
@@ -166,6 +179,9 @@ pub fn remember(hook: Hook, subject: &Subject) {
 /// The function returns, and its entry was of no interest: fexit still has the arguments.
 #[inline(always)]
 pub fn returned(context: *mut c_void, hook: Hook, reads: Reads) {
+    if !turn::is_ours() {
+        return;
+    }
     let subject = subject(context, Access::Trampoline, hook);
     emit::emit(context, hook, Phase::End, &subject, result(context, Access::Trampoline), reads);
 }
@@ -202,11 +218,13 @@ pub fn recall(hook: Hook) -> Option<Subject> {
     Some(subject)
 }
 
-/// What a call that returns is about: fexit still has the arguments, a kretprobe what was kept of them.
+/// What a call that returns is about, if it is this set's to tell: fexit still has the arguments, a kretprobe what was kept
+/// of them.
 #[inline(always)]
 pub fn of_return(context: *mut c_void, access: Access, hook: Hook) -> Option<Subject> {
     match access {
-        Access::Trampoline => Some(subject(context, access, hook)),
+        Access::Trampoline if turn::is_ours() => Some(subject(context, access, hook)),
+        Access::Trampoline => None,
         Access::Registers => recall(hook),
     }
 }
@@ -229,7 +247,9 @@ pub fn end(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
 /// The function is entered, and that is all that is to be seen.
 #[inline(always)]
 pub fn point(context: *mut c_void, access: Access, hook: Hook, reads: Reads) {
-    emit::emit(context, hook, Phase::Point, &subject(context, access, hook), 0, reads);
+    if turn::is_ours() {
+        emit::emit(context, hook, Phase::Point, &subject(context, access, hook), 0, reads);
+    }
 }
 
 /// One program: its kind (which is its ELF section), the name that userspace knows it by, its body.
@@ -253,7 +273,9 @@ pub(super) use program;
 macro_rules! call {
     (both $hook:ident, $name:literal, $reads:expr) => {
         call!(named $hook, $name);
-        program!("fentry", $name, context => call::begin(context, Access::Trampoline, Hook::$hook, $reads));
+        program!("fentry", $name, context => {
+            call::begin(context, Access::Trampoline, Hook::$hook, $reads);
+        });
         program!("fexit", $name, context => call::end(context, Access::Trampoline, Hook::$hook, $reads));
         call!(registers $hook, $name, $reads);
     };
@@ -269,7 +291,9 @@ macro_rules! call {
         program!("kprobe", $name, context => call::point(context, Access::Registers, Hook::$hook, $reads));
     };
     (registers $hook:ident, $name:literal, $reads:expr) => {
-        program!("kprobe", $name, context => call::begin(context, Access::Registers, Hook::$hook, $reads));
+        program!("kprobe", $name, context => {
+            call::begin(context, Access::Registers, Hook::$hook, $reads);
+        });
         program!("kretprobe", $name, context => call::end(context, Access::Registers, Hook::$hook, $reads));
     };
     (named $hook:ident, $name:literal) => {

@@ -17,7 +17,7 @@ use super::{
     invalidation::feed,
     loss::{self, COUNTS},
     read::{self, layout},
-    tables,
+    tables, turn,
 };
 
 /// Rare events only: some 10 records for an attach.
@@ -247,6 +247,7 @@ fn begin(record: &mut Operation, hook: u16, phase: u8, sequence: u64, stack: i32
     header.stack = stack;
     header.hook = hook;
     header.phase = phase;
+    header.set = turn::number();
     let comm = &mut header.task.comm;
     // SAFETY: the destination is a member of the live record; the others take no pointer.
     unsafe {

@@ -13,6 +13,7 @@ use super::{
     call::{self, Access, program},
     emit, loss, snapshot,
     tables::{self, Scratch, Vendor},
+    turn,
 };
 
 /// Where the record is made: not where our own reads make theirs, which may be under way.
@@ -25,6 +26,9 @@ static FREEING: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
 
 #[inline(always)]
 fn freed(context: *mut c_void, access: Access, hook: Hook, vendor: Vendor) {
+    if !turn::is_ours() {
+        return;
+    }
     let Subject { group, device, .. } = call::subject(context, access, hook);
     if FREEING.insert(0, 0, u64::from(BPF_NOEXIST)).is_err() {
         return loss::count(group, LossKind::Record);

@@ -11,6 +11,7 @@ use super::{
     call::{self, Access, call, program},
     emit::{self, Reads},
     read::{self, layout},
+    turn,
 };
 
 /// `IOMMU_PASID_INVALID` (include/linux/iommu.h).
@@ -37,14 +38,14 @@ fn with_pasid(context: *mut c_void, access: Access, hook: Hook) -> Option<Subjec
 
 #[inline(always)]
 fn mm_drops(context: *mut c_void, access: Access) {
-    let Some(subject) = with_pasid(context, access, Hook::MmDrop) else { return };
+    let Some(subject) = with_pasid(context, access, Hook::MmDrop).filter(|_| turn::is_ours()) else { return };
     emit::emit(context, Hook::MmDrop, Phase::Begin, &subject, 0, Reads::STACK);
     call::remember(Hook::MmDrop, &subject);
 }
 
 #[inline(always)]
 fn mm_exits(context: *mut c_void, access: Access) {
-    let Some(subject) = with_pasid(context, access, Hook::MmExit) else { return };
+    let Some(subject) = with_pasid(context, access, Hook::MmExit).filter(|_| turn::is_ours()) else { return };
     emit::emit(context, Hook::MmExit, Phase::Point, &subject, 0, Reads::PLAIN);
 }
 
@@ -64,6 +65,9 @@ fn pasid_taken(context: *mut c_void, access: Access, mut subject: Subject) {
 
 #[inline(always)]
 fn pasid_goes_back(context: *mut c_void, access: Access) {
+    if !turn::is_ours() {
+        return;
+    }
     let mut subject = call::subject(context, access, Hook::PasidFree);
     inside(&mut subject, Hook::MmDrop);
     emit::emit(context, Hook::PasidFree, Phase::Point, &subject, 0, Reads::STACK);
@@ -84,7 +88,7 @@ fn domain_made(context: *mut c_void, access: Access, mut subject: Subject) {
 fn domain_goes(context: *mut c_void, access: Access, hook: Hook) {
     let mut subject = call::subject(context, access, hook);
     let operations = read::member(subject.domain, layout!(domain_ops));
-    if read::member::<u64>(operations, layout!(domain_ops_free)) == 0 {
+    if read::member::<u64>(operations, layout!(domain_ops_free)) == 0 || !turn::is_ours() {
         return;
     }
     let Domain { kind, kind_known, .. } = read::domain(subject.domain);
@@ -105,11 +109,11 @@ macro_rules! at_return {
     ($hook:ident, $name:literal, $then:ident) => {
         call!(named $hook, $name);
         program!("fexit", $name, context => {
-            $then(context, Access::Trampoline, call::subject(context, Access::Trampoline, Hook::$hook))
+            if let Some(subject) = call::of_return(context, Access::Trampoline, Hook::$hook) {
+                $then(context, Access::Trampoline, subject);
+            }
         });
-        program!("kprobe", $name, context => {
-            call::remember(Hook::$hook, &call::subject(context, Access::Registers, Hook::$hook))
-        });
+        program!("kprobe", $name, context => call::keep(context, Hook::$hook));
         program!("kretprobe", $name, context => {
             if let Some(subject) = call::recall(Hook::$hook) {
                 $then(context, Access::Registers, subject);

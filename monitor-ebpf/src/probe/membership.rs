@@ -11,7 +11,7 @@ use monitor_ebpf::wire::{Hook, Phase, Subject};
 use super::{
     call::{self, Access, call, program},
     emit::{self, Reads},
-    read,
+    read, turn,
 };
 
 call!(entry DeviceRelease, "device_release", Reads::STACK.and(Reads::ARRAY));
@@ -25,6 +25,9 @@ call!(entry GroupRelease, "group_release", Reads::STACK.and(Reads::ARRAY));
 /// that has one pays for when it is verified.
 #[inline(always)]
 fn member(context: &impl EbpfContext, hook: Hook) {
+    if !turn::is_ours() {
+        return;
+    }
     let arguments = context.as_ptr() as u64;
     let group_id: i32 = read::member(arguments, 0);
     let device: u64 = read::member(arguments, 8);

@@ -7,6 +7,7 @@ mod fault;
 mod loss;
 mod owed;
 mod read;
+mod turn;
 mod window;
 
 mod amd;

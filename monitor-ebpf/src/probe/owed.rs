@@ -32,7 +32,12 @@ pub fn begins(place: &Place, tid: u32) -> bool {
     if let Some(other) = TEARDOWNS.get_ptr_mut(place) {
         // SAFETY: a live value of the map; a flag that is only ever set.
         let other = unsafe { &mut *other };
-        if other.tid != tid && now.wrapping_sub(other.began_ns) < UNDER_WAY_NS {
+        if other.tid == tid {
+            // Begun by the other set a moment ago, at a switch, or one that has returned unseen.
+            other.began_ns = now;
+            return other.contested != 0;
+        }
+        if now.wrapping_sub(other.began_ns) < UNDER_WAY_NS {
             other.contested = 1;
             return true;
         }

@@ -27,7 +27,7 @@ use super::{
     emit::{self, Reads},
     invalidation::{feed, word},
     read::{self, layout, member},
-    tables, teardown,
+    tables, teardown, turn,
 };
 
 /// The flushes that are under way, by who does them.
@@ -84,7 +84,7 @@ impl Flushing {
 /// It begins. One that it interrupted is given up: its end finds another in its place.
 #[inline(never)]
 fn begins(call: &Flushing) {
-    if call.first > call.last || layout!(tags.list) == ABSENT {
+    if call.first > call.last || layout!(tags.list) == ABSENT || !turn::is_ours() {
         return;
     }
     let flusher = flusher();
@@ -256,7 +256,8 @@ fn short(context: *mut c_void, hook: Hook, call: &Flushing, index: usize) {
         return count(Verdict::Undecided);
     }
     count(Verdict::Short);
-    if !may_send() {
+    // Whose turn it isn't any more doesn't see what is attached and detached.
+    if !turn::is_ours() || !may_send() {
         return;
     }
     let range = Range {

@@ -15,6 +15,7 @@ use super::{
     call::{self, Access, program},
     emit::{self, Reads},
     read::{self, layout},
+    turn,
 };
 
 /// A device is heard once in so many ns for one PASID, and for whichever it names: what it sends may be a guest's doing.
@@ -51,7 +52,7 @@ fn request(context: *mut c_void, access: Access) {
     subject.pasid = read::member(event, layout!(requests.pasid));
     subject.known |= known::PASID;
     let head = read::member(subject.group, layout!(group_pasid_head));
-    if array::slot(head, subject.pasid).encoding != Encoding::Empty as u16 {
+    if array::slot(head, subject.pasid).encoding != Encoding::Empty as u16 || !turn::is_ours() {
         return;
     }
     // SAFETY: takes no pointer.

@@ -12,7 +12,7 @@ use super::{
     call::{self, Access, call, program},
     emit::Reads,
     read::{self, layout},
-    tables, teardown, window,
+    tables, teardown, turn, window,
 };
 
 /// `CTXDESC_CD_0_V` (drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.h).
@@ -71,6 +71,9 @@ fn conditions(device: u64, out: &mut Flush) {
 /// `arm_smmu_blocking_set_dev_pasid` or `arm_smmu_remove_dev_pasid` is entered.
 #[inline(always)]
 fn remove(context: *mut c_void, access: Access) {
+    if !turn::is_ours() {
+        return;
+    }
     let subject = call::subject(context, access, Hook::SmmuRemove);
     teardown::begins(Hook::SmmuRemove, &subject, 0, |flush| conditions(subject.device, flush));
 }
@@ -102,7 +105,7 @@ fn set(context: *mut c_void, access: Access) {
 #[inline(always)]
 fn setting(context: *mut c_void) {
     if sets(context, Access::Registers) {
-        call::remember(Hook::SmmuSet, &call::subject(context, Access::Registers, Hook::SmmuSet));
+        call::keep(context, Hook::SmmuSet);
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     call::{self, Access, program},
     emit::{self, Reads},
     read::{self, Kernel, layout},
-    tables, teardown,
+    tables, teardown, turn,
 };
 
 struct Visit {
@@ -95,6 +95,9 @@ fn subject(context: *mut c_void, access: Access, hook: Hook) -> Subject {
 /// A list of tags is about to change: told, so that what others read of it meanwhile isn't relied on.
 #[inline(always)]
 fn changes(context: *mut c_void, access: Access, hook: Hook) {
+    if !turn::is_ours() {
+        return;
+    }
     let subject = subject(context, access, hook);
     emit::emit(context, hook, Phase::Begin, &subject, 0, Reads::PLAIN);
     call::remember(hook, &subject);
@@ -132,12 +135,12 @@ fn attached(context: *mut c_void, access: Access, mut subject: Subject) {
 
 const _: () = assert!(call::is_name_of(Hook::VtdAttach, "vtd_attach"));
 program!("fexit", "vtd_attach", context => {
-    attached(context, Access::Trampoline, call::subject(context, Access::Trampoline, Hook::VtdAttach))
+    if let Some(subject) = call::of_return(context, Access::Trampoline, Hook::VtdAttach) {
+        attached(context, Access::Trampoline, subject);
+    }
 });
 // On return the registers hold the arguments no more: the entry has to keep them.
-program!("kprobe", "vtd_attach", context => {
-    call::remember(Hook::VtdAttach, &call::subject(context, Access::Registers, Hook::VtdAttach))
-});
+program!("kprobe", "vtd_attach", context => call::keep(context, Hook::VtdAttach));
 program!("kretprobe", "vtd_attach", context => {
     if let Some(subject) = call::recall(Hook::VtdAttach) {
         attached(context, Access::Registers, subject);

@@ -13,7 +13,7 @@ use super::{
     call::{self, Access, call, program},
     emit::{self, Reads},
     read::{self, Kernel, layout, member},
-    tables, teardown, window,
+    tables, teardown, turn, window,
 };
 
 call!(exit VtdTableAlloc, "vtd_table_alloc", Reads::VTD_TABLE);
@@ -75,6 +75,9 @@ fn conditions(device: u64, pasid: u32, out: &mut Flush) {
 /// A teardown begins.
 #[inline(always)]
 fn tear_down(context: *mut c_void, access: Access) {
+    if !turn::is_ours() {
+        return;
+    }
     let subject = call::subject(context, access, Hook::VtdTearDown);
     emit::emit(context, Hook::VtdTearDown, Phase::Begin, &subject, 0, Reads::VTD_TABLE);
     let iommu = call::iommu(context, access, Hook::VtdTearDown);
@@ -135,7 +138,9 @@ macro_rules! set_up {
         const _: () = assert!(call::is_name_of(Hook::$hook, $name));
         program!("fexit", $name, context => set_up(context, Access::Trampoline, Hook::$hook));
         // On return the registers hold the arguments no more: the entry has to keep them.
-        program!("kprobe", $name, context => call::begin(context, Access::Registers, Hook::$hook, Reads::VTD_TABLE));
+        program!("kprobe", $name, context => {
+            call::begin(context, Access::Registers, Hook::$hook, Reads::VTD_TABLE);
+        });
         program!("kretprobe", $name, context => set_up(context, Access::Registers, Hook::$hook));
     };
 }

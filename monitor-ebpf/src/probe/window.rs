@@ -22,7 +22,7 @@ use super::{
     call::{self, Access},
     emit::{self, Reads},
     invalidation::feed,
-    loss, owed, read,
+    loss, owed, read, turn,
 };
 
 /// The windows that are open, by task.
@@ -205,7 +205,7 @@ pub fn failed(context: *mut c_void, access: Access, hook: Hook, ret: i32) {
         flush = Flush { failed: ret, failed_scopes: scopes, ..frame.flush };
         subject = of_frame(frame);
     // SAFETY: a global of our own.
-    } else if !may_send(unsafe { feed!(failure_sent_ns) }) {
+    } else if !turn::is_ours() || !may_send(unsafe { feed!(failure_sent_ns) }) {
         return;
     }
     emit::flushing(context, hook, Phase::End, &subject, i64::from(ret), Reads::STACK, &flush, 0);
@@ -224,7 +224,7 @@ pub fn slow(context: *mut c_void, access: Access, hook: Hook, took_ns: u64) {
         flush = frame.flush;
         subject = of_frame(frame);
     // SAFETY: a global of our own.
-    } else if !may_send(unsafe { feed!(slow_sent_ns) }) {
+    } else if !turn::is_ours() || !may_send(unsafe { feed!(slow_sent_ns) }) {
         return;
     }
     if let Access::Trampoline = access {
@@ -311,9 +311,10 @@ unsafe extern "C" fn look(iteration: u32, context: *mut c_void) -> i64 {
 /// Opens the window around a switch of a RID's domain.
 #[inline(always)]
 pub fn switch_begins(context: *mut c_void, access: Access) {
-    call::begin(context, access, Hook::RidAttach, Reads::STACK);
-    let subject = call::subject(context, access, Hook::RidAttach);
-    open(Hook::RidAttach, &subject, &Flush::NONE);
+    if call::begin(context, access, Hook::RidAttach, Reads::STACK) {
+        let subject = call::subject(context, access, Hook::RidAttach);
+        open(Hook::RidAttach, &subject, &Flush::NONE);
+    }
 }
 
 /// Closes it.

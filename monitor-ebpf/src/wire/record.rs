@@ -117,7 +117,8 @@ pub struct Header {
     pub hook: u16,
     /// A [`Phase`] by number.
     pub phase: u8,
-    pub reserved: u8,
+    /// Which of the sets of programs made it that share a ring; userspace alone looks at it, when it takes it out.
+    pub set: u8,
     /// Bits of [`known`].
     pub known: u32,
 }

@@ -209,7 +209,7 @@ impl World {
             stack: if stack { call.hook as i32 } else { -1 },
             hook: call.hook as u16,
             phase: phase as u8,
-            reserved: 0,
+            set: 0,
             known,
         };
         record

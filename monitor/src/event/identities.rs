@@ -66,7 +66,7 @@ impl Identities {
     pub(super) fn operation(&mut self, record: &mut wire::Operation) -> Result<(), Malformed> {
         let hook = Hook::from_number(record.header.hook).ok_or(Malformed::Hook(record.header.hook))?;
         let phase = Phase::from_number(record.header.phase).ok_or(Malformed::Phase(record.header.phase))?;
-        (record.header.reserved, record.group.reserved) = (0, 0);
+        (record.header.set, record.group.reserved) = (0, 0);
         let tagged = record.header.known & known::TAGS != 0;
         record.tags &= if tagged { wire::tags::ALL } else { 0 };
         if record.header.known & known::TOOK == 0 {
@@ -141,7 +141,7 @@ mod tests {
             stack: -1,
             hook: hook as u16,
             phase: phase as u8,
-            reserved: 0xff,
+            set: 0xff,
             known: known::GROUP
                 | known::OWNER
                 | known::DEVICE

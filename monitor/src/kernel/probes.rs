@@ -52,6 +52,10 @@ pub enum Error {
     NoOwner,
     #[error("map `{OWNER}`: {0}")]
     Owner(#[source] MapError),
+    #[error("the eBPF object has no map `{RECORDING}`")]
+    NoTurn,
+    #[error("map `{RECORDING}`: {0}")]
+    Turn(#[source] MapError),
     #[error("the kernel refuses the eBPF maps: {0}")]
     Load(#[source] Box<EbpfError>),
     #[error("no hook could be attached; the first refusal: {0}")]
@@ -63,6 +67,9 @@ pub const SLOW: Duration = Duration::from_nanos(SLOW_NS);
 
 /// The map that says whose reads of groups' state are of interest.
 pub(super) const OWNER: &str = "OWNER";
+
+/// The word that says which of the sets record that share it: a bit for each.
+pub(super) const RECORDING: &str = "RECORDING";
 
 /// The programs and maps in the kernel. Dropping it detaches what isn't pinned.
 pub struct Probes {
@@ -220,6 +227,7 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         .load(object)
         .map_err(|error| Error::Load(Box::new(error)))?;
     own(ebpf.map_mut(OWNER).ok_or(Error::NoOwner)?)?;
+    records(ebpf.map_mut(RECORDING).ok_or(Error::NoTurn)?, 1)?;
     let object_done = Instant::now();
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
@@ -259,6 +267,12 @@ pub(super) fn own(map: &mut Map) -> Result<(), Error> {
     let mut owner: Array<_, [u8; size_of::<Process>()]> = Array::try_from(map).map_err(Error::Owner)?;
     let bytes = process.as_bytes().first_chunk().copied().ok_or(Error::NoOwner)?;
     owner.set(0, bytes, 0).map_err(Error::Owner)
+}
+
+/// Says which sets record.
+pub(super) fn records(map: &mut Map, sets: u64) -> Result<(), Error> {
+    let mut word: Array<_, u64> = Array::try_from(map).map_err(Error::Turn)?;
+    word.set(0, sets, 0).map_err(Error::Turn)
 }
 
 /// As the programs have it.

@@ -34,6 +34,7 @@ use crate::{
         ring::{self, Ring, Wakeups},
         stacks::Stacks,
         sysfs::Sysfs,
+        twins::Twins,
     },
     trace::{Recorder, Summary},
     watcher::{Options, Report, Watcher},
@@ -87,6 +88,8 @@ pub struct Live {
     tap: Tap,
     keeper: Keeper,
     resumed: Option<Resumed>,
+    /// What two sets of programs tell of one call: until the ring was found empty, if there may be records of two in it.
+    twins: Option<Twins>,
     /// Records that were taken from the ring.
     taken: u64,
     /// Held to stay attached; dropped last.
@@ -142,6 +145,7 @@ impl Live {
             clock_offset_ns: clock::wall_offset_ns(),
             watcher: Watcher::new(options),
             tap: Tap::new(upkeep.recorder),
+            twins: upkeep.journal.is_some().then(Twins::default),
             keeper: Keeper::new(upkeep.journal),
             resumed: None,
             taken: 0,
@@ -216,6 +220,8 @@ impl Live {
         if !drained {
             return Ok(reports);
         }
+        // One set alone records since this process has attached it.
+        self.twins = None;
         // Many system calls: only where a violation waits that they could explain, and at every tick.
         if self.watcher.deadline().is_some_and(|due| due <= now) {
             reports.extend(self.tell_missed());
@@ -265,14 +271,26 @@ impl Live {
 
     /// The next event out of the ring; `None` when it is empty.
     fn take(&mut self) -> Result<Option<Box<Event>>, Malformed> {
-        let event = self.ring.take(|record, position| {
-            self.tap.keep(record);
-            // Before it counts as taken: whoever comes after a kill finds it here or there.
-            self.keeper.record(record, position);
-            event::decode(record)
-        });
-        self.taken += u64::from(event.is_some());
-        event.transpose()
+        loop {
+            let taken = self.ring.take(|record, position| {
+                if self.twins.as_mut().is_some_and(|twins| twins.is_second(record)) {
+                    self.keeper.second(record, position);
+                    return None;
+                }
+                self.tap.keep(record);
+                // Before it counts as taken: whoever comes after a kill finds it here or there.
+                self.keeper.record(record, position);
+                Some(event::decode(record))
+            });
+            match taken {
+                None => return Ok(None),
+                Some(None) => {}
+                Some(Some(event)) => {
+                    self.taken += 1;
+                    return event.map(Some);
+                }
+            }
+        }
     }
 
     /// All that the watcher is told goes through here.

@@ -8,7 +8,7 @@ use crate::{
     kernel::{
         clock, host,
         journal::Journal,
-        pins::{self, Place, Removed},
+        pins::{self, Place, Removed, Switched},
         probes::{self, Plan, Probes},
     },
     live::Live,
@@ -28,6 +28,8 @@ pub struct Holding {
     _place: Option<Place>,
     /// A process before this one had attached the programs.
     taken_over: bool,
+    /// They have taken over what was recorded by others.
+    switched: Option<Switched>,
     /// Another set was replaced by them, which was last read at this time, in ns of CLOCK_MONOTONIC.
     replaced: Option<u64>,
     quiet: bool,
@@ -39,7 +41,8 @@ pub fn attach(global: &Global, arguments: &DaemonArguments, plan: &Plan) -> Resu
         Some(path) if host::may_attach().is_ok() => place(global, &path)?,
         _ => None,
     };
-    let mut holding = Holding { _place: None, taken_over: false, replaced: None, quiet: global.quiet };
+    let mut holding =
+        Holding { _place: None, taken_over: false, switched: None, replaced: None, quiet: global.quiet };
     let Some(place) = place else {
         return Ok(Attached { probes: probes::attach(plan)?, journal: None, holding });
     };
@@ -49,8 +52,25 @@ pub fn attach(global: &Global, arguments: &DaemonArguments, plan: &Plan) -> Resu
         None
     });
     holding.taken_over = taken.is_some();
-    let (probes, journal) = match taken {
-        Some((probes, journal)) => {
+    let taken = match taken {
+        Some(taken) => Some(taken),
+        None => place.succeed(&set, plan).unwrap_or_else(|error| {
+            eprintln!("iommu-watch: other programs can't be succeeded: {error}");
+            None
+        }),
+    };
+    let switched = taken.and_then(|(probes, journal)| match place.switch(&set) {
+        Ok(switched) => Some((probes, journal, switched)),
+        Err(error) => {
+            eprintln!("iommu-watch: other programs can't be succeeded: {error}");
+            holding.taken_over = false;
+            None
+        }
+    });
+    let (probes, journal) = match switched {
+        Some((mut probes, journal, switched)) => {
+            holding.switched = switched;
+            probes.missed_before = switched.map_or(0, |switched| switched.missed);
             holding.replaced = replace(&place, Some(&set));
             (probes, Some(journal))
         }
@@ -113,6 +133,24 @@ impl Holding {
     /// Says for how long nobody was reading, and what became of what was recorded meanwhile.
     pub fn tell(&self, live: &mut Live) {
         let seconds = |ns: u64| ns as f64 / 1e9;
+        if let Some(Switched { removed, unended, owed, .. }) = self.switched {
+            if !self.quiet {
+                eprintln!(
+                    "iommu-watch: succeeded programs of another version or of other options: {}",
+                    counted(removed)
+                );
+            }
+            if unended > 0 {
+                eprintln!(
+                    "iommu-watch: {unended} tasks were within a teardown for more than a second: what they flushed is not judged"
+                );
+            }
+            if owed > 0 {
+                eprintln!(
+                    "iommu-watch: {owed} entries that are owed a flush are watched no more: what they were is told"
+                );
+            }
+        }
         if let Some(resumed) = live.resumed() {
             let gap = seconds(resumed.unwatched_ns);
             if resumed.kept > 0 && !self.quiet {

@@ -8,6 +8,7 @@
 //! A process is killed between two stores, never in the middle of one, and what it has stored is there. So an entry
 //! counts once the length behind it does. The checksums are for memory that somebody else has written to.
 
+mod manifests;
 mod memory;
 mod walk;
 
@@ -17,13 +18,14 @@ use std::sync::{
 };
 
 use monitor_ebpf::wire::WIRE_VERSION;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use self::walk::{HEADER, Header, Walk, base, checksum, size};
+pub use manifests::SETS;
 pub use memory::Memory;
 
 pub const PAGE: usize = 4096;
-/// What whoever made it says of it.
+/// What the sets of programs say of themselves that share it.
 const MANIFEST: usize = PAGE;
 const MANIFEST_LEN: usize = 32 * PAGE;
 const HALVES: usize = MANIFEST + MANIFEST_LEN;
@@ -36,8 +38,8 @@ pub const LEN: usize = HALVES + 2 * HALF;
 pub const PAGES: usize = LEN / PAGE;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"IWJOURNA");
-/// Of what is kept here, and of the records in it.
-const VERSION: u64 = (1 << 32) | WIRE_VERSION as u64;
+/// Of what is kept here, of the records in it, and of the maps that sets of programs share.
+const VERSION: u64 = (2 << 32) | WIRE_VERSION as u64;
 
 /// The words at its beginning, by index.
 mod word {
@@ -80,8 +82,6 @@ pub enum Kept {
 pub enum Damage {
     #[error("it is of another version")]
     Version,
-    #[error("it is damaged")]
-    Content,
 }
 
 /// How much of the kernel side's own account was told.
@@ -112,36 +112,35 @@ impl Teller {
 }
 
 impl Journal {
-    /// An empty one, with what is to be said of it.
-    pub fn begin(memory: Memory, manifest: &[u8]) -> Option<Journal> {
-        let head = [manifest.len() as u32, crc32fast::hash(manifest)];
-        let fits = manifest.len() <= MANIFEST_LEN - head.as_bytes().len();
-        let written = fits
-            && memory.write(MANIFEST, head.as_bytes())
-            && memory.write(MANIFEST + head.as_bytes().len(), manifest);
-        if !written {
-            return None;
-        }
+    /// An empty one.
+    pub fn begin(memory: Memory) -> Journal {
         let mut journal = Journal::over(Arc::new(memory));
         journal.forget();
         journal.memory.word(word::VERSION).store(VERSION, Release);
         journal.memory.word(word::MAGIC).store(MAGIC, Release);
-        Some(journal)
+        journal
     }
 
-    /// The one that was begun there, with what was said of it.
-    pub fn open(memory: Memory) -> Result<(Journal, Vec<u8>), Damage> {
-        if memory.word(word::MAGIC).load(Acquire) != MAGIC
-            || memory.word(word::VERSION).load(Acquire) != VERSION
-        {
+    /// The one that was begun there.
+    pub fn open(memory: Memory) -> Result<Journal, Damage> {
+        if !is_known(&memory) {
             return Err(Damage::Version);
         }
-        let manifest = manifest(&memory).ok_or(Damage::Content)?;
         let mut journal = Journal::over(Arc::new(memory));
         if journal.find_end().is_none() {
             journal.forget();
         }
-        Ok((journal, manifest))
+        Ok(journal)
+    }
+
+    /// What the set of this number says of itself; `None` where there is none, or it is of another version.
+    pub fn manifest(memory: &Memory, number: usize) -> Option<Vec<u8>> {
+        if is_known(memory) { manifests::read(memory, number) } else { None }
+    }
+
+    /// Keeps what a set says of itself; `false`: it has no room.
+    pub fn set_manifest(&self, number: usize, manifest: &[u8]) -> bool {
+        manifests::write(&self.memory, number, manifest)
     }
 
     /// When whoever wrote it was last seen, in ns of CLOCK_MONOTONIC; of any version.
@@ -355,10 +354,9 @@ impl Journal {
     }
 }
 
-fn manifest(memory: &Memory) -> Option<Vec<u8>> {
-    let [length, checksum] = <[u32; 2]>::read_from_bytes(&memory.read(MANIFEST, 8)?).ok()?;
-    let length = Some(length as usize).filter(|&length| length <= MANIFEST_LEN - 8)?;
-    memory.read(MANIFEST + 8, length).filter(|bytes| crc32fast::hash(bytes) == checksum)
+/// It is a journal, and of this version.
+fn is_known(memory: &Memory) -> bool {
+    memory.word(word::MAGIC).load(Acquire) == MAGIC && memory.word(word::VERSION).load(Acquire) == VERSION
 }
 
 #[cfg(test)]

@@ -68,11 +68,24 @@ impl Misses {
         Misses { kprobes: if has_kprobes { perf_links() } else { Vec::new() } }
     }
 
+    /// How many runs were left out of the programs that `open` opens beside those that are open.
+    pub(super) fn of<E>(open: impl FnOnce() -> Result<Vec<Attached>, E>) -> Result<u64, E> {
+        let others = perf_links();
+        let attached = open()?;
+        let mut kprobes = perf_links();
+        kprobes.retain(|link| !others.contains(link));
+        Ok(Misses { kprobes }.count(&attached).runs)
+    }
+
     /// Makes a system call for each program, and one more for each kprobe.
     pub fn read(&self, probes: &Probes) -> Missed {
+        self.count(&probes.attached)
+    }
+
+    fn count(&self, attached: &[Attached]) -> Missed {
         let mut missed = Missed::default();
         let mut kprobes = 0;
-        for Attached { name, program, kprobe, .. } in &probes.attached {
+        for Attached { name, program, kprobe, .. } in attached {
             if HARMLESS.iter().any(|hook| name.starts_with(hook.name())) {
                 continue;
             }

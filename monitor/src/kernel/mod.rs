@@ -25,3 +25,4 @@ pub mod snapshot;
 pub mod stacks;
 pub mod sysfs;
 pub mod trial;
+pub mod twins;

@@ -1,9 +1,11 @@
 //! Programs, maps and the journal pinned in bpffs, so that the kernel goes on recording while no process reads.
 //!
 //! A set is a directory named after all that decides what is attached and how it is read. A start takes over its own set,
-//! if that is whole, and replaces any other. The journal is pinned last: a set without one was never whole.
+//! if that is whole; else it succeeds one of another name whose maps it can share (`switch.rs`), and replaces any other.
+//! The journal is pinned last: a set without one was never whole.
 
 mod manifest;
+mod switch;
 
 use std::{
     collections::HashMap,
@@ -25,10 +27,11 @@ use rustix::fs::{FlockOperation, flock, statfs};
 use sha2::{Digest, Sha256};
 
 use self::manifest::Manifest;
+pub use self::switch::Switched;
 use super::{
     bpf,
     journal::{self, Journal, Memory},
-    probes::{self, Attached, Loaded, OBJECT, OWNER, Plan, Probes, Timing},
+    probes::{self, Attached, Loaded, OBJECT, OWNER, Plan, Probes, SHARED, Timing},
 };
 
 /// Where sets are pinned, where nobody says otherwise.
@@ -36,8 +39,12 @@ pub const PLACE: &str = "/sys/fs/bpf/iommu-watch";
 
 /// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
-/// The maps that userspace reads or writes; the programs hold the others.
-const MAPS: [&str; 7] = ["EVENTS", "COUNTS", "LOSSES", "STACKS", "CALLS", ".bss", OWNER];
+/// The maps that userspace reads or writes, beside those that sets share; the programs hold the others.
+const MAPS: [&str; 5] = [CALLS, WINDOWS, OWED, ".bss", OWNER];
+/// Of those: what is under way, and what is watched still when it is over.
+const CALLS: &str = "CALLS";
+const WINDOWS: &str = "WINDOWS";
+const OWED: &str = "OWED";
 /// The folders of a set, in the order in which they go: what is detached first records nothing half.
 const LINKS: &str = "links";
 const PROGRAMS: &str = "programs";
@@ -56,6 +63,8 @@ pub enum Error {
     NoBpffs { path: String },
     #[error("{what} can't be pinned: {why}")]
     Pin { what: String, why: String },
+    #[error(transparent)]
+    Attach(#[from] probes::Error),
 }
 
 impl Error {
@@ -133,36 +142,32 @@ impl Place {
         if !root.is_dir() {
             return Ok(None);
         }
-        let not_whole = |why: &str| Error::Pin { what: format!("the set {set}"), why: why.into() };
+        let not_whole = |why: &str| not_whole(set, why);
         let memory = memory(&root)?;
-        let (journal, manifest) = Journal::open(memory).map_err(|damage| not_whole(&damage.to_string()))?;
-        let manifest: Manifest =
-            serde_json::from_slice(&manifest).map_err(|error| not_whole(&error.to_string()))?;
+        let manifest = Manifest::of(set, &memory).ok_or_else(|| not_whole("it doesn't say what it is"))?;
+        let journal = Journal::open(memory).map_err(|damage| not_whole(&damage.to_string()))?;
         let coverage = manifest.coverage().ok_or_else(|| not_whole("it has hooks of another version"))?;
-        let mut maps = HashMap::new();
-        for name in MAPS {
-            let path = root.join(MAPS_FOLDER).join(file_name(name));
-            let map = MapData::from_pin(&path).and_then(Map::from_map_data);
-            maps.insert(name.to_owned(), map.map_err(|error| not_whole(&error.to_string()))?);
-        }
-        let mut attached = Vec::new();
-        for (name, kprobe) in manifest.programs {
-            let path = root.join(PROGRAMS).join(&name);
-            let program = bpf::get(&path).map_err(Error::io(&path))?;
-            let path = root.join(LINKS).join(&name);
-            let link = PinnedLink::from_pin(&path).map_err(|error| not_whole(&error.to_string()))?;
-            attached.push(Attached { name, program, kprobe, link: Some(FdLink::from(link)) });
-        }
+        let maps = SHARED.into_iter().chain(MAPS).map(|name| Ok((name.to_owned(), map(&root, name)?)));
+        let mut maps = maps.collect::<Result<HashMap<_, _>, Error>>()?;
+        let attached = attached(&root, &manifest)?;
         let owner = maps.get_mut(OWNER).ok_or_else(|| not_whole("it has no owner"))?;
         probes::own(owner).map_err(|error| not_whole(&error.to_string()))?;
         let loaded = Loaded::Before(maps);
         let (timing, costs, tables) = (Timing::default(), Vec::new(), Vec::new());
-        Ok(Some((Probes { loaded, attached, coverage, timing, costs, tables }, journal)))
+        Ok(Some((Probes { loaded, attached, coverage, timing, costs, tables, missed_before: 0 }, journal)))
     }
 
     /// Pins what was attached, and begins its journal. Nothing stays pinned of what can't be pinned as a whole.
     pub fn pin(&self, set: &str, probes: &mut Probes) -> Result<Journal, Error> {
-        let pinned = self.pin_all(set, probes);
+        let pinned = self.folders(set).and_then(|root| {
+            let path = root.join(JOURNAL);
+            let map = bpf::pages(b"JOURNAL", journal::PAGE, journal::PAGES).map_err(Error::io(&path))?;
+            let memory = Memory::map(map.as_fd(), journal::LEN).map_err(Error::io(&path))?;
+            let journal = Journal::begin(memory);
+            pin_all(&root, 0, probes, &SHARED, &journal)?;
+            bpf::pin(map.as_fd(), &path).map_err(Error::io(&path))?;
+            Ok(journal)
+        });
         if pinned.is_err() {
             // Told is what went wrong first.
             let _ = self.remove(set);
@@ -170,36 +175,13 @@ impl Place {
         pinned
     }
 
-    fn pin_all(&self, set: &str, probes: &mut Probes) -> Result<Journal, Error> {
+    /// Makes the directories of a set.
+    fn folders(&self, set: &str) -> Result<PathBuf, Error> {
         let root = self.path.join(set);
         for folder in [root.clone(), root.join(MAPS_FOLDER), root.join(PROGRAMS), root.join(LINKS)] {
             DirBuilder::new().mode(0o700).create(&folder).map_err(Error::io(&folder))?;
         }
-        for name in MAPS {
-            let why = |why: String| Error::Pin { what: format!("map `{name}`"), why };
-            let map = probes.map(name).ok_or_else(|| why("the eBPF object has none".into()))?;
-            map.pin(root.join(MAPS_FOLDER).join(file_name(name))).map_err(|error| why(error.to_string()))?;
-        }
-        for attached in &mut probes.attached {
-            let path = root.join(PROGRAMS).join(&attached.name);
-            bpf::pin(attached.program.as_fd(), &path).map_err(Error::io(&path))?;
-            if let Some(link) = attached.link.take() {
-                let why = |why: String| Error::Pin { what: format!("the link of `{}`", attached.name), why };
-                let pinned = link.pin(root.join(LINKS).join(&attached.name));
-                attached.link = Some(pinned.map_err(|error| why(error.to_string()))?.into());
-            }
-        }
-        let path = root.join(JOURNAL);
-        let map = bpf::pages(b"JOURNAL", journal::PAGE, journal::PAGES).map_err(Error::io(&path))?;
-        let memory = Memory::map(map.as_fd(), journal::LEN).map_err(Error::io(&path))?;
-        let programs =
-            probes.attached.iter().map(|attached| (attached.name.clone(), attached.kprobe)).collect();
-        let manifest = serde_json::to_vec(&Manifest::new(programs, &probes.coverage));
-        let begun = manifest.ok().and_then(|manifest| Journal::begin(memory, &manifest));
-        let journal =
-            begun.ok_or_else(|| Error::Pin { what: "the journal".into(), why: "it has no room".into() })?;
-        bpf::pin(map.as_fd(), &path).map_err(Error::io(&path))?;
-        Ok(journal)
+        Ok(root)
     }
 
     /// The names of all sets that are pinned, whole or not.
@@ -232,6 +214,57 @@ impl Place {
         let _ = fs::remove_dir(&self.path);
         Ok(all)
     }
+}
+
+/// Pins all of a set but its journal, in which is kept what it says of itself. `maps`: those that it shares with nobody yet.
+fn pin_all(
+    root: &Path,
+    number: u8,
+    probes: &mut Probes,
+    maps: &[&str],
+    journal: &Journal,
+) -> Result<(), Error> {
+    for &name in maps.iter().chain(&MAPS) {
+        let why = |why: String| Error::Pin { what: format!("map `{name}`"), why };
+        let map = probes.map(name).ok_or_else(|| why("the eBPF object has none".into()))?;
+        map.pin(root.join(MAPS_FOLDER).join(file_name(name))).map_err(|error| why(error.to_string()))?;
+    }
+    for attached in &mut probes.attached {
+        let path = root.join(PROGRAMS).join(&attached.name);
+        bpf::pin(attached.program.as_fd(), &path).map_err(Error::io(&path))?;
+        if let Some(link) = attached.link.take() {
+            let why = |why: String| Error::Pin { what: format!("the link of `{}`", attached.name), why };
+            let pinned = link.pin(root.join(LINKS).join(&attached.name));
+            attached.link = Some(pinned.map_err(|error| why(error.to_string()))?.into());
+        }
+    }
+    let programs = probes.attached.iter().map(|attached| (attached.name.clone(), attached.kprobe)).collect();
+    let set = root.file_name().unwrap_or_default().to_string_lossy();
+    let manifest = serde_json::to_vec(&Manifest::new(&set, number, programs, &probes.coverage));
+    let kept = manifest.is_ok_and(|manifest| journal.set_manifest(number.into(), &manifest));
+    kept.then_some(()).ok_or_else(|| Error::Pin { what: "the journal".into(), why: "it has no room".into() })
+}
+
+/// The programs of a set, with what holds them attached.
+fn attached(root: &Path, manifest: &Manifest) -> Result<Vec<Attached>, Error> {
+    let programs = manifest.programs.iter().map(|(name, kprobe)| {
+        let path = root.join(PROGRAMS).join(name);
+        let program = bpf::get(&path).map_err(Error::io(&path))?;
+        let link = PinnedLink::from_pin(root.join(LINKS).join(name))
+            .map_err(|error| not_whole(&manifest.set, &error.to_string()))?;
+        Ok(Attached { name: name.clone(), program, kprobe: *kprobe, link: Some(FdLink::from(link)) })
+    });
+    programs.collect()
+}
+
+/// A map of a set.
+fn map(root: &Path, name: &str) -> Result<Map, Error> {
+    let map = MapData::from_pin(root.join(MAPS_FOLDER).join(file_name(name))).and_then(Map::from_map_data);
+    map.map_err(|error| Error::Pin { what: format!("map `{name}`"), why: error.to_string() })
+}
+
+fn not_whole(set: &str, why: &str) -> Error {
+    Error::Pin { what: format!("the set {set}"), why: why.into() }
 }
 
 /// The journal's memory, of any version.

@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     fmt,
     os::fd::OwnedFd,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -68,8 +69,20 @@ pub const SLOW: Duration = Duration::from_nanos(SLOW_NS);
 /// The map that says whose reads of groups' state are of interest.
 pub(super) const OWNER: &str = "OWNER";
 
-/// The word that says which of the sets record that share it: a bit for each.
+/// The word that says which of the sets record that share it ([`SHARED`]): a bit for each.
 pub(super) const RECORDING: &str = "RECORDING";
+
+/// The maps that a set takes over from the one that it succeeds: where its records and their stacks go, what was lost of
+/// them, who tears which entry down, and which set it is that records. All else each has for itself.
+pub(super) const SHARED: [&str; 6] = ["EVENTS", "COUNTS", "LOSSES", "STACKS", "TEARDOWNS", RECORDING];
+
+/// What a set joins that is to succeed another.
+pub(super) struct Joined<'a> {
+    /// Its own bit of [`RECORDING`].
+    pub number: u8,
+    /// Where each of [`SHARED`] is pinned.
+    pub maps: &'a [(&'static str, PathBuf)],
+}
 
 /// The programs and maps in the kernel. Dropping it detaches what isn't pinned.
 pub struct Probes {
@@ -81,6 +94,8 @@ pub struct Probes {
     pub costs: Vec<Cost>,
     /// Whose hardware PASID tables can be read.
     pub tables: Vec<layout::Table>,
+    /// Runs that the kernel left out of the programs that these have succeeded.
+    pub missed_before: u64,
 }
 
 /// Where the maps come from.
@@ -193,10 +208,15 @@ pub enum Means {
 
 /// Attaches the hooks that are wanted and that this kernel has.
 pub fn attach(plan: &Plan) -> Result<Probes, Error> {
-    attach_object(OBJECT, plan)
+    attach_object(OBJECT, plan, None)
 }
 
-fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
+/// The same beside a set that records; these don't, until it is their turn.
+pub(super) fn attach_beside(plan: &Plan, joined: &Joined<'_>) -> Result<Probes, Error> {
+    attach_object(OBJECT, plan, Some(joined))
+}
+
+fn attach_object(object: &[u8], plan: &Plan, joined: Option<&Joined<'_>>) -> Result<Probes, Error> {
     if object.is_empty() {
         return Err(Error::NoObject);
     }
@@ -216,6 +236,10 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
     let layout = layout::layout(&types).map_err(|source| Error::Btf { source })?;
     let arguments = arguments(&types)?;
     let types_done = Instant::now();
+    let number = joined.map_or(0, |joined| joined.number);
+    for (name, path) in joined.iter().flat_map(|joined| joined.maps) {
+        loader.map_pin_path(name, path.as_path());
+    }
     let mut ebpf = loader
         .btf(Some(&loader_btf))
         .verifier_log_level(VerifierLogLevel::DISABLE)
@@ -223,11 +247,14 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         .override_global("SYMBOLS", kallsyms.symbols.as_bytes(), true)
         .override_global("ARGUMENTS", arguments.as_slice().as_bytes(), true)
         .override_global("SLOW", &slow_ns(plan.flush_slow), true)
+        .override_global("SET", &u64::from(number), true)
         .override_global(aya_log::LEVEL, &(plan.log_level as u8), false)
         .load(object)
         .map_err(|error| Error::Load(Box::new(error)))?;
     own(ebpf.map_mut(OWNER).ok_or(Error::NoOwner)?)?;
-    records(ebpf.map_mut(RECORDING).ok_or(Error::NoTurn)?, 1)?;
+    if joined.is_none() {
+        records(ebpf.map_mut(RECORDING).ok_or(Error::NoTurn)?, 1 << number)?;
+    }
     let object_done = Instant::now();
     let mut coverage = Coverage::default();
     coverage.core_pasids = layout.group_pasid_head != ABSENT;
@@ -258,7 +285,7 @@ fn attach_object(object: &[u8], plan: &Plan) -> Result<Probes, Error> {
         coverage.set_unread(hook, reason);
     }
     let loaded = Loaded::Here(Box::new(ebpf));
-    Ok(Probes { loaded, attached, coverage, timing, costs, tables: tables.to_vec() })
+    Ok(Probes { loaded, attached, coverage, timing, costs, tables: tables.to_vec(), missed_before: 0 })
 }
 
 /// Says to the programs that it is this process whose reads are of interest.
@@ -321,7 +348,7 @@ mod tests {
 
     #[test]
     fn without_its_object_it_says_how_to_build_it() {
-        let error = attach_object(&[], &Plan::for_tests()).err().map(|error| error.to_string());
+        let error = attach_object(&[], &Plan::for_tests(), None).err().map(|error| error.to_string());
         assert!(error.is_some_and(|text| text.contains("cargo xtask build-ebpf")));
     }
 }

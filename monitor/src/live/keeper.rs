@@ -28,6 +28,9 @@ const SETTLED: u8 = 7;
 /// What stands, which was found by what is no more at hand.
 pub(super) const CARRIED: u8 = 8;
 
+/// A record that was told already, by another set of programs: who made it, and where it stood.
+pub(super) const SECOND: u8 = 9;
+
 /// Keeps what the watcher is told, if somebody wants it.
 #[derive(Default)]
 pub(super) struct Keeper {
@@ -53,6 +56,11 @@ impl Keeper {
     pub fn record(&mut self, record: &[u8], position: u64) {
         self.state += if is_of_state(record) { record.len() } else { 0 };
         self.keep(RECORD, 0, position, record);
+    }
+
+    /// A record that the watcher isn't told.
+    pub fn second(&mut self, record: &[u8], position: u64) {
+        self.keep(SECOND, 0, position, record);
     }
 
     /// What the watcher is about to be told.

@@ -6,7 +6,7 @@ use monitor_ebpf::wire::{LossKind, Losses};
 
 use super::{
     Error, Live, diagnostics,
-    keeper::{self, CARRIED, RECORD},
+    keeper::{self, CARRIED, RECORD, SECOND},
 };
 use crate::{
     check::Settings,
@@ -15,6 +15,7 @@ use crate::{
         clock,
         journal::{Account, Journal, Teller},
         missed::Missed,
+        twins::Twins,
     },
     watcher::{Report, Watcher},
 };
@@ -44,7 +45,11 @@ impl Live {
         };
         let options = self.watcher.options().clone();
         // Something in it may be what the processes before this one died of.
-        let read = if journal.attempt() > ATTEMPTS { None } else { replay(&mut self.watcher, journal) };
+        let read = if journal.attempt() > ATTEMPTS {
+            None
+        } else {
+            replay(&mut self.watcher, journal, self.twins.get_or_insert_default())
+        };
         let Some(replayed) = read else {
             // What was told of it so far is of no use.
             self.watcher = Watcher::new(options);
@@ -102,7 +107,7 @@ impl Live {
                 reports.extend(self.tell_lost(Lost { stage, count, groups: None }));
             }
         }
-        let left_out = self.missed.runs.saturating_sub(missed);
+        let left_out = (self.probes.missed_before + self.missed.runs).saturating_sub(missed);
         if left_out > 0 {
             diagnostics::left_out(left_out, self.missed.since(&Missed::default()));
             reports.extend(self.tell_lost(Lost { stage: Stage::Kernel, count: left_out, groups: None }));
@@ -167,7 +172,7 @@ struct Replayed {
 }
 
 /// Tells a watcher all that is in a journal; `None` where something in it can't be read.
-fn replay(watcher: &mut Watcher, journal: &Journal) -> Option<Replayed> {
+fn replay(watcher: &mut Watcher, journal: &Journal, twins: &mut Twins) -> Option<Replayed> {
     let told = journal.told();
     let mut replayed = Replayed::default();
     let mut news = false;
@@ -176,12 +181,18 @@ fn replay(watcher: &mut Watcher, journal: &Journal) -> Option<Replayed> {
             watcher.carry(serde_json::from_slice(&entry.body).ok()?, entry.mono_ns);
             continue;
         }
+        if entry.kind == SECOND {
+            twins.had_second(&entry.body);
+            replayed.position = Some(entry.position);
+            continue;
+        }
         let input = keeper::read(&entry)?;
         if entry.number >= told && !std::mem::replace(&mut news, true) {
             // What was counted of what was told was scraped from the process that told it.
             watcher.begin_counting();
         }
         if entry.kind == RECORD {
+            twins.is_second(&entry.body);
             replayed.position = Some(entry.position);
         }
         let reports = watcher.take(input, entry.mono_ns);

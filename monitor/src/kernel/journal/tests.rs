@@ -7,15 +7,16 @@ fn memory() -> Memory {
 }
 
 fn begun() -> Journal {
-    Journal::begin(memory(), b"what it is of").expect("it fits")
+    let journal = Journal::begin(memory());
+    assert!(journal.set_manifest(1, b"what it is of"));
+    journal
 }
 
 /// The process is gone, and another one opens it.
 fn again(journal: Journal) -> Journal {
     let memory = Arc::into_inner(journal.memory).expect("nobody else has it");
-    let (journal, manifest) = Journal::open(memory).expect("a journal");
-    assert_eq!(manifest, b"what it is of");
-    journal
+    assert_eq!(Journal::manifest(&memory, 1).as_deref(), Some(&b"what it is of"[..]));
+    Journal::open(memory).expect("a journal")
 }
 
 fn bodies(journal: &Journal) -> Vec<(u64, u8, Vec<u8>)> {
@@ -116,12 +117,15 @@ fn any_bit_that_was_turned_is_seen_or_is_of_no_entry() {
         journal.entries().map(|entry| (entry.kind, entry.mono_ns, entry.position, entry.body)).collect()
     };
     let (kept, end) = (contents(&made()), made().end);
-    for at in (0..12 * 8).chain(MANIFEST..MANIFEST + 21).chain(HALVES..HALVES + end) {
+    let manifest = MANIFEST + MANIFEST_LEN / SETS;
+    for at in (0..12 * 8).chain(manifest..manifest + 21).chain(HALVES..HALVES + end) {
         let memory = Arc::into_inner(made().memory).expect("nobody else has it");
         let before = memory.read(at, 1).expect("a byte")[0];
         memory.write(at, &[before ^ 0x40]);
-        if let Ok((journal, manifest)) = Journal::open(memory) {
+        if let Some(manifest) = Journal::manifest(&memory, 1) {
             assert_eq!(manifest, b"what it is of");
+        }
+        if let Ok(journal) = Journal::open(memory) {
             let found = contents(&journal);
             assert!(found.is_empty() || found == kept, "byte {at}: {found:?}");
         }
@@ -152,4 +156,19 @@ fn whoever_dies_of_taking_it_up_is_counted() {
     assert_eq!(journal.attempt(), 2);
     journal.is_taken_up();
     assert_eq!(again(journal).attempt(), 1);
+}
+
+#[test]
+fn each_set_has_its_own_say_and_none_has_room_for_ever() {
+    let journal = begun();
+    assert!(journal.set_manifest(0, b"another"));
+    assert!(!journal.set_manifest(SETS, b"too many"));
+    assert!(!journal.set_manifest(2, &vec![b' '; MANIFEST_LEN / SETS]));
+    let said: Vec<_> = (0..=SETS).map(|number| Journal::manifest(&journal.memory, number)).collect();
+    assert_eq!(said, [Some(b"another".to_vec()), Some(b"what it is of".to_vec()), None, None, None]);
+    // Killed after the old one was taken out and before the new one counts.
+    journal.memory.write(MANIFEST, &[0; 8]);
+    assert_eq!(Journal::manifest(&journal.memory, 0), None);
+    journal.store(word::VERSION, VERSION + 1);
+    assert_eq!(Journal::manifest(&journal.memory, 1), None);
 }

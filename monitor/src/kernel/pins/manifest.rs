@@ -6,11 +6,17 @@ use serde::{Deserialize, Serialize};
 use crate::{
     advisory::Advisories,
     coverage::{Backend, Coverage, HookState},
-    kernel::catalogue::Driver,
+    kernel::{
+        catalogue::Driver,
+        journal::{Journal, Memory, SETS},
+    },
 };
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The name of the set, and its number among those that share its journal.
+    pub set: String,
+    pub number: u8,
     /// The names of the programs, and which of them are kprobes.
     pub programs: Vec<(String, bool)>,
     hooks: Vec<(u16, State)>,
@@ -29,7 +35,13 @@ enum State {
 }
 
 impl Manifest {
-    pub fn new(programs: Vec<(String, bool)>, coverage: &Coverage) -> Manifest {
+    /// What a set of this name says of itself in its journal.
+    pub fn of(set: &str, memory: &Memory) -> Option<Manifest> {
+        let all = (0..SETS).filter_map(|number| Journal::manifest(memory, number));
+        all.filter_map(|text| serde_json::from_slice::<Manifest>(&text).ok()).find(|known| known.set == set)
+    }
+
+    pub fn new(set: &str, number: u8, programs: Vec<(String, bool)>, coverage: &Coverage) -> Manifest {
         let state = |state: &HookState| match state {
             HookState::Attached { backend } => State::Attached(backend.name().into()),
             HookState::Absent => State::Absent,
@@ -39,6 +51,8 @@ impl Manifest {
         };
         let unread = |&hook: &Hook| Some((hook as u16, coverage.unread(hook)?.to_owned()));
         Manifest {
+            set: set.to_owned(),
+            number,
             programs,
             hooks: coverage.iter().map(|(hook, known)| (hook as u16, state(known))).collect(),
             unread: Hook::ALL.iter().filter_map(unread).collect(),
@@ -92,8 +106,10 @@ mod tests {
         }
         coverage.core_pasids = true;
         coverage.set_unread(Hook::ALL[3], "no address".into());
-        let text = serde_json::to_vec(&Manifest::new(vec![("mm_exit_fentry".into(), false)], &coverage));
+        let text =
+            serde_json::to_vec(&Manifest::new("set", 2, vec![("mm_exit_fentry".into(), false)], &coverage));
         let manifest: Manifest = serde_json::from_slice(&text.expect("JSON")).expect("a manifest");
+        assert_eq!((manifest.set.as_str(), manifest.number), ("set", 2));
         let read = manifest.coverage().expect("it is all known");
         assert!(coverage.iter().eq(read.iter()));
         assert_eq!((read.core_pasids, read.unread(Hook::ALL[3])), (true, Some("no address")));

@@ -43,7 +43,7 @@ struct Process {
 
 impl Process {
     fn begin(options: &Options) -> Process {
-        let journal = Journal::begin(Memory::private(LEN).expect("memory"), b"").expect("it fits");
+        let journal = Journal::begin(Memory::private(LEN).expect("memory"));
         Process { watcher: Watcher::new(options.clone()), keeper: Keeper::new(Some(journal)) }
     }
 
@@ -66,7 +66,7 @@ impl Process {
     fn killed(self, options: &Options) -> (Process, Replayed) {
         let journal = self.keeper.journal.expect("it is kept");
         let mut watcher = Watcher::new(options.clone());
-        let replayed = replay(&mut watcher, &journal).expect("it can be read");
+        let replayed = replay(&mut watcher, &journal, &mut Twins::default()).expect("it can be read");
         (Process { watcher, keeper: Keeper::new(Some(journal)) }, replayed)
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Two halves of entries, the older one whole. Where one is full the other begins anew with what a start needs (its
 //! opening); whoever drives the watcher then has every group read again. A reader takes the older half from its opening on,
-//! then the newer one without.
+//! then the newer one, whose opening says again what was said.
 //!
 //! A process is killed between two stores, never in the middle of one, and what it has stored is there. So an entry
 //! counts once the length behind it does. The checksums are for memory that somebody else has written to.
@@ -65,6 +65,8 @@ pub struct Entry {
     /// Of a record: where in the ring it stood.
     pub position: u64,
     pub body: Vec<u8>,
+    /// It begins the newer half: what it says was said before, by entries that may be gone.
+    pub again: bool,
 }
 
 /// What came of keeping an entry.
@@ -207,7 +209,7 @@ impl Journal {
         Kept::No
     }
 
-    /// Keeps what a half needs beside its opening, if it fits: whoever reads from the half before leaves it out.
+    /// Keeps what a half needs beside its opening, if it fits: it says again what was said.
     pub fn keep_beside(&mut self, kind: u8, body: &[u8]) {
         if !self.off {
             self.append(kind, true, self.beat, 0, body);
@@ -333,8 +335,7 @@ impl Journal {
                 (at, number) = (walk.at, walk.number);
                 Some(entry)
             })
-            .filter(move |(opening, _)| !(continues && *opening))
-            .map(|(_, entry)| entry)
+            .map(move |(opening, entry)| Entry { again: continues && opening, ..entry })
         })
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Keeper {
     /// A half of the journal was begun, and doesn't tell what stands yet, nor the groups' state.
     wants_carried: bool,
     wants_state: bool,
+    /// A record was kept that the watcher wasn't told yet: what stands is of before it.
+    ahead: bool,
     /// How much was kept of what was read of groups since that was last begun, in bytes.
     state: usize,
     /// Nothing was kept since it was last kept that the ring is empty, and when that was.
@@ -56,6 +58,7 @@ impl Keeper {
     pub fn record(&mut self, record: &[u8], position: u64) {
         self.state += if is_of_state(record) { record.len() } else { 0 };
         self.keep(RECORD, 0, position, record);
+        self.ahead = true;
     }
 
     /// A record that the watcher isn't told.
@@ -70,9 +73,12 @@ impl Keeper {
         Some(Kind(kind, body))
     }
 
-    /// It was told that. `spoke`: it had something to say.
+    /// It was told that, or the record that was kept. `spoke`: it had something to say.
     pub fn after(&mut self, kept: Option<Kind>, now: u64, spoke: bool) {
-        let Some(Kind(kind, body)) = kept else { return };
+        let Some(Kind(kind, body)) = kept else {
+            self.ahead = false;
+            return;
+        };
         if kind != SETTLED {
             return self.keep(kind, now, 0, &body);
         }
@@ -104,7 +110,7 @@ impl Keeper {
 
     /// Keeps what stands, where a half of the journal has just begun.
     pub fn carry(&mut self, watcher: &Watcher) {
-        if !std::mem::take(&mut self.wants_carried) {
+        if self.ahead || !std::mem::take(&mut self.wants_carried) {
             return;
         }
         let (Some(journal), Ok(body)) = (&mut self.journal, serde_json::to_vec(&watcher.carried())) else {

@@ -178,7 +178,17 @@ fn replay(watcher: &mut Watcher, journal: &Journal, twins: &mut Twins) -> Option
     let mut news = false;
     for entry in journal.entries() {
         if entry.kind == CARRIED {
-            watcher.carry(serde_json::from_slice(&entry.body).ok()?, entry.mono_ns);
+            let carried = serde_json::from_slice(&entry.body).ok()?;
+            if entry.again {
+                // Whoever kept it saw all that came before. What came too fast for a reading of the groups in between is
+                // less than that here.
+                watcher.stands(carried, entry.mono_ns);
+            } else {
+                watcher.carry(carried, entry.mono_ns);
+            }
+            continue;
+        }
+        if entry.again {
             continue;
         }
         if entry.kind == SECOND {

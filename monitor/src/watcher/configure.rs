@@ -56,6 +56,11 @@ impl Watcher {
         self.book.carry(carried, mono_ns);
     }
 
+    /// What stood at this time is this, whatever was concluded here: that was from less.
+    pub(crate) fn stands(&mut self, carried: Vec<Carried>, mono_ns: u64) {
+        self.book.stands(carried, &self.host, mono_ns);
+    }
+
     /// Tells anew all that stands: the operator says something else than when it was told, or wasn't.
     pub(crate) fn tell_standing(&self) -> Vec<Report> {
         self.book.open().map(|violation| Report::Restated(Box::new(violation.clone()))).collect()

@@ -1,10 +1,12 @@
 //! What stands, for the process after this one, where the events that gave it away are no more at hand: enough to judge
 //! whether it still stands, and to say that it doesn't. What it was concluded from is left behind.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Key;
-use crate::model::{Actor, GroupRef};
+use crate::model::{Actor, Group, GroupRef, Host};
 
 use super::super::fingerprint::Fingerprint;
 use super::super::open::Open;
@@ -118,6 +120,24 @@ impl Book {
             } else if self.carried.len() < MAX_OPEN {
                 self.carried.push(open);
             }
+        }
+    }
+
+    /// What stood at this time, for whoever was there then and saw more: what else is open here was told to be over, or
+    /// never was told.
+    pub fn stands(&mut self, carried: Vec<Carried>, host: &Host, mono_ns: u64) {
+        let stood: BTreeSet<u64> = carried.iter().map(|carried| carried.fingerprint).collect();
+        let over = self.open.keys().filter(|fingerprint| !stood.contains(&fingerprint.0));
+        for fingerprint in over.copied().collect::<Vec<_>>() {
+            self.close(fingerprint, Reason::Cleared, mono_ns, &mut Vec::new());
+        }
+        self.carried.retain(|open| stood.contains(&open.violation.fingerprint.0));
+        self.carry(carried, mono_ns);
+        // Of a group that is known already nothing says so again.
+        let waiting = self.carried.iter().filter_map(|open| host.group_by_key(open.subject.group()?.key));
+        let known = waiting.filter(|group| group.synced).map(Group::reference);
+        for group in known.collect::<Vec<_>>() {
+            self.reopen_of(group);
         }
     }
 

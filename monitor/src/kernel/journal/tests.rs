@@ -36,7 +36,7 @@ fn what_was_kept_is_read_by_the_next_in_order() {
     let entries: Vec<Entry> = journal.entries().collect();
     assert_eq!(
         entries[1],
-        Entry { number: 1, kind: 2, mono_ns: 6, position: 4096, body: b"a record".to_vec() }
+        Entry { number: 1, kind: 2, mono_ns: 6, position: 4096, body: b"a record".to_vec(), again: false }
     );
     assert_eq!(entries.len(), 2);
 }
@@ -69,16 +69,19 @@ fn of_two_halves_the_older_one_is_whole_and_the_newer_one_goes_on() {
         assert_ne!(kept, Kept::No);
     }
     assert!(turned > 3);
+    journal.keep_beside(4, b"what stands");
     let journal = again(journal);
-    let entries: Vec<Entry> = journal.entries().collect();
+    let said_again: Vec<u8> = journal.entries().filter(|entry| entry.again).map(|entry| entry.kind).collect();
+    assert_eq!(said_again, [1, 2, 4]);
+    let entries: Vec<Entry> = journal.entries().filter(|entry| !entry.again).collect();
     assert_eq!((entries[0].kind, entries[0].body.as_slice()), (1, &b"start"[..]));
     assert_eq!((entries[1].kind, entries[1].body.as_slice()), (2, &b"names"[..]));
-    // The numbers of the newer half's opening are left out, and no record is.
+    // The numbers of the newer half's opening are missing here, and no record is.
     assert!(entries[2..].iter().all(|entry| entry.kind == 3));
     assert!(entries[2..].windows(2).all(|pair| pair[1].position == pair[0].position + 1));
     assert!(entries.windows(2).all(|pair| pair[1].number > pair[0].number));
     let last = entries.last().expect("there are some");
-    assert_eq!((last.position, last.number + 1), (39_999, journal.count()));
+    assert_eq!((last.position, last.number + 2), (39_999, journal.count()));
     assert!(entries.len() * size(300) > HALF);
 }
 

@@ -43,7 +43,7 @@ impl Walk<'_> {
         self.at += size;
         self.number = number.checked_add(1)?;
         let Header { kind, mono_ns, position, .. } = header;
-        Some((header.opening != 0, Entry { number, kind, mono_ns, position, body }))
+        Some((header.opening != 0, Entry { number, kind, mono_ns, position, body, again: false }))
     }
 }
 

@@ -216,3 +216,91 @@ fn a_storm_ends_no_journal_and_too_much_state_does() {
         assert_eq!(keeper.journal.is_none(), ends);
     }
 }
+
+/// The fingerprint of the violation that stands first, and of what comes up to that, of the recording; and how much comes up
+/// to its end.
+fn a_violation(options: &Options, steps: &[Step]) -> (usize, usize, crate::check::Fingerprint) {
+    let mut alone = Process::begin(options);
+    let (mut raised, mut resolved) = (None, None);
+    for (at, step) in steps.iter().enumerate() {
+        for report in alone.tell(step, at as u64) {
+            match report {
+                Report::Violation(it) if it.check.name == "pasid-left-on-release" => {
+                    raised = raised.or(Some((at, it.fingerprint)));
+                }
+                Report::Resolved(it) if raised.is_some_and(|(_, of)| of == it.fingerprint) => {
+                    resolved = resolved.or(Some(at));
+                }
+                _ => {}
+            }
+        }
+    }
+    let (raised, fingerprint) = raised.expect("the recording has one");
+    (raised, resolved.expect("it is mended later in the recording"), fingerprint)
+}
+
+impl Process {
+    /// So much comes that a half of the journal is full, before any group is read again.
+    fn turn(&mut self, junk: &[u8]) {
+        self.keeper.wants_state();
+        while !self.keeper.wants_state() {
+            self.keeper.second(junk, 0);
+        }
+        self.keeper.carry(&self.watcher);
+    }
+
+    fn tell_all(&mut self, steps: &[Step], from: usize) {
+        for (at, step) in steps.iter().enumerate() {
+            self.tell(step, (from + at) as u64);
+        }
+        self.journal().teller().told(self.journal().count());
+    }
+}
+
+/// What the older half has of it is of groups that nobody has read, and shows nothing.
+#[test]
+fn what_was_found_in_a_storm_stands_and_resolves_once() {
+    let (options, steps) = recorded();
+    let (raised, resolved, fingerprint) = a_violation(&options, &steps);
+    let mut process = Process::begin(&options);
+    process.tell_all(&steps[..raised], 0);
+    process.turn(&[0; 500]);
+    process.tell_all(&steps[raised..=raised], raised);
+    process.turn(&[0; 500]);
+    process.journal().teller().told(process.journal().count());
+    let (mut next, replayed) = process.killed(&options);
+    assert!(replayed.reports.is_empty(), "{:?}", replayed.reports);
+    assert!(next.watcher.carried().len() == 1);
+    let mut reports = Vec::new();
+    for (at, step) in steps.iter().enumerate().skip(raised + 1) {
+        reports.extend(next.tell(step, at as u64));
+    }
+    let is_over = |report: &&Report| matches!(report, Report::Resolved(it) if it.fingerprint == fingerprint);
+    assert!(resolved > raised);
+    assert_eq!(reports.iter().filter(is_over).count(), 1);
+}
+
+#[test]
+fn what_was_over_in_a_storm_is_told_no_more() {
+    let (options, steps) = recorded();
+    let (raised, resolved, fingerprint) = a_violation(&options, &steps);
+    let mut process = Process::begin(&options);
+    process.tell_all(&steps[..=raised], 0);
+    process.turn(&[0; 500]);
+    process.tell_all(&steps[raised + 1..=resolved], raised + 1);
+    process.turn(&[0; 500]);
+    process.journal().teller().told(process.journal().count());
+    let (mut next, replayed) = process.killed(&options);
+    assert!(replayed.reports.is_empty(), "{:?}", replayed.reports);
+    let mut reports = Vec::new();
+    for (at, step) in steps.iter().enumerate().skip(resolved + 1) {
+        reports.extend(next.tell(step, at as u64));
+    }
+    let is_about = |report: &&Report| match report {
+        Report::Violation(it) => it.fingerprint == fingerprint,
+        Report::Resolved(it) => it.fingerprint == fingerprint,
+        _ => false,
+    };
+    let first = reports.iter().find(is_about);
+    assert!(!matches!(first, Some(Report::Resolved(_))), "{first:?}");
+}

@@ -169,7 +169,7 @@ pub const ALL: &[Scenario] = &[
     row("left-behind-intel", &WITH_PASIDS, INTEL, Scenario::LONG, left_behind::on_intel),
     row("imbalance-intel", &WITH_PASIDS, INTEL, Scenario::LONG, imbalance::on_intel),
     row("flush", &Series::ALL, INTEL, Scenario::LONG, flush::flushed),
-    row("kill", &WITH_PASIDS, INTEL_ALONE, Scenario::LONG, kill::killed),
+    row("kill", &WITH_PASIDS, INTEL_ALONE, Duration::from_secs(500), kill::killed),
     row("cache-tags", &WITH_PASIDS, INTEL, Scenario::LONG, cache_tags::tagged),
     row("amd", &Series::ALL, AMD, Scenario::LONG, amd::watched),
     row("rid-switch", &WITH_PASIDS, INTEL, Scenario::LONG, rid_switch::on_intel),

@@ -1,5 +1,6 @@
-# The daemon is killed again and again, at any moment, while PASIDs come and go and faults are planted: before, after and
-# while nobody reads. What it says all told goes to one file. `kills=50` for more of them.
+# The daemon is killed again and again, at any moment, while PASIDs come and go and faults are planted: before, after,
+# while nobody reads, and while another version starts in its place. What they say all told goes to one file. `kills=50`
+# for more of them.
 . /guest/lib.sh
 kills=${kills:-8}
 load_pasidcap
@@ -14,8 +15,23 @@ c alloc $second theirs
 # Nothing here is about time, and the killing takes it.
 flush_slow=20000
 
+# Another version: its eBPF object names its license otherwise, as the kernel takes it, too.
+other=/tmp/iommu-watch-other
+cp /bin/iommu-watch $other
+strings -t d $other | awk '{ at = index($0, "Dual MIT/GPL") } at { print $1 + at - index($0, $2) }' | while read -r at; do
+	printf 'Dual BSD/GPL' | dd of=$other bs=1 seek=$at conv=notrunc 2>/dev/null
+done
+cmp -s /bin/iommu-watch $other && die "the other version is none"
+daemon=/bin/iommu-watch
+
+# From now on the other one of the two is started.
+upgrade() {
+	case $daemon in $other) daemon=/bin/iommu-watch ;; *) daemon=$other ;; esac
+	echo "@ upgrade"
+}
+
 start() {
-	iommu-watch daemon --config $expected --flush-slow $flush_slow >>$watch_log 2>>$watch_errors &
+	$daemon daemon --config $expected --flush-slow $flush_slow >>$watch_log 2>>$watch_errors &
 	watch_pid=$!
 }
 
@@ -89,14 +105,21 @@ loading=$!
 round=0
 while [ $round -lt $kills ]; do
 	case $((round % 4)) in
-	# While it is done; just afterwards; while nobody reads; when all was told, and mended unseen.
+	# While it is done; just afterwards; while nobody reads, and while another one starts; when all was told, and mended
+	# unseen.
 	0) plant $round & planting=$!; killed $(random 400000); wait $planting; start; ready; mend $round ;;
 	1) plant $round; killed $(random 5000); start; ready; mend $round ;;
 	2) killed; plant $round; start; ready; mend $round ;;
-	3) plant $round; usleep $(random 600000); killed; mend $round; start ;;
+	3)
+		plant $round; usleep $(random 600000); killed; mend $round; upgrade; start
+		usleep $(random 3000000); plant $((round + 500)); ready; mend $((round + 500))
+		;;
 	esac
-	# Also while it starts, at times.
-	[ $((round % 5)) -ne 4 ] || { killed $(random 300000); start; }
+	# Also while it starts, at times, be it an upgrade or not, which another one then ends or takes back.
+	case $((round % 5)) in
+	3) killed; upgrade; start; killed $(random 4000000); [ $((round % 2)) = 0 ] || upgrade; start ;;
+	4) killed $(random 300000); start ;;
+	esac
 	ready
 	round=$((round + 1))
 done
@@ -112,20 +135,24 @@ kill -TERM $watch_pid
 told wait $watch_pid
 watch_pid=
 cat $watch_errors
+sed -n 's/^iommu-watch: \(succeeded\) programs.*/@ \1/p; s/^iommu-watch: what happened in the last .*/@ gap/p' $watch_errors
 grep -v -e '"kind":"state"' -e '"kind":"check-state"' $watch_log
 # What is compiled of them.
 programs() {
 	grep -c '\[bpf\]$' /proc/kallsyms
 }
 echo "@ pinned $(ls /sys/fs/bpf/iommu-watch | wc -l) $(programs)"
-# With other options the programs are others: they replace those that are there.
+# With other options the programs are others, too. Those that they can't succeed they replace: here as if the set were of a
+# version that knows nothing of that.
+rm /sys/fs/bpf/iommu-watch/*/maps/RECORDING
 iommu-watch daemon --no-submission-returns >>$watch_log 2>/tmp/other &
-other=$!
+watch_pid=$!
 ready
 cat /tmp/other
 sed -n 's/^iommu-watch: \(replaced\) programs.*/@ said \1/p; s/^.*what happened in the last .* s is \(not judged\)$/@ said \1/p' /tmp/other
-kill -TERM $other
-told wait $other
+kill -TERM $watch_pid
+told wait $watch_pid
+watch_pid=
 echo "@ pinned $(ls /sys/fs/bpf/iommu-watch | wc -l) $(programs)"
 told iommu-watch daemon --unpin
 left=50

@@ -1,5 +1,5 @@
-//! `kill`: the daemon is killed again and again. What was planted is told once, whoever read it; nothing else is; and
-//! nothing is left but the pins, until those are removed.
+//! `kill`: the daemon is killed again and again, and another version started in its place. What was planted is told once,
+//! whoever read it; nothing else is; and nothing is left but the pins, until those are removed.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +46,13 @@ pub fn killed(report: &Report) -> Result<(), String> {
     }
     if let Some(loss) = report.of_kind("loss").first() {
         return Err(format!("something was lost: {loss}"));
+    }
+    if told("succeeded").len() < 2 || !told("gap").is_empty() {
+        return Err(format!(
+            "{} upgrades took over, and {} gaps were told",
+            told("succeeded").len(),
+            told("gap").len()
+        ));
     }
     // The second daemon, the one that was killed so often, the one with other options, and the removal.
     if told("exit") != [["2"], ["0"], ["0"], ["0"]] {

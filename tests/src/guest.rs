@@ -9,6 +9,10 @@ use crate::initramfs::Initramfs;
 use crate::modules::{self, Module};
 
 const INIT: &str = include_str!("init.sh");
+const RUN: &str = include_str!("run.sh");
+
+/// Where a guest has its Debian: [`INIT`] makes this the root.
+const DEBIAN: &str = "/debian";
 
 /// The mount points of [`INIT`] that no kernel makes.
 const DIRECTORIES: [&str; 7] = ["/dev", "/proc", "/sys", "/tmp", "/run", "/root", "/lib/modules"];
@@ -22,6 +26,8 @@ pub struct Guest<'a> {
     /// Those that are loaded before the script runs.
     pub load: &'a [String],
     pub script: &'a str,
+    /// The root of a Debian whose systemd is to run it all.
+    pub debian: Option<PathBuf>,
     /// Files and directories of the host, and where they go.
     pub files: Vec<(PathBuf, String)>,
 }
@@ -36,6 +42,7 @@ impl Guest<'_> {
         initramfs.character_device("/dev/console", 0o600, (5, 1));
         initramfs.file("/init", 0o755, INIT.as_bytes());
         initramfs.file("/etc/testbed/script", 0o755, self.script.as_bytes());
+        initramfs.file("/etc/testbed/run", 0o755, RUN.as_bytes());
         initramfs.file("/etc/testbed/modules", 0o644, self.load.join("\n").as_bytes());
 
         // The kernel calls /sbin/modprobe.
@@ -43,6 +50,9 @@ impl Guest<'_> {
         initramfs.host("/bin/busybox", &busybox.binary)?;
         for applet in busybox.applets.iter().filter(|applet| *applet != "busybox") {
             initramfs.symlink(&format!("/bin/{applet}"), "busybox");
+        }
+        if let Some(debian) = &self.debian {
+            initramfs.tree(DEBIAN, debian)?;
         }
         self.pack_modules(&mut initramfs)?;
         for (from, to) in &self.files {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# PID 1 of a guest of the testbed: sets the stage, runs the script, tells its exit code, ends the machine.
+# PID 1 of a guest of the testbed: sets the stage for the script.
 
 export PATH=/bin HOME=/root TERM=dumb
 out=/dev/ttyS1
@@ -18,22 +18,18 @@ ifconfig lo up
 stty -F $out raw -echo
 printf '\036testbed:booted\036' >$out
 
-code=0
-for module in $(cat /etc/testbed/modules); do
-	modprobe "$module" >$out 2>&1 || { echo "init: modprobe $module failed" >$out; code=125; }
-done
-if [ $code = 0 ]; then
-	cd /root || code=125
-	sh /etc/testbed/script </dev/null >$out 2>&1
-	code=$?
+# Of a guest with a Debian, its systemd is PID 1 from here on, and starts what follows as a service.
+if [ -d /debian ]; then
+	mount --bind /debian /debian
+	for dir in guest testmod lib/modules etc/testbed; do
+		[ -d "/$dir" ] || continue
+		mkdir -p "/debian/$dir"
+		mount --bind "/$dir" "/debian/$dir"
+	done
+	mkdir -p /debian/busybox
+	mount --bind /bin /debian/busybox
+	cd /debian || poweroff -f
+	mount --move . /
+	exec chroot . /usr/lib/systemd/systemd --unit=testbed.service
 fi
-
-# The console is the artefact that a person reads after a failure.
-dmesg -n 1
-dmesg >/dev/ttyS0
-printf '\036testbed:exit %d\036' $code >$out
-# Both ports drain before the machine ends.
-stty -F $out raw -echo
-stty -F /dev/ttyS0 raw
-printf '\000' | dd of=/dev/port bs=1 seek=1281 2>/dev/null
-poweroff -f
+exec sh /etc/testbed/run

@@ -74,6 +74,25 @@ impl Initramfs {
         Ok(())
     }
 
+    /// The same of a whole root, with its symbolic links as they are.
+    pub fn tree(&mut self, path: &str, from: &Path) -> Result<()> {
+        let metadata = fs::symlink_metadata(from).at(from)?;
+        if metadata.is_symlink() {
+            let target = fs::read_link(from).at(from)?;
+            self.symlink(path, &target.to_string_lossy());
+        } else if metadata.is_dir() {
+            self.directory(path);
+            let mut children: Vec<_> = fs::read_dir(from).at(from)?.flatten().collect();
+            children.sort_by_key(fs::DirEntry::file_name);
+            for child in children {
+                self.tree(&format!("{path}/{}", child.file_name().to_string_lossy()), &child.path())?;
+            }
+        } else {
+            self.file(path, metadata.permissions().mode(), &fs::read(from).at(from)?);
+        }
+        Ok(())
+    }
+
     /// The finished archive.
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, (0, 0), &[]);
@@ -184,5 +203,23 @@ mod tests {
         initramfs.host("/guest", dir.path()).unwrap();
         let paths: Vec<_> = entries(&initramfs.finish()).into_iter().map(|entry| entry.0).collect();
         assert_eq!(paths, ["guest", "guest/sub", "guest/sub/script"]);
+    }
+
+    #[test]
+    fn a_root_keeps_its_links() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("usr/bin")).unwrap();
+        std::os::unix::fs::symlink("usr/bin", dir.path().join("bin")).unwrap();
+        let mut initramfs = Initramfs::new();
+        initramfs.tree("/debian", dir.path()).unwrap();
+        let found: Vec<_> =
+            entries(&initramfs.finish()).into_iter().map(|(path, mode, _)| (path, mode)).collect();
+        let expected = [
+            ("debian", DIRECTORY | 0o755),
+            ("debian/bin", SYMLINK | 0o777),
+            ("debian/usr", DIRECTORY | 0o755),
+            ("debian/usr/bin", DIRECTORY | 0o755),
+        ];
+        assert_eq!(found, expected.map(|(path, mode)| (path.to_owned(), mode)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! From below upwards:
 //! - [`cache`] keeps what was fetched; [`apt`] fetches Debian packages without touching the machine.
-//! - [`qemu`], [`kernel`], [`busybox`], [`prometheus`] and [`bpftrace`] are made from such packages.
+//! - [`qemu`], [`kernel`], [`busybox`], [`debian`], [`prometheus`] and [`bpftrace`] are made from such packages.
 //! - [`kbuild`] builds the test modules for a kernel, [`program`] the programs that run beside them.
 //! - [`initramfs`] packs the guest that [`guest`] describes; [`machine`] is what it runs on.
 //! - [`vm`] boots it (by [`boot`]) and gives back what its script said.
@@ -14,6 +14,7 @@ pub mod boot;
 pub mod bpftrace;
 pub mod busybox;
 pub mod cache;
+pub mod debian;
 pub mod error;
 pub mod guest;
 pub mod initramfs;

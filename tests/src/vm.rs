@@ -13,7 +13,7 @@ use crate::guest::Guest;
 use crate::kernel::{DebianKernel, Series};
 use crate::machine::{Iommu, Machine};
 use crate::qemu::Qemu;
-use crate::{Error, Result, kbuild, program};
+use crate::{Error, Result, debian, kbuild, program};
 
 /// What every guest of a Debian kernel can `modprobe` without asking.
 const MODULES: [&str; 4] = ["nvme", "e1000e", "vfio-pci", "vfio-iommu-type1"];
@@ -63,6 +63,7 @@ pub struct Vm {
     timeout: Duration,
     console: Option<PathBuf>,
     echo: bool,
+    debian: bool,
 }
 
 /// What came of it.
@@ -103,6 +104,7 @@ impl Vm {
             timeout: Duration::from_secs(120),
             console: None,
             echo: false,
+            debian: false,
         }
     }
 
@@ -150,6 +152,12 @@ impl Vm {
     /// `guest`.
     pub fn forward(mut self, host: u16, guest: u16) -> Self {
         self.forward = Some((host, guest));
+        self
+    }
+
+    /// Debian's systemd is PID 1, and starts the script as a service; busybox is in `/busybox`.
+    pub fn debian(mut self, debian: bool) -> Self {
+        self.debian = debian;
         self
     }
 
@@ -243,7 +251,11 @@ impl Vm {
             guest.files.push((program::build(cache, &source)?, format!("/guest/{name}")));
         }
         if scripts.is_dir() {
-            guest.files.push((scripts, "/guest".into()));
+            guest.files.push((scripts.clone(), "/guest".into()));
+        }
+        if self.debian {
+            guest.debian = Some(debian::fetch(cache)?);
+            guest.files.push((scripts.join("debian"), "/debian".into()));
         }
         let busybox = Busybox::fetch(cache)?;
         let (vmlinux, release, packed) = match &self.kernel {
@@ -282,7 +294,8 @@ impl Vm {
         // The self-tests of the crypto API cost half a second and tell nothing here.
         // Without `no_timer_check` about one boot in 24 panics with interrupt remapping on.
         let fixed = "console=ttyS0 panic=-1 quiet no_timer_check cryptomgr.notests rdinit=/init";
-        let words = [fixed, self.iommu.kernel_arguments()];
+        let debian = if self.debian { debian::ARGUMENTS } else { "" };
+        let words = [fixed, self.iommu.kernel_arguments(), debian];
         words.into_iter().chain(self.append.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
     }
 

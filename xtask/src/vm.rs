@@ -32,6 +32,9 @@ pub struct Arguments {
     /// A further device for QEMU, as its -device takes it
     #[arg(long, value_name = "DEVICE")]
     device: Vec<String>,
+    /// Boot Debian's systemd, which starts the script as a service; files for it go below /debian
+    #[arg(long)]
+    debian: bool,
     /// Let virtual time count instructions, on one processor
     #[arg(long)]
     icount: bool,
@@ -82,6 +85,7 @@ fn guest(arguments: &Arguments) -> Result<Vm> {
     let mut vm = Vm::new(kernel)
         .iommu(arguments.iommu)
         .icount(arguments.icount)
+        .debian(arguments.debian)
         .timeout(Duration::from_secs(arguments.timeout))
         .console(paths::artefacts().join(console))
         .script(script);

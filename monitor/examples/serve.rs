@@ -129,7 +129,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let current = Current::open(last.as_deref().filter(|_| !cost).map(std::path::Path::new))?;
     let listener = web::bind(address)?;
     let address = listener.local_addr()?;
-    web::start(listener, pages.clone(), current)?;
+    web::start([listener], pages.clone(), current)?;
     if cost {
         return measure(&pages, address, json);
     }

@@ -81,18 +81,24 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 /// Serves on a thread of its own until the process ends.
-pub fn start(listener: TcpListener, source: Arc<dyn Source>, current: Current) -> Result<(), Error> {
-    listener.set_nonblocking(true)?;
+pub fn start(
+    listeners: impl IntoIterator<Item = TcpListener>,
+    source: Arc<dyn Source>,
+    current: Current,
+) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Passwords, one at a time.
         .max_blocking_threads(1)
         .build()?;
-    let listener = {
+    let server = Arc::new(server::Server::new(source, current)?);
+    for listener in listeners {
+        listener.set_nonblocking(true)?;
         let _within = runtime.enter();
-        tokio::net::TcpListener::from_std(listener)?
-    };
-    let server = server::Server::new(source, current)?;
-    thread::Builder::new().name("web".into()).spawn(move || runtime.block_on(server.serve(listener)))?;
+        runtime.spawn(server.clone().serve(tokio::net::TcpListener::from_std(listener)?));
+    }
+    thread::Builder::new()
+        .name("web".into())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What the operator says: the flags of the command line over the configuration file over the defaults.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,7 +14,7 @@ use crate::{
     config::{Config, Faults, Pin},
     kernel::{clock, pins},
     live::Upkeep,
-    web::Current,
+    web::{self, Current},
 };
 
 use super::{Audit, DaemonArguments, FAILED, Global, RIGHT};
@@ -116,8 +116,18 @@ impl DaemonArguments {
         })
     }
 
-    pub(super) fn listen(&self, global: &Global) -> Result<SocketAddr> {
-        Ok(self.listen.or(global.config()?.listen).unwrap_or(LISTEN))
+    /// Where the pages are served: where the service manager listens for us, else at an address of ours.
+    pub(super) fn listeners(&self, global: &Global, handed: Vec<TcpListener>) -> Result<Vec<TcpListener>> {
+        let asked = self.listen.or(global.config()?.listen);
+        if handed.is_empty() {
+            return Ok(vec![web::bind(asked.unwrap_or(LISTEN))?]);
+        }
+        if let Some(asked) = asked.filter(|_| !global.quiet) {
+            eprintln!(
+                "iommu-watch: the pages are served on the sockets of the service manager, and not on {asked}"
+            );
+        }
+        Ok(handed)
     }
 
     pub(super) fn web_config_file<'a>(&'a self, global: &'a Global) -> Result<Option<&'a PathBuf>> {

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::Config,
-    kernel::{clock, heap, host},
+    kernel::{activation, clock, heap, host},
     live::{self, Live, Upkeep},
     lock::lock,
     report::{metrics, status::Recent},
@@ -19,8 +19,12 @@ use crate::{
 };
 
 use super::{
-    DaemonArguments, Format, Global, RIGHT, configuration, doctor, huge_pages, output::Output, pages::Pages,
-    pins, service::Service, teller::Teller,
+    DaemonArguments, Format, Global, RIGHT, configuration, doctor, huge_pages,
+    output::Output,
+    pages::Pages,
+    pins,
+    service::Service,
+    teller::Teller,
 };
 
 /// How long the last lines may take at the end.
@@ -33,6 +37,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     if arguments.unpin {
         return pins::unpin(global, arguments);
     }
+    let handed = activation::handed()?;
     huge_pages::settle();
     heap::keep_little();
     let started = Instant::now();
@@ -40,8 +45,8 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // First what fails at once, then what takes its time. Who asks meanwhile waits in the queue.
     let current = arguments.web_config(global)?;
-    let listener = web::bind(arguments.listen(global)?)?;
-    let address = listener.local_addr()?;
+    let listeners = arguments.listeners(global, handed)?;
+    let address = listeners.first().context("there is nothing to serve on")?.local_addr()?;
     let scheme = if current.settings().tls.is_some() { "https" } else { "http" };
     // From now on a SIGHUP waits, and ends nobody.
     let mut reloads = runtime.block_on(async { signal(SignalKind::hangup()) })?;
@@ -87,7 +92,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
         quiet: global.quiet,
         web_config: arguments.web_config_file(global)?.cloned(),
     };
-    web::start(listener, Arc::new(pages), current)?;
+    web::start(listeners, Arc::new(pages), current)?;
     let mut service = Service::of_environment();
     let done = runtime.block_on(async {
         let stop = live::stop_requested()?;

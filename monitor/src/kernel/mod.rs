@@ -1,5 +1,6 @@
 //! All that touches the running kernel. It knows no check.
 
+pub mod activation;
 pub mod attach;
 pub mod bpf;
 pub mod btf;

@@ -56,8 +56,8 @@ impl Server {
         })
     }
 
-    /// Serves until it is dropped.
-    pub async fn serve(self, listener: TcpListener) {
+    /// Serves whoever comes there; places are given out for all listeners together.
+    pub async fn serve(self: Arc<Server>, listener: TcpListener) {
         loop {
             let Some(permit) = self.places.any().await else { return };
             let (stream, peer) = match listener.accept().await {

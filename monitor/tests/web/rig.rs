@@ -78,7 +78,7 @@ impl Server {
         let listener = web::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let source = Arc::new(Counting::default());
-        web::start(listener, source.clone(), current).expect("it starts");
+        web::start([listener], source.clone(), current).expect("it starts");
         Server { address, source }
     }
 

@@ -77,7 +77,8 @@ pub fn try_out(first: &Path, next: &Path, directory: &Path, log: &Log) -> Result
     write(&account.join("status"), "", 0o644)?;
     let root = Root { directory, log };
     root.dpkg(&["--install"], first.as_os_str())?;
-    root.has(&[BINARY, CONFIGURATION, "usr/lib/systemd/system/iommu-watch.service"])?;
+    let unit = |kind: &str| format!("usr/lib/systemd/system/iommu-watch.{kind}");
+    root.has(&[BINARY, CONFIGURATION, &unit("service"), &unit("socket")])?;
     let (configuration, changed) = (directory.join(CONFIGURATION), "[watch]\naudit_seconds = 30\n");
     write(&configuration, changed, 0o644)?;
     root.dpkg(&["--install"], next.as_os_str())?;

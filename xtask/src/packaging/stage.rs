@@ -11,8 +11,9 @@ use anyhow::{Context, Result, ensure};
 use crate::{docs, paths};
 
 /// Files of the checkout.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("packaging/iommu-watch.service", "usr/lib/systemd/system/iommu-watch.service"),
+    ("packaging/iommu-watch.socket", "usr/lib/systemd/system/iommu-watch.socket"),
     ("docs/iommu-watch.toml", "etc/iommu-watch/iommu-watch.toml"),
     ("packaging/deb/copyright", "usr/share/doc/iommu-watch/copyright"),
     ("LICENSE-MIT", "usr/share/doc/iommu-watch/LICENSE-MIT"),

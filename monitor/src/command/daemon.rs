@@ -24,7 +24,7 @@ use super::{
     pages::Pages,
     pins,
     service::Service,
-    teller::Teller,
+    teller::{self, Teller},
 };
 
 /// How long the last lines may take at the end.
@@ -73,7 +73,8 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     }
     holding.tell(&mut live);
     let pages = format!("{scheme}://{}:{}/", live.watcher.options().host, address.port());
-    let teller = Teller::start(Output::new(global, Format::Json), global.config()?, &pages, &live)?;
+    let output = Output::new(global, Format::Json);
+    let teller = Teller::start(output, teller::outlet(global)?, global.config()?, &pages, &live)?;
     let teller = Mutex::new(teller);
     let recent = Arc::new(Mutex::new(Recent::default()));
     let tell = |live: &mut Live, reports: &[Report]| {

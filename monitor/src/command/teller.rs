@@ -7,17 +7,22 @@ use crate::{
     kernel::{clock, names},
     live::Live,
     outlet::{
+        journal::{self, Journal},
         limit::{Limiter, Limits},
         marks,
         push::Push,
+        sink::{Descriptor, Sink},
         spool::Spool,
-        stdout::{Descriptor, Opener, Outlet},
+        stdout::{Opener, Outlet},
     },
     report::Context,
     watcher::{Report, Suppressed, SuppressedBy, Told},
 };
 
-use super::output::{Output, context};
+use super::{
+    Global,
+    output::{Output, context},
+};
 
 /// How long is gathered what was dropped, in ns, before a line tells of it.
 const GATHERED_NS: u64 = 10_000_000_000;
@@ -46,15 +51,21 @@ struct Missing {
 }
 
 impl Teller {
-    /// `address`: where the pages are, for whoever is pushed to.
-    pub fn start(output: Output, config: &Config, address: &str, live: &Live) -> io::Result<Teller> {
+    /// `to`: where lines go; `address`: where the pages are, for whoever is pushed to.
+    pub fn start(
+        output: Output,
+        to: Box<dyn Sink>,
+        config: &Config,
+        address: &str,
+        live: &Live,
+    ) -> io::Result<Teller> {
         names::look_up_plainly();
         let push = config.push.as_ref().map(|push| Push::start(push.clone(), address));
         // What the process after this one need not tell again.
         let told = live.teller().map(|journal| Box::new(move |before| journal.told(before)) as marks::Told);
         Ok(Teller {
             output,
-            outlet: Outlet::start(Descriptor::stdout()?, spool(&config.output), told)?,
+            outlet: Outlet::start(to, spool(&config.output), told)?,
             limiter: Limiter::new(Limits::new(&config.output), clock::monotonic_ns()),
             push: push.transpose()?,
             caught_up: false,
@@ -151,6 +162,17 @@ impl Missing {
             checks: Vec::new(),
         }))
     }
+}
+
+/// Where the daemon's lines go: to stdout. Where that is the journal, and nobody asked for a format, they become its entries.
+pub fn outlet(global: &Global) -> io::Result<Box<dyn Sink>> {
+    if global.format.is_none() && journal::is_stdout() {
+        match Journal::open(journal::SOCKET.as_ref()) {
+            Ok(journal) => return Ok(Box::new(journal)),
+            Err(error) => eprintln!("iommu-watch: {}: {error}; lines go to stdout", journal::SOCKET),
+        }
+    }
+    Ok(Box::new(Descriptor::stdout()?))
 }
 
 /// The spool, as it is configured; else below the directory that systemd gives.

@@ -21,6 +21,20 @@ pub trait Sink: Send + Sync {
     fn never_waits(&self) -> bool;
 }
 
+impl Sink for Box<dyn Sink> {
+    fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        (**self).write_some(bytes)
+    }
+
+    fn wait(&self, patience: Duration) {
+        (**self).wait(patience);
+    }
+
+    fn never_waits(&self) -> bool {
+        (**self).never_waits()
+    }
+}
+
 /// A descriptor, by what it is.
 pub struct Descriptor {
     fd: OwnedFd,

@@ -22,8 +22,6 @@ use super::{
     spool::Spool,
 };
 
-pub use super::sink::Descriptor;
-
 /// What may wait in memory, in bytes: a storm's worth, some thousand violations with their evidence.
 const ROOM: usize = 8 << 20;
 /// How long a line waits for the reader before it goes to the spool, and how often it is tried again.

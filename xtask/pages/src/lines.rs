@@ -70,10 +70,10 @@ fn sample_group(groups: &str, schema: &Schema) -> Result<String> {
 
 fn text(schema: &Schema, samples: &BTreeMap<String, &str>, group: &str) -> Result<String> {
     let mut text = String::from(
-        "# The JSON lines\n\n`iommu-watch daemon` writes one JSON object a line to stdout; so does `watch --format \
-         json`, with the events as\nwell. [schema.json](schema.json) is their JSON Schema. More fields may be added; \
-         one that changes its meaning or\ngoes raises `v`. The samples are from the golden files of the tests, and \
-         broken into lines here.\n\n## What every line has\n",
+        "# The JSON lines\n\n`iommu-watch daemon` writes one JSON object a line to stdout, or into [a field of the \
+         journal](journal.md); so does\n`watch --format json`, with the events as well. [schema.json](schema.json) is their \
+         JSON Schema. More fields may be\nadded; one that changes its meaning or goes raises `v`. The samples are from the \
+         golden files of the tests, and broken\ninto lines here.\n\n## What every line has\n",
     );
     let first = schema.definition(schema.kinds().first().copied().unwrap_or_default());
     text.push_str(&fields(schema, first, |name| COMMON.contains(&name)));

@@ -1,12 +1,13 @@
 //! Writes the pages and rules that come out of iommu-watch's own lists: `cargo xtask docs [--check]`.
 //!
-//! The lists are the registry of checks, the catalogue of hooks, the table of metrics and the JSON Schema; beside them
+//! The lists are the registry of checks, the catalogue of hooks, the table of metrics, the JSON Schema and the journal's fields; beside them
 //! `watcher.toml` has the alerts about the watcher itself.
 //! Man pages and completions are written for a package alone (`--manual ROOT`), out of the command line's definition.
 //! What else is written is checked in; `--check` writes nothing and fails where a file isn't what it should be.
 
 mod checks;
 mod grafana;
+mod journal;
 mod lines;
 mod manual;
 mod metrics;
@@ -61,6 +62,7 @@ fn pages() -> Result<Vec<Page>> {
     let mut pages = checks::pages();
     pages.push(metrics::page()?);
     pages.push(lines::page(&root())?);
+    pages.push(journal::page());
     pages.extend(rules::pages()?);
     pages.extend(Source::read()?.pages()?);
     pages.extend(grafana::pages()?);

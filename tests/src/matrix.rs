@@ -20,6 +20,8 @@ const BOOT: Duration = Duration::from_secs(90);
 pub struct Options<'a> {
     /// The static binary under test.
     pub iommu_watch: &'a Path,
+    /// Its Debian package, for the guests that have a Debian.
+    pub package: &'a Path,
     /// Where consoles and outputs are kept.
     pub artefacts: &'a Path,
     /// Only these kernels.
@@ -122,10 +124,14 @@ impl Boot<'_> {
         let mut vm = Vm::new(self.series)
             .iommu(self.setting.iommu)
             .append(self.setting.append)
-            .add(options.iommu_watch, "/bin/iommu-watch")
+            .debian(self.setting.debian)
             .console(options.artefacts.join(format!("{}-{first}.console", self.series)))
             .timeout(BOOT + self.scenarios.iter().map(|scenario| scenario.limit).sum::<Duration>())
             .script(Script::Text(self.script()));
+        vm = match self.setting.debian {
+            true => vm.add(options.package, "/debian/root/iommu-watch.deb"),
+            false => vm.add(options.iommu_watch, "/bin/iommu-watch"),
+        };
         for device in self.setting.devices {
             vm = vm.device(*device);
         }
@@ -233,6 +239,10 @@ mod tests {
         Scenario { name, kernels, setting, limit: Scenario::SHORT, expect: |_| Ok(()) }
     }
 
+    fn options(dir: &Path) -> Options<'_> {
+        Options { iommu_watch: dir, package: dir, artefacts: dir, kernels: &Series::ALL, guests: 1 }
+    }
+
     #[test]
     fn scenarios_of_one_setting_share_a_guest_on_each_kernel() {
         let alone = Setting { alone: true, ..Setting::PLAIN };
@@ -258,8 +268,7 @@ mod tests {
     #[test]
     fn a_scenario_runs_once_more_by_a_loss_of_events_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let options =
-            Options { iommu_watch: dir.path(), artefacts: dir.path(), kernels: &Series::ALL, guests: 1 };
+        let options = options(dir.path());
         let again = |expect, again| {
             let scenario = Scenario { expect, ..scenario("a", &[Series::V7], Setting::PLAIN) };
             let boot =
@@ -277,8 +286,7 @@ mod tests {
     fn a_scenario_that_was_cut_off_fails_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let scenarios = [scenario("a", &[Series::V7], Setting::PLAIN)];
-        let options =
-            Options { iommu_watch: dir.path(), artefacts: dir.path(), kernels: &Series::ALL, guests: 1 };
+        let options = options(dir.path());
         let verdict = plan(&scenarios, &Series::ALL)[0].judge(
             &scenarios[0],
             "\n@@ begin a\nhalf",

@@ -26,6 +26,7 @@ mod reload;
 mod rid_switch;
 mod service;
 mod shared_table;
+mod systemd;
 pub(crate) mod transcript;
 mod workloads;
 
@@ -61,6 +62,8 @@ pub struct Setting {
     pub append: &'static str,
     /// Further devices of the machine.
     pub devices: &'static [&'static str],
+    /// Debian's systemd is PID 1, and there is our package to be installed, instead of the program.
+    pub debian: bool,
     /// For a scenario that leaves a kernel behind that no other could use.
     pub alone: bool,
 }
@@ -80,6 +83,7 @@ impl Setting {
         test_modules: &["caller"],
         append: "",
         devices: &[],
+        debian: false,
         alone: false,
     };
 }
@@ -144,12 +148,16 @@ const AMD: Setting = Setting {
 
 const LOCKED_DOWN: Setting = Setting { append: "lockdown=confidentiality", ..Setting::PLAIN };
 
+/// A host as an operator has it.
+const DEBIAN: Setting = Setting { debian: true, ..Setting::PLAIN };
+
 #[rustfmt::skip]
 pub const ALL: &[Scenario] = &[
     row("doctor", &Series::ALL, Setting::PLAIN, Scenario::LONG, life::doctor),
     row("commands", &Series::ALL, Setting::PLAIN, Scenario::LONG, life::commands),
     row("refusals", &Series::ALL, Setting::PLAIN, Scenario::LONG, refusals::refused),
     row("service", &Series::ALL, Setting::PLAIN, Scenario::LONG, service::unprivileged),
+    row("systemd", &[Series::V6_12], DEBIAN, Scenario::LONG, systemd::run),
     row("container", &[Series::V6_12], Setting::PLAIN, Scenario::LONG, service::contained),
     row("faults", &[Series::V6_12], Setting::PLAIN, Duration::from_secs(600), faults::seen),
     row("vfio", &Series::ALL, Setting::PLAIN, Scenario::LONG, harmless::vfio),

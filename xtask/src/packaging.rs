@@ -109,6 +109,18 @@ pub fn package(log: &Log) -> Result<Tally> {
     Ok(Tally::of(tried.is_ok()))
 }
 
+/// The Debian package of the binary that is there, made where it is older than that or than what else makes it.
+pub fn debian(log: &Log) -> Result<PathBuf> {
+    let (here, binary) = (Architecture::X86_64, build::binary());
+    let (file, source) = (debian_package(here), paths::workspace().join("packaging"));
+    let made = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+    let parts = stage::below(&source)?.into_iter().map(|part| source.join(part)).chain([binary.clone()]);
+    if parts.map(|part| made(&part)).max() > Some(made(&file)) {
+        make(here, &binary, log)?;
+    }
+    Ok(file)
+}
+
 fn directory() -> PathBuf {
     paths::target_dir().join("package")
 }

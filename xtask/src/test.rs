@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that CI runs, as one list of steps.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -261,7 +262,7 @@ fn static_build(_: &Arguments, log: &Log) -> Result<Tally> {
     log.run(&mut build::command()).map(Tally::of)
 }
 
-fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
+fn scenarios(arguments: &Arguments, log: &Log) -> Result<Tally> {
     let iommu_watch = build::binary();
     if !iommu_watch.is_file() {
         bail!("{} is missing: the step `static` builds it", iommu_watch.display());
@@ -272,8 +273,13 @@ fn scenarios(arguments: &Arguments, _: &Log) -> Result<Tally> {
     };
     let scenarios: Vec<Scenario> =
         scenario::ALL.iter().filter(|scenario| chosen(scenario)).copied().collect();
+    let package = match scenarios.iter().any(|scenario| scenario.setting.debian) {
+        true => packaging::debian(log)?,
+        false => PathBuf::new(),
+    };
     let options = matrix::Options {
         iommu_watch: &iommu_watch,
+        package: &package,
         artefacts: &artefacts,
         kernels: arguments.kernels(),
         guests: GUESTS,

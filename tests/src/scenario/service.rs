@@ -52,7 +52,7 @@ pub fn contained(report: &Report) -> Result<(), String> {
 }
 
 /// With one capability of three that it may have.
-fn runs_as(expected: &str, status: &BTreeMap<String, String>) -> Result<(), String> {
+pub fn runs_as(expected: &str, status: &BTreeMap<String, String>) -> Result<(), String> {
     let capabilities = |set: &str| status.get(set).and_then(|set| u64::from_str_radix(set, 16).ok());
     let is = ["CapBnd", "CapPrm", "CapEff"].map(capabilities);
     let user = status.get("Uid").map(String::as_str);

@@ -40,6 +40,8 @@ pub struct Phase {
     pub output: Option<u64>,
     /// `@ broken WHAT`: what around the daemon is broken in this phase.
     pub broken: Option<String>,
+    /// `@ wrote DIRECTORY`: where it was let write.
+    pub wrote: Vec<String>,
     /// `@ left FILE`: what should not be there.
     pub left: Vec<String>,
     /// The metrics at its end, by name and labels as they are written.
@@ -140,6 +142,7 @@ impl Phase {
             ["notified", ..] => self.notified.push(words[1..].join(" ")),
             ["exit", code] => self.exits.push(code.parse().unwrap_or(i32::MIN)),
             ["output", bytes] => self.output = bytes.parse().ok(),
+            ["wrote", directory] => self.wrote.push(directory.into()),
             ["left", file] => self.left.push(file.into()),
             ["broken", ..] => self.broken = Some(words[1..].join(" ")),
             ["said", ..] => self.said.push(words[1..].join(" ")),

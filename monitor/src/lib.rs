@@ -4,6 +4,7 @@
 //! by [`watcher`]; the commands are different ends of this one pipe. ARCHITECTURE.md maps it.
 
 pub mod advisory;
+pub mod aside;
 pub mod check;
 pub mod command;
 pub mod config;

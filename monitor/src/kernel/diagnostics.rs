@@ -5,6 +5,7 @@ use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 
 use super::probes::{Loaded, Probes};
+use crate::aside::say;
 
 /// What the programs have to say, until it is flushed.
 pub struct Diagnostics {
@@ -40,7 +41,8 @@ impl Log for Stderr {
     }
 
     fn log(&self, record: &Record) {
-        eprintln!("iommu-watch: eBPF {}: {}", record.level().as_str().to_ascii_lowercase(), record.args());
+        let level = record.level().as_str().to_ascii_lowercase();
+        say(&format!("iommu-watch: eBPF {level}: {}", record.args()));
     }
 
     fn flush(&self) {}
@@ -50,5 +52,5 @@ impl Log for Stderr {
 pub fn left_out<'a>(runs: u64, programs: impl Iterator<Item = &'a str>) {
     let programs = programs.collect::<Vec<_>>().join(", ");
     let named = if programs.is_empty() { "kprobes, it doesn't say which" } else { &programs };
-    eprintln!("iommu-watch: the kernel left out {runs} runs of eBPF programs: {named}");
+    say(&format!("iommu-watch: the kernel left out {runs} runs of eBPF programs: {named}"));
 }

@@ -7,6 +7,7 @@ use monitor_ebpf::wire::{Header, Hook, is_snapshot};
 use zerocopy::FromBytes;
 
 use crate::{
+    aside::say,
     event::Key,
     input::{Input, Lost, Resync, Stage},
     inventory::Inventory,
@@ -102,8 +103,8 @@ impl Keeper {
     fn give_up(&mut self) {
         if let Some(mut journal) = self.journal.take() {
             journal.give_up();
-            eprintln!(
-                "iommu-watch: this host's state does not fit what is kept for a restart: the next start is one without it"
+            say(
+                "iommu-watch: this host's state does not fit what is kept for a restart: the next start is one without it",
             );
         }
     }
@@ -140,7 +141,7 @@ fn is_of_state(record: &[u8]) -> bool {
 }
 
 /// What is kept of an input: its kind and what it says, in this machine's order of bytes. Nothing of records, which are
-/// kept as they come, nor of what no running kernel tells.
+/// kept as they come, nor of the hooks, which the next process finds as they are then.
 fn write(input: &Input) -> Option<(u8, Vec<u8>)> {
     Some(match input {
         Input::Event(_) | Input::Coverage(_) => return None,

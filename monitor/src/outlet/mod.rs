@@ -9,5 +9,6 @@ pub mod push;
 pub mod sink;
 pub mod spool;
 pub mod stdout;
+mod stuck;
 #[cfg(test)]
 mod testing;

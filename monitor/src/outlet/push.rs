@@ -16,6 +16,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
+    aside::say,
     check::Violation,
     config,
     lock::lock,
@@ -110,13 +111,13 @@ async fn send_all(shared: &Shared, client: &Client) {
         match outcome {
             Ok(()) => {
                 if failures > 0 {
-                    eprintln!("iommu-watch: push: {} is reached again", client.target());
+                    say(&format!("iommu-watch: push: {} is reached again", client.target()));
                 }
                 failures = 0;
             }
             Err(failure) => {
                 if failures == 0 {
-                    eprintln!("iommu-watch: push: {failure}; it is tried again");
+                    say(&format!("iommu-watch: push: {failure}; it is tried again"));
                 }
                 if closed {
                     return;

@@ -13,13 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{lock::lock, watcher::Spooled};
+use crate::{aside::say, lock::lock, watcher::Spooled};
 
 use super::{
     chunk::{Chunk, count},
     marks::{Marks, Told},
     sink::Sink,
     spool::Spool,
+    stuck::Stuck,
 };
 
 /// What may wait in memory, in bytes: a storm's worth, some thousand violations with their evidence.
@@ -162,6 +163,26 @@ fn may_pass(kind: io::ErrorKind) -> bool {
     matches!(kind, WouldBlock | StorageFull | QuotaExceeded)
 }
 
+/// Puts whole lines into the spool, and gives how many bytes it took.
+fn append(spool: &mut Spool, lines: &[u8], stuck: &mut Stuck) -> usize {
+    let mut done = 0;
+    while done < lines.len() {
+        match spool.append(&lines[done..]) {
+            // What went in before that went in.
+            Ok(more) if more > 0 => done += more,
+            none => {
+                tell(stuck.full(none.err().as_ref()));
+                break;
+            }
+        }
+    }
+    done
+}
+
+fn tell(news: Option<String>) {
+    news.iter().for_each(|news| say(&format!("iommu-watch: {news}")));
+}
+
 /// The thread that writes.
 struct Writer<'a> {
     shared: &'a Shared,
@@ -174,8 +195,7 @@ struct Writer<'a> {
     spooled: bool,
     /// Bytes that went to the spool while a line before them was half-written.
     kept: usize,
-    /// Since when nothing is taken.
-    stuck: Option<Instant>,
+    stuck: Stuck,
     told: bool,
 }
 
@@ -190,7 +210,7 @@ impl<'a> Writer<'a> {
             hand,
             spooled: false,
             kept: 0,
-            stuck: None,
+            stuck: Stuck::default(),
             told: false,
         }
     }
@@ -206,7 +226,10 @@ impl<'a> Writer<'a> {
             }
             let written = self.hand.write(&*self.shared.sink);
             match written.map_err(|error| error.kind()) {
-                Ok(()) => self.stuck = None,
+                Ok(()) => {
+                    let dropped = lock(&self.shared.state).dropped;
+                    tell(self.stuck.taken(dropped));
+                }
                 Err(kind) if may_pass(kind) => {
                     self.give_up_waiting();
                     self.shared.sink.wait(AGAIN);
@@ -269,9 +292,12 @@ impl<'a> Writer<'a> {
 
     /// Nothing is taken: after a while what waits goes to the spool.
     fn give_up_waiting(&mut self) {
-        let since = *self.stuck.get_or_insert_with(Instant::now);
-        let bytes = lock(&self.shared.state).bytes;
-        if bytes > ROOM / 2 || since.elapsed() >= PATIENCE {
+        let state = lock(&self.shared.state);
+        let (bytes, dropped) = (state.bytes, state.dropped);
+        drop(state);
+        let waited = self.stuck.waits(dropped);
+        if bytes > ROOM / 2 || waited >= PATIENCE {
+            tell(self.stuck.noticed(self.opener.is_some()));
             self.keep();
         }
     }
@@ -285,7 +311,7 @@ impl<'a> Writer<'a> {
         let (mut kept, mut bytes) = (0, 0);
         if !self.spooled {
             let lines = self.hand.untouched();
-            let done = spool.append(&lines).unwrap_or(0);
+            let done = append(spool, &lines, &mut self.stuck);
             kept += count(&lines[..done]);
             bytes += done;
             self.hand.bytes.extend_from_slice(&lines[done..]);
@@ -299,7 +325,7 @@ impl<'a> Writer<'a> {
             state.bytes -= chunk.bytes.len();
             drop(state);
             // Only the first may have been begun, and that is in the hand.
-            let done = spool.append(&chunk.bytes).unwrap_or(0);
+            let done = append(spool, &chunk.bytes, &mut self.stuck);
             kept += count(&chunk.bytes[..done]);
             bytes += done;
             if done < chunk.bytes.len() {
@@ -337,7 +363,7 @@ impl<'a> Writer<'a> {
         match opener() {
             Ok(spool) => self.spool = Some(spool),
             Err(error) if !std::mem::replace(&mut self.told, true) => {
-                eprintln!("iommu-watch: no spool: {error}");
+                tell(Some(format!("no spool: {error}")));
             }
             Err(_) => {}
         }

@@ -72,6 +72,10 @@ impl Pages {
 }
 
 impl Source for Pages {
+    fn healthy(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     fn ready(&self) -> Result<(), String> {
         Ok(())
     }

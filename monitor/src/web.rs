@@ -49,6 +49,8 @@ impl Page {
 
 /// What the pages show.
 pub trait Source: Send + Sync {
+    /// `Err` with the reason where the daemon doesn't watch any more; must not wait for it.
+    fn healthy(&self) -> Result<(), String>;
     /// `Err` with the reason while the daemon can't vouch for what it shows.
     fn ready(&self) -> Result<(), String>;
     /// A page as it is now; it is asked for again within moments.

@@ -23,6 +23,7 @@ use super::{
     output::Output,
     pages::Pages,
     pins,
+    pulse::Pulse,
     service::Service,
     teller::{self, Teller},
 };
@@ -86,15 +87,17 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     live.watcher.config_was_read(Some(start_seconds));
     let live = Arc::new(Mutex::new(live));
     let build = metrics::Build { version: env!("CARGO_PKG_VERSION").into(), start_seconds };
+    let pulse = Arc::new(Pulse::new());
     let pages = Pages {
         live: live.clone(),
+        pulse: pulse.clone(),
         recent: recent.clone(),
         build,
         quiet: global.quiet,
         web_config: arguments.web_config_file(global)?.cloned(),
     };
     web::start(listeners, Arc::new(pages), current)?;
-    let mut service = Service::of_environment();
+    let mut service = Service::of_environment(pulse);
     let done = runtime.block_on(async {
         let stop = live::stop_requested()?;
         let stop = async {

@@ -11,6 +11,7 @@ mod huge_pages;
 mod output;
 mod pages;
 mod pins;
+mod pulse;
 mod record;
 mod replay;
 mod service;

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -24,10 +24,11 @@ use crate::{
     web::{Page, Source},
 };
 
-use super::output::context;
+use super::{output::context, pulse::Pulse};
 
 pub struct Pages {
     pub live: Arc<Mutex<Live>>,
+    pub pulse: Arc<Pulse>,
     pub recent: Arc<Mutex<Recent>>,
     pub build: Build,
     pub quiet: bool,
@@ -36,23 +37,27 @@ pub struct Pages {
 }
 
 impl Source for Pages {
+    fn healthy(&self) -> Result<(), String> {
+        self.pulse.check()
+    }
+
     fn ready(&self) -> Result<(), String> {
         let wait = |left: Duration| {
             format!("{} ms more: calls from before may still be under way", left.as_millis())
         };
-        lock(&self.live).ready().map_err(wait)
+        self.live()?.ready().map_err(wait)
     }
 
     fn render(&self, page: Page) -> Result<String, String> {
         match page {
-            Page::Status => Ok(self.status()),
+            Page::Status => self.status(),
             Page::Metrics => {
                 TextEncoder::new().encode_to_string(&self.families()?).map_err(|error| error.to_string())
             }
             Page::OpenMetrics => Ok(openmetrics::encode(&self.families()?)),
-            Page::Groups => Ok(self.groups()),
-            Page::Conformance => Ok(self.conformance()),
-            Page::Violations => Ok(self.violations()),
+            Page::Groups => self.groups(),
+            Page::Conformance => self.conformance(),
+            Page::Violations => self.violations(),
         }
     }
 
@@ -61,7 +66,9 @@ impl Source for Pages {
     }
 
     fn configured(&self, outcome: Result<&str, &Faults>) {
-        lock(&self.live).watcher.web_config_was_read(outcome.is_ok());
+        if let Ok(mut live) = self.live() {
+            live.watcher.web_config_was_read(outcome.is_ok());
+        }
         let file = self.web_config.as_deref().unwrap_or(Path::new("")).display();
         match outcome {
             Ok(summary) if !self.quiet => eprintln!("iommu-watch: {file}: read again: {summary}"),
@@ -72,45 +79,50 @@ impl Source for Pages {
 }
 
 impl Pages {
-    fn status(&self) -> String {
-        let mut live = lock(&self.live);
+    fn live(&self) -> Result<MutexGuard<'_, Live>, String> {
+        self.pulse.lock(&self.live)
+    }
+
+    fn status(&self) -> Result<String, String> {
+        let mut live = self.live()?;
         let groups = live.watcher.groups();
         let context = context(live.watcher.options(), live.stacks());
         let recent = lock(&self.recent);
-        status::page(&View {
+        Ok(status::page(&View {
             watcher: &live.watcher,
             groups: &groups,
             recent: &recent,
             build: &self.build,
             context: &context,
             now_ns: clock::monotonic_ns(),
-        })
+        }))
     }
 
     fn families(&self) -> Result<Vec<MetricFamily>, String> {
-        let mut live = lock(&self.live);
+        let mut live = self.live()?;
         live.count().map_err(|error| error.to_string())?;
         Ok(metrics::collect(&mut live.watcher, &self.build))
     }
 
-    fn groups(&self) -> String {
-        let mut live = lock(&self.live);
+    fn groups(&self) -> Result<String, String> {
+        let mut live = self.live()?;
         let groups = live.watcher.groups();
         let context = context(live.watcher.options(), live.stacks());
         let object =
             |group: &GroupState| json::group(group, live.watcher.tables(group.id).as_ref(), &context);
-        Value::from_iter(groups.iter().map(object)).to_string()
+        Ok(Value::from_iter(groups.iter().map(object)).to_string())
     }
 
-    fn conformance(&self) -> String {
-        let live = lock(&self.live);
+    fn conformance(&self) -> Result<String, String> {
+        let live = self.live()?;
         let context = context(live.watcher.options(), live.stacks());
-        conformance::json(&live.watcher.conformance(), &context).to_string()
+        Ok(conformance::json(&live.watcher.conformance(), &context).to_string())
     }
 
-    fn violations(&self) -> String {
-        let live = lock(&self.live);
+    fn violations(&self) -> Result<String, String> {
+        let live = self.live()?;
         let context = context(live.watcher.options(), live.stacks());
-        Value::from_iter(live.watcher.violations().map(|found| json::violation(found, &context))).to_string()
+        let violations = live.watcher.violations().map(|found| json::violation(found, &context));
+        Ok(Value::from_iter(violations).to_string())
     }
 }

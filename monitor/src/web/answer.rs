@@ -106,7 +106,10 @@ impl Answers {
                 answer.headers_mut().insert(CONTENT_SECURITY_POLICY, self.policy.clone());
                 answer
             }
-            "/-/healthy" => text(StatusCode::OK, "healthy\n"),
+            "/-/healthy" => match self.source.healthy() {
+                Ok(()) => text(StatusCode::OK, "healthy\n"),
+                Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not healthy: {reason}\n")),
+            },
             "/-/ready" => match self.source.ready() {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),

@@ -25,6 +25,12 @@ fn readiness_says_why_it_is_not_given() {
     server.source.not_ready.store(true, Ordering::Relaxed);
     let answer = server.get("/-/ready");
     assert!(status(&answer) == "503" && body(&answer) == "not ready: still attaching\n", "{answer}");
+    // It waits with a good reason, so nobody need restart it; one that hangs is another matter.
+    assert_eq!(body(&server.get("/-/healthy")), "healthy\n");
+    server.source.hangs.store(true, Ordering::Relaxed);
+    let answer = server.get("/-/healthy");
+    let reason = "not healthy: it has not come around for 31 s\n";
+    assert!(status(&answer) == "503" && body(&answer) == reason, "{answer}");
 }
 
 #[test]

@@ -36,10 +36,19 @@ pub struct Counting {
     pub cost: AtomicUsize,
     pub broken: AtomicBool,
     pub not_ready: AtomicBool,
+    pub hangs: AtomicBool,
     pub outcomes: Mutex<Vec<Result<String, String>>>,
 }
 
 impl Source for Counting {
+    fn healthy(&self) -> Result<(), String> {
+        if self.hangs.load(Ordering::Relaxed) {
+            Err("it has not come around for 31 s".into())
+        } else {
+            Ok(())
+        }
+    }
+
     fn ready(&self) -> Result<(), String> {
         if self.not_ready.load(Ordering::Relaxed) { Err("still attaching".into()) } else { Ok(()) }
     }

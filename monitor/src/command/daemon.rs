@@ -25,6 +25,7 @@ use super::{
     pins,
     pulse::Pulse,
     service::Service,
+    sight,
     teller::{self, Teller},
 };
 
@@ -51,6 +52,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
     let scheme = if current.settings().tls.is_some() { "https" } else { "http" };
     // From now on a SIGHUP waits, and ends nobody.
     let mut reloads = runtime.block_on(async { signal(SignalKind::hangup()) })?;
+    sight::tell_of_memory();
     let pins::Attached { probes, journal, holding } =
         pins::attach(global, arguments, &global.plan(|_| true)?)?;
     let (attached, there) = doctor::count(&probes.coverage);
@@ -72,6 +74,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
             started.elapsed().as_secs_f64(),
         );
     }
+    sight::tell(global, &live);
     holding.tell(&mut live);
     let pages = format!("{scheme}://{}:{}/", live.watcher.options().host, address.port());
     let output = Output::new(global, Format::Json);

@@ -15,6 +15,7 @@ mod pulse;
 mod record;
 mod replay;
 mod service;
+mod sight;
 mod teller;
 mod values;
 mod watch;

@@ -21,6 +21,10 @@ pub enum Denied {
         "kernel lockdown is `confidentiality`: iommu-watch can't read this kernel; boot with lockdown=integrity or none"
     )]
     Lockdown,
+    #[error(
+        "kernel.ftrace_enabled is 0: this kernel calls nothing that is attached to its functions; set it to 1 (sysctl)"
+    )]
+    Functions,
 }
 
 /// Kernel lockdown (security/lockdown).
@@ -78,7 +82,22 @@ pub fn may_attach() -> Result<(), Denied> {
     if lockdown() == Lockdown::Confidentiality {
         return Err(Denied::Lockdown);
     }
+    if functions_call_nothing() {
+        return Err(Denied::Functions);
+    }
     Ok(())
+}
+
+/// The administrator has switched ftrace off, by which functions call what is attached to them. Where that can't be read,
+/// nobody has.
+pub fn functions_call_nothing() -> bool {
+    fs::read_to_string("/proc/sys/kernel/ftrace_enabled").is_ok_and(|text| text.trim() == "0")
+}
+
+/// The administrator has switched the compiler of programs off: the kernel takes none then that can't be interpreted, as
+/// those with callbacks (`check_helper_call`, kernel/bpf/verifier.c).
+pub fn compiles_no_programs() -> bool {
+    fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").is_ok_and(|text| text.trim() == "0")
 }
 
 /// The PID namespace of whoever looks.

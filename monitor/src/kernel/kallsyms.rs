@@ -44,6 +44,27 @@ pub fn running() -> Kallsyms {
         .unwrap_or(Kallsyms { symbols: Symbols::UNKNOWN, reason: "/proc/kallsyms can't be read" })
 }
 
+/// Whether the running kernel shows no address of its functions to this process.
+pub fn hides_addresses() -> bool {
+    File::open(RUNNING).is_ok_and(|list| hides(BufReader::new(list)))
+}
+
+/// By the first function; variables of each CPU have small addresses, and 0 is one of them.
+fn hides(mut list: impl BufRead) -> bool {
+    let mut line = Vec::new();
+    for _ in 0..LINES {
+        line.clear();
+        if list.by_ref().take(LINE).read_until(b'\n', &mut line).unwrap_or(0) == 0 {
+            break;
+        }
+        let mut words = line.split(|&byte| byte == b' ');
+        if let (Some(address), Some(b"t" | b"T")) = (words.next(), words.next()) {
+            return address.iter().all(|&digit| digit == b'0');
+        }
+    }
+    false
+}
+
 /// Reads a list: lines of an address, a type and a name.
 pub fn read(path: &Path) -> io::Result<Kallsyms> {
     parse(BufReader::with_capacity(1 << 16, File::open(path)?))
@@ -124,6 +145,14 @@ mod tests {
         let found = parsed("0000000000000000 D page_offset_base\n0000000000000000 D sme_me_mask\n");
         assert_eq!(found.symbols, Symbols::UNKNOWN);
         assert!(found.reason.contains("kptr_restrict"));
+    }
+
+    #[test]
+    fn addresses_are_hidden_where_the_first_function_has_none() {
+        let hides = |text: &str| hides(text.as_bytes());
+        assert!(hides("0000000000000000 A fixed_percpu_data\n0000000000000000 T _text\n"));
+        assert!(!hides("0000000000000000 A fixed_percpu_data\nffffffff81000000 T _text\n"));
+        assert!(!hides(""));
     }
 
     #[test]

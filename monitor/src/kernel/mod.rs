@@ -16,6 +16,7 @@ pub mod journal;
 pub mod kallsyms;
 pub mod kcore;
 pub mod layout;
+pub mod limits;
 pub mod losses;
 pub mod missed;
 pub mod names;

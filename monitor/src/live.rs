@@ -3,6 +3,7 @@
 mod ask;
 mod audit;
 mod configure;
+mod deaf;
 mod follow;
 mod keeper;
 mod resume;
@@ -19,7 +20,7 @@ use std::{io, time::Duration};
 use monitor_ebpf::wire::{Hook, Phase};
 
 pub use self::resume::Resumed;
-use self::{keeper::Keeper, stall::Stall, tap::Tap, wanted::Wanted};
+use self::{deaf::Hearing, keeper::Keeper, stall::Stall, tap::Tap, wanted::Wanted};
 use crate::{
     event::{self, Event, Malformed},
     input::{Input, Lost, Resync, Stage},
@@ -82,6 +83,7 @@ pub struct Live {
     audit: Audit,
     wanted: Wanted,
     stall: Stall,
+    hearing: Hearing,
     /// CLOCK_REALTIME less CLOCK_MONOTONIC, in ns, when it was last looked at.
     clock_offset_ns: i64,
     pub watcher: Watcher,
@@ -142,6 +144,7 @@ impl Live {
             audit: Audit::new(upkeep.audit),
             wanted: Wanted::default(),
             stall: Stall::default(),
+            hearing: Hearing::default(),
             clock_offset_ns: clock::wall_offset_ns(),
             watcher: Watcher::new(options),
             tap: Tap::new(upkeep.recorder),

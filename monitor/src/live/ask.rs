@@ -62,15 +62,23 @@ impl Live {
     pub(super) fn ask(&mut self, groups: &[u32]) -> Result<Vec<Report>, Error> {
         let mut reports = Vec::new();
         for asked in groups.chunks(ASKED) {
+            let (before, mut answers) = (self.heard(), None);
             for &group in asked {
                 // A group that can't be read stays unknown, which is shown and asked again.
-                if let Ok(Answer::Gone) = snapshot::request(&self.sysfs.groups(), group) {
-                    // What it reported before it went is in the ring still.
-                    reports.extend(self.drain()?.0);
-                    reports.extend(self.tell(Input::Gone(group)));
+                match snapshot::request(&self.sysfs.groups(), group) {
+                    Ok(Answer::Asked) => answers = Some(group),
+                    Ok(Answer::Gone) => {
+                        // What it reported before it went is in the ring still.
+                        reports.extend(self.drain()?.0);
+                        reports.extend(self.tell(Input::Gone(group)));
+                    }
+                    Err(_) => {}
                 }
             }
             reports.extend(self.drain()?.0);
+            if let Some(group) = answers {
+                reports.extend(self.listen(group, before)?);
+            }
         }
         Ok(reports)
     }

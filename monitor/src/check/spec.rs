@@ -197,7 +197,10 @@ impl Needs {
             return CheckState::Unavailable { reason: reason.into() };
         }
         let lacking = self.required.iter().find(|&&hook| !coverage.attached(hook));
-        let failing = self.required_if_present.iter().find(|&&hook| failed(coverage, hook));
+        let failing = self.required_if_present.iter().find(|&&hook| {
+            failed(coverage, hook)
+                || coverage.core_pasids && came_with_pasids(hook) && !coverage.attached(hook)
+        });
         if let Some(&hook) = lacking.or(failing) {
             return CheckState::Unavailable { reason: explain(coverage, hook) };
         }
@@ -218,6 +221,12 @@ impl Needs {
         let missed: Vec<String> = missed.into_iter().chain(leaky).collect();
         if missed.is_empty() { CheckState::Armed } else { CheckState::Degraded { reason: missed.join("; ") } }
     }
+}
+
+/// No kernel whose core keeps account of PASIDs is without these functions: that one isn't found there doesn't mean that
+/// nobody calls it (6.2, "iommu: Add attach/detach_dev_pasid iommu interfaces").
+fn came_with_pasids(hook: Hook) -> bool {
+    matches!(hook, Hook::PasidAttach | Hook::PasidDetach)
 }
 
 fn failed(coverage: &Coverage, hook: Hook) -> bool {

@@ -58,6 +58,17 @@ fn a_hook_that_failed_degrades_what_can_do_without_it() {
 }
 
 #[test]
+fn detaches_that_are_not_seen_leave_no_domain_to_be_freed_too_early() {
+    for (era, state) in [(Era::Owners, "armed"), (Era::Tagged, "unavailable")] {
+        let mut coverage = coverage(era);
+        coverage.set(Hook::PasidDetach, HookState::Absent);
+        let watcher = Watcher::new(Options { coverage, ..options(era) });
+        let told = watcher.checks().find(|(spec, _)| spec.name == "domain-freed-while-attached");
+        assert_eq!(told.map(|(_, state)| state.name()), Some(state), "{era:?}");
+    }
+}
+
+#[test]
 fn without_any_hook_every_check_is_unavailable() {
     let mut coverage = Coverage::default();
     coverage.core_pasids = true;

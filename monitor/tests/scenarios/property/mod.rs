@@ -114,6 +114,16 @@ fn correct_programs_raise_nothing_whatever_gets_lost() {
     });
 }
 
+/// Each hook by itself: what it would have told explains what others tell.
+#[test]
+fn correct_programs_raise_nothing_whichever_hook_the_kernel_has_not() {
+    hold(Kind { lacking: true, ..Kind::default() }, |_, run| {
+        run.quiesce()?;
+        run.read();
+        verdicts::nothing(run)
+    });
+}
+
 #[test]
 fn a_planted_fault_is_raised_in_every_program() {
     hold(Kind { planted: true, ..Kind::default() }, |_, run| {

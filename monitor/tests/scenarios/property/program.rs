@@ -1,7 +1,11 @@
 //! Programs: random moves on a random world, from a seed.
 
+use monitor::coverage::HookState;
+use monitor_ebpf::wire::Hook;
+
 use crate::kernel::{Call, Faults};
 use crate::random::Random;
+use crate::rig::options;
 
 use super::going::Going;
 use super::moves::Move;
@@ -21,6 +25,8 @@ pub struct Kind {
     pub planted: bool,
     /// What the watcher is told is kept.
     pub recorded: bool,
+    /// The kernel has nothing for one of the hooks, or refuses it; each in its turn.
+    pub lacking: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +79,15 @@ impl Program {
     }
 
     fn start(&self) -> Run {
-        let mut run = Run::new(&self.world, self.kind.recorded);
+        let mut options = options(self.world.era);
+        let lacking = self.kind.lacking.then(|| {
+            let (hooks, seed) = (Hook::ALL.len(), self.seed as usize);
+            let refused = HookState::Failed { reason: "the kernel refuses it".into() };
+            let state = if (seed / hooks).is_multiple_of(2) { HookState::Absent } else { refused };
+            options.coverage.set(Hook::ALL[seed % hooks], state);
+            Hook::ALL[seed % hooks]
+        });
+        let mut run = Run::new(&self.world, self.kind.recorded, options, lacking);
         run.wild = self.kind.wild;
         run.left = Plant::left().collect();
         if self.kind.lossy {

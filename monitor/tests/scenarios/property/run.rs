@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use monitor::event::Event;
 use monitor::input::{Input, Lost, Resync, Stage};
-use monitor::watcher::{Report, Watcher};
+use monitor::watcher::{Options, Report, Watcher};
+use monitor_ebpf::wire::Hook;
 
 use crate::kernel::{Call, Dev, Era, Faults, Kernel, Look, Loss, Running, task};
-use crate::rig::{Raised, options};
+use crate::rig::Raised;
 
 use super::batch::{Batch, ghost, is_ghost};
 use super::going::Went;
@@ -23,6 +25,8 @@ pub struct Run {
     pub workers: Vec<Worker>,
     /// Batches are kept.
     pub recorded: bool,
+    /// The kernel has nothing for this hook.
+    lacking: Option<Hook>,
     /// A program that is not correct: any call may be made.
     pub wild: bool,
     /// The groups of [`Move::Plant`], and the one that the culprits have for themselves.
@@ -47,7 +51,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(world: &World, recorded: bool) -> Run {
+    pub fn new(world: &World, recorded: bool, options: Options, lacking: Option<Hook>) -> Run {
         let mut kernel = Kernel::new(world.era);
         kernel.driver_reports = true;
         for members in &world.groups {
@@ -64,7 +68,7 @@ impl Run {
         };
         let workers: Vec<Worker> = (0..TASKS + CULPRITS).map(worker).collect();
         kernel.cpus = workers.iter().zip(0..).map(|(worker, cpu)| (worker.task.tid, cpu)).collect();
-        let watcher = Watcher::new(options(world.era));
+        let watcher = Watcher::new(options);
         let (reports, batches) = (Vec::new(), Vec::new());
         let mut run = Run {
             kernel,
@@ -73,6 +77,7 @@ impl Run {
             batches,
             workers,
             recorded,
+            lacking,
             wild: false,
             planted: Vec::new(),
             sealed: None,
@@ -275,7 +280,8 @@ impl Run {
         if self.recorded {
             self.batches.push(Batch { events: events.clone(), drained, now: self.kernel.now });
         }
-        for event in events.into_iter().filter(|event| !is_ghost(event.task.tid)) {
+        let told = |event: &Event| !is_ghost(event.task.tid) && Some(event.hook) != self.lacking;
+        for event in events.into_iter().filter(told).collect::<Vec<_>>() {
             self.tell(Input::Event(event.into()));
         }
         let (dropped, missed) = (self.kernel.dropped - self.told.0, self.kernel.missed - self.told.1);

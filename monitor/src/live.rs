@@ -41,6 +41,9 @@ use crate::{
     watcher::{Options, Report, Watcher},
 };
 
+/// On a host where nothing happens, how often the kernel is asked what it left out, in ns: a system call for each program.
+const NOTHING_MISSED: u64 = 10_000_000_000;
+
 /// Records taken at one go: more of them wait while something else has its turn.
 const BATCH: usize = 4096;
 
@@ -71,6 +74,8 @@ pub struct Live {
     counts: Counts,
     /// Runs of programs that the kernel left out, as far as they were told.
     missed: Missed,
+    /// Records that had been taken when that was read, and when it is read again without any.
+    missed_at: (u64, u64),
     /// sysfs may say something else than it did: devices or drivers came or went.
     stale: bool,
     /// Something was lost since the groups that are unknown were last asked.
@@ -135,6 +140,7 @@ impl Live {
             missed: misses.read(&probes),
             calls,
             misses,
+            missed_at: (0, 0),
             counts,
             stale: false,
             lossy: false,
@@ -198,7 +204,11 @@ impl Live {
         if std::mem::take(&mut self.stale) {
             reports.extend(self.refresh_inventory()?);
         }
-        reports.extend(self.tell_missed());
+        // What is raised meanwhile asks for itself.
+        let (taken, again) = self.missed_at;
+        if self.taken != taken || clock::monotonic_ns() >= again {
+            reports.extend(self.tell_missed());
+        }
         reports.extend(self.look_at_the_clock());
         // Only what is found with the ring empty is settled: there may be more in it than a batch.
         reports.extend(self.drain()?.0);
@@ -236,6 +246,7 @@ impl Live {
     /// Tells how many runs of our programs the kernel left out since the last time.
     fn tell_missed(&mut self) -> Vec<Report> {
         let missed = self.misses.read(&self.probes);
+        self.missed_at = (self.taken, clock::monotonic_ns().saturating_add(NOTHING_MISSED));
         let before = std::mem::replace(&mut self.missed, missed);
         match self.missed.runs.saturating_sub(before.runs) {
             0 => Vec::new(),

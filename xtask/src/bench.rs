@@ -4,6 +4,7 @@
 mod detection;
 mod guest;
 mod hot_path;
+mod idle;
 mod one_shot;
 mod storm;
 
@@ -49,6 +50,8 @@ enum Measure {
     Readings,
     /// How long the one-shot takes where there are 64 groups
     OneShot,
+    /// What the daemon takes on a host at rest, where time counts instructions
+    Idle,
     /// What is added to an invalidation, in instructions
     Submissions,
     /// How long it takes from the event to the JSON line
@@ -62,9 +65,10 @@ enum Measure {
 }
 
 impl Measure {
-    const IN_GUESTS: [Measure; 7] = [
+    const IN_GUESTS: [Measure; 8] = [
         Measure::Readings,
         Measure::OneShot,
+        Measure::Idle,
         Measure::Submissions,
         Measure::Detection,
         Measure::DetectionIcount,
@@ -78,6 +82,7 @@ impl Measure {
             Measure::Scrapes => "scrapes",
             Measure::Readings => "readings",
             Measure::OneShot => "one-shot",
+            Measure::Idle => "idle",
             Measure::Submissions => "submissions",
             Measure::Detection => "detection",
             Measure::DetectionIcount => "detection-icount",
@@ -92,6 +97,7 @@ impl Measure {
             Measure::ReplayDay | Measure::Scrapes => bail!("`{}` needs no guest", self.name()),
             Measure::Readings => readings(kernels),
             Measure::OneShot => one_shot::measure(kernels),
+            Measure::Idle => idle::measure(kernels),
             Measure::Submissions => hot_path::measure(kernels),
             Measure::Detection => detection::measure(kernels, false),
             Measure::DetectionIcount => detection::measure(kernels, true),

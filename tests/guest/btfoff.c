@@ -3,6 +3,9 @@
  * btfoff STRUCT.MEMBER... - byte offsets of members, a line each, from the
  * running kernel's BTF (BTF_FILE overrides it). Looks into anonymous members.
  * Exits with 1 when one isn't there.
+ *
+ * btfoff -without NAME... >FILE - the same BTF, of a kernel that has no function
+ * and no tracepoint of these names: they have another one.
  */
 #include <linux/btf.h>
 #include <stdio.h>
@@ -118,6 +121,43 @@ static long find(const char *type, const char *member)
 	return -1;
 }
 
+/* Leaves the first letter of the name out: no other string need be made. */
+static int rename_all(const char *name)
+{
+	const char tracepoint[] = "btf_trace_";
+	unsigned int i, renamed = 0;
+
+	for (i = 1; i < nr_types; i++) {
+		struct btf_type *t = (void *)types[i];
+		const char *own = strings + t->name_off;
+		unsigned int kind = BTF_INFO_KIND(t->info);
+
+		if ((kind == BTF_KIND_FUNC && !strcmp(own, name)) ||
+		    (kind == BTF_KIND_TYPEDEF && !strncmp(own, tracepoint, sizeof(tracepoint) - 1) &&
+		     !strcmp(own + sizeof(tracepoint) - 1, name))) {
+			t->name_off++;
+			renamed++;
+		}
+	}
+	return renamed;
+}
+
+static int without(const char *data, char **names)
+{
+	size_t size = header->hdr_len;
+	int missing = 0;
+
+	size += header->type_off + header->type_len > header->str_off + header->str_len ?
+		header->type_off + header->type_len : header->str_off + header->str_len;
+	for (; *names; names++) {
+		if (rename_all(*names))
+			continue;
+		fprintf(stderr, "btfoff: no %s\n", *names);
+		missing = 1;
+	}
+	return fwrite(data, 1, size, stdout) != size || missing;
+}
+
 int main(int argc, char **argv)
 {
 	const char *path = getenv("BTF_FILE") ?: "/sys/kernel/btf/vmlinux";
@@ -129,6 +169,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "btfoff: %s: no BTF\n", path);
 		return 1;
 	}
+	if (argc > 1 && !strcmp(argv[1], "-without"))
+		return without(data, argv + 2);
 	for (i = 1; i < argc; i++) {
 		member = strchr(argv[i], '.');
 		if (!member) {

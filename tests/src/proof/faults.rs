@@ -9,7 +9,8 @@ const HEAD: &str = "\
 # Where something around it is broken
 
 Written by `cargo xtask test vm --scenario faults --write-faults` from what the daemon did in a guest; each run of that
-scenario is held against it. In none of these did it raise a violation: what it can't see it doesn't judge.
+scenario is held against it. In none of these did it raise a violation that was not planted: what it can't see it doesn't
+judge.
 
 | broken | the daemon | exit code | it says |
 |---|---|---|---|

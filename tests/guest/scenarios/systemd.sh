@@ -24,9 +24,10 @@ tell_log() {
 
 # stands: how the service does, and how much is pinned
 stands() {
-	watch_pid=$(of MainPID)
-	echo "@ status active $(of ActiveState)"
-	echo "@ status restarts $(of NRestarts)"
+	eval "$(systemctl show --property=MainPID,ActiveState,NRestarts $unit)"
+	watch_pid=$MainPID
+	echo "@ status active $ActiveState"
+	echo "@ status restarts $NRestarts"
 	echo "@ status pinned $(ls /sys/fs/bpf/iommu-watch 2>/dev/null | wc -l)"
 }
 

@@ -58,13 +58,20 @@ fn a_hook_that_failed_degrades_what_can_do_without_it() {
 }
 
 #[test]
-fn detaches_that_are_not_seen_leave_no_domain_to_be_freed_too_early() {
-    for (era, state) in [(Era::Owners, "armed"), (Era::Tagged, "unavailable")] {
-        let mut coverage = coverage(era);
-        coverage.set(Hook::PasidDetach, HookState::Absent);
-        let watcher = Watcher::new(Options { coverage, ..options(era) });
-        let told = watcher.checks().find(|(spec, _)| spec.name == "domain-freed-while-attached");
-        assert_eq!(told.map(|(_, state)| state.name()), Some(state), "{era:?}");
+fn what_came_with_pasids_is_not_taken_for_uncalled_where_it_is_not_found() {
+    let lacks = [
+        (Hook::PasidDetach, "domain-freed-while-attached"),
+        (Hook::ClaimDevice, "ownership-stuck"),
+        (Hook::ClaimDevice, "ownership-leaked"),
+    ];
+    for (hook, check) in lacks {
+        for (era, state) in [(Era::Owners, "armed"), (Era::Tagged, "unavailable")] {
+            let mut coverage = coverage(era);
+            coverage.set(hook, HookState::Absent);
+            let watcher = Watcher::new(Options { coverage, ..options(era) });
+            let told = watcher.checks().find(|(spec, _)| spec.name == check);
+            assert_eq!(told.map(|(_, state)| state.name()), Some(state), "{check}, {era:?}");
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! What making the pages may cost the watching: a page holds up what is watched while it is made, however often it is asked
-//! for. So a share of the time is set aside for it; when that is used up, what was made last is shown again.
+//! for. So a share of the processor is set aside for it; when that is used up, what was made last is shown again.
 
 use std::time::{Duration, Instant};
 

@@ -9,7 +9,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -18,6 +17,7 @@ use monitor::{
     web::{self, Current, Page, Source},
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::time::{ClockId, clock_gettime};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -40,6 +40,13 @@ pub struct Counting {
     pub outcomes: Mutex<Vec<Result<String, String>>>,
 }
 
+/// Takes so much of a processor.
+fn work(time: Duration) {
+    let taken = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a time");
+    let start = taken();
+    while taken() - start < time {}
+}
+
 impl Source for Counting {
     fn healthy(&self) -> Result<(), String> {
         if self.hangs.load(Ordering::Relaxed) {
@@ -55,7 +62,7 @@ impl Source for Counting {
 
     fn render(&self, page: Page) -> Result<String, String> {
         let number = self.renders.fetch_add(1, Ordering::Relaxed);
-        thread::sleep(Duration::from_millis(self.cost.load(Ordering::Relaxed) as u64));
+        work(Duration::from_millis(self.cost.load(Ordering::Relaxed) as u64));
         if self.broken.load(Ordering::Relaxed) {
             return Err("the map can't be read".into());
         }

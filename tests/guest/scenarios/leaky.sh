@@ -13,9 +13,12 @@ phase clean
 as tenant c attach-pasid mine $dev 4
 audited
 phase missed
+# No audit comes in between: it would find out that nothing is called at all.
+kill -STOP $watch_pid
 echo 0 >$kprobes
 as tenant c attach-pasid mine $dev 5
 echo 1 >$kprobes
+kill -CONT $watch_pid
 audited
 page api/v1/groups groups
 # It goes on from what was read.

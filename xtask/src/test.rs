@@ -63,8 +63,8 @@ const STEPS: &[Step] = &[
     Step { name: "browser", title: "the status page in a headless Chromium", run: status_page },
 ];
 
-/// How many guests run side by side: one more than a small machine has processors, since each waits now and then.
-const GUESTS: usize = 3;
+/// How many guests run side by side.
+const GUESTS: usize = 2;
 
 /// What a step counts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

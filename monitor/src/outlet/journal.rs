@@ -119,6 +119,10 @@ impl Sink for Journal {
     fn never_waits(&self) -> bool {
         true
     }
+
+    fn name(&self) -> &'static str {
+        "the journal"
+    }
 }
 
 #[cfg(test)]

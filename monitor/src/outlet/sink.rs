@@ -19,6 +19,8 @@ pub trait Sink: Send + Sync {
     fn wait(&self, patience: Duration);
     /// Writing never waits for the reader: it may be done from anywhere.
     fn never_waits(&self) -> bool;
+    /// What it is called where something is told of it.
+    fn name(&self) -> &'static str;
 }
 
 impl Sink for Box<dyn Sink> {
@@ -32,6 +34,10 @@ impl Sink for Box<dyn Sink> {
 
     fn never_waits(&self) -> bool {
         (**self).never_waits()
+    }
+
+    fn name(&self) -> &'static str {
+        (**self).name()
     }
 }
 
@@ -101,6 +107,10 @@ impl Sink for Descriptor {
 
     fn never_waits(&self) -> bool {
         self.kind != Kind::Other
+    }
+
+    fn name(&self) -> &'static str {
+        "stdout"
     }
 }
 

@@ -210,7 +210,7 @@ impl<'a> Writer<'a> {
             hand,
             spooled: false,
             kept: 0,
-            stuck: Stuck::default(),
+            stuck: Stuck::new(shared.sink.name()),
             told: false,
         }
     }

@@ -62,6 +62,25 @@ calls() {
 	as owner c release-group $dev
 }
 
+# plant: sixty calls that each break a rule
+plant() {
+	c claim-group $dev
+	for pasid in $(seq 60); do
+		c detach-pasid mine $dev $pasid >/dev/null
+	done
+	c release-group $dev
+	planted='"check":"attach-imbalance"'
+}
+counted() {
+	metric 'violations_total{check="attach-imbalance",severity="critical"}'
+}
+all_counted() {
+	[ $(counted) -ge 60 ]
+}
+all_taken() {
+	[ $(grep -c attach-imbalance taken) -ge 60 ]
+}
+
 broken bpf "CAP_BPF is withheld"
 start env WITHOUT=39 container /bin/iommu-watch iommu-watch daemon
 seen
@@ -220,22 +239,40 @@ holder=$!
 iommu-watch daemon --config spool.toml >pipe 2>errors &
 watch_pid=$!
 ready
-c claim-group $dev
-for pasid in $(seq 60); do
-	c detach-pasid mine $dev $pasid >/dev/null
-done
-c release-group $dev
-in_time grep -q 'takes no more' errors
+plant
+in_time grep -q 'the spool takes no more' errors
 # It watches all the same.
-echo "@ status counted $(metric 'violations_total{check="attach-imbalance",severity="critical"}')"
+echo "@ status counted $(counted)"
 cat pipe >out &
 reader=$!
-in_time grep -q 'is taken again' errors
+in_time grep -q 'takes lines again' errors
 kill $holder
-planted='"check":"attach-imbalance"'
 seen
 wait $reader
 umount spool
+
+broken journal "the journal takes no entries for a while"
+mkdir -p /run/systemd/journal
+mkdir -m 0700 kept
+printf '[output]\nspool = "%s"\n' "$PWD/kept" >kept.toml
+journald /run/systemd/journal/socket >taken &
+holder=$!
+in_time [ -S /run/systemd/journal/socket ]
+: >out
+JOURNAL_STREAM=$(stat -c %d:%i out) iommu-watch daemon --no-pins --config kept.toml >>out 2>errors &
+watch_pid=$!
+ready
+plant
+in_time grep -q 'takes no more lines' errors
+in_time all_counted
+echo "@ status counted $(counted)"
+kill -USR1 $holder
+in_time grep -q 'takes lines again' errors
+in_time all_taken
+cat taken >>out
+seen
+kill $holder
+rm /run/systemd/journal/socket
 
 broken tracefs "neither tracefs nor bpffs is mounted"
 iommu-watch daemon --unpin

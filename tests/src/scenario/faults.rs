@@ -13,7 +13,7 @@ const ALL: &[&str] = &["all hooks attached"];
 const KILLED: i32 = 128 + 9;
 
 #[rustfmt::skip]
-pub const ROWS: [Row; 22] = [
+pub const ROWS: [Row; 23] = [
     ("bpf", false, REFUSED, &["CAP_BPF", "CAP_PERFMON"]),
     ("perfmon", false, REFUSED, &["CAP_BPF", "CAP_PERFMON"]),
     ("syslog", true, 0, &["all hooks attached", "give CAP_SYSLOG", "not judged: ", "teardown-flush-incomplete"]),
@@ -34,7 +34,8 @@ pub const ROWS: [Row; 22] = [
     ("clock", true, 0, ALL),
     ("processor", true, 0, ALL),
     ("output", true, 0, ALL),
-    ("stuck", true, 0, &["nobody takes what is on stdout", "the spool takes no more (No space left", "taken again", "none was dropped"]),
+    ("stuck", true, 0, &["stdout takes no more lines", "the spool takes no more (No space left", "takes lines again", "none was dropped"]),
+    ("journal", true, 0, &["the journal takes no more lines: they go to the spool", "takes lines again", "none was dropped"]),
     ("tracefs", true, 0, &["all hooks attached", "nothing is pinned"]),
 ];
 

@@ -47,6 +47,10 @@ impl Sink for Reader {
     fn never_waits(&self) -> bool {
         !lock(&self.0.0).waits
     }
+
+    fn name(&self) -> &'static str {
+        "stdout"
+    }
 }
 
 impl Reader {

@@ -6,8 +6,8 @@
 //!
 //! `--replay-day` runs 24 hours of a host of a fleet instead, and shows whether memory grows (`day`).
 //!
-//! `--profile=LIVE` runs the events alone with as many live PASIDs, for a profiler. The instructions that they take
-//! don't depend on what else the machine does:
+//! `--profile=LIVE` runs the events alone with as many live PASIDs, for a profiler; `--profile=LIVE:GROUPS` those of a host
+//! of so many groups. The instructions that they take don't depend on what else the machine does:
 //!
 //!     valgrind --tool=callgrind --toggle-collect='*cpu_time*' target/release/deps/pipeline-… --profile=1000
 
@@ -62,14 +62,12 @@ fn main() -> ExitCode {
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     // `cargo bench` gives `--bench`.
     let known = ["--bench", "--json", "--smoke", DAY, memory::CHILD];
-    if let Some(live) =
-        arguments.iter().find_map(|argument| argument.strip_prefix("--profile=")?.parse().ok())
-    {
-        profile(live);
+    if let Some((live, groups)) = arguments.iter().find_map(|argument| profiled(argument)) {
+        profile(live, groups);
         return ExitCode::SUCCESS;
     }
     if let Some(unknown) = arguments.iter().find(|argument| !known.contains(&argument.as_str())) {
-        eprintln!("error: `{unknown}`: there are --json, --smoke, {DAY} and --profile=LIVE");
+        eprintln!("error: `{unknown}`: there are --json, --smoke, {DAY} and --profile=LIVE[:GROUPS]");
         return ExitCode::from(2);
     }
     if has(memory::CHILD) {
@@ -177,9 +175,18 @@ fn throughput(scale: Scale) -> (Vec<Throughput>, f64, Vec<(&'static str, f64)>) 
     (rows, ratio, mix)
 }
 
+/// How many live PASIDs in how many groups a profiler is to see.
+fn profiled(argument: &str) -> Option<(usize, u32)> {
+    let scale = argument.strip_prefix("--profile=")?;
+    match scale.split_once(':') {
+        None => Some((scale.parse().ok()?, PROFILE.groups)),
+        Some((live, groups)) => Some((live.parse().ok()?, groups.parse().ok()?)),
+    }
+}
+
 /// The events alone.
-fn profile(live: usize) {
-    let Scale { groups, rounds, rings, .. } = PROFILE;
+fn profile(live: usize, groups: u32) {
+    let Scale { rounds, rings, .. } = PROFILE;
     let mut subject = Subject::filled(Workload::new(groups), live);
     eprintln!("bench: throughput");
     let costs: Vec<f64> = (0..rounds).map(|_| subject.round(rings)).collect();

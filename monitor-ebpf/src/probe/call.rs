@@ -268,8 +268,8 @@ macro_rules! program {
 pub(super) use program;
 
 /// The programs of a traced function, by the trampoline and by registers: `call!(both Hook, "name", reads)`
-/// for its entry and its return, `call!(entry …)` and `call!(exit …)` for one of them. The catalogue of
-/// hooks in userspace says the same.
+/// for its entry and its return, `call!(entry …)` and `call!(exit …)` for one of them, `call!(then …)` where a function
+/// of ours reports the return. The catalogue of hooks in userspace says the same.
 macro_rules! call {
     (both $hook:ident, $name:literal, $reads:expr) => {
         call!(named $hook, $name);
@@ -289,6 +289,21 @@ macro_rules! call {
         call!(named $hook, $name);
         program!("fentry", $name, context => call::point(context, Access::Trampoline, Hook::$hook, $reads));
         program!("kprobe", $name, context => call::point(context, Access::Registers, Hook::$hook, $reads));
+    };
+    // By what reports its return: fexit has the arguments still, a kretprobe what was kept of them on entry.
+    (then $hook:ident, $name:literal, $then:ident) => {
+        call!(named $hook, $name);
+        program!("fexit", $name, context => {
+            if let Some(subject) = call::of_return(context, Access::Trampoline, Hook::$hook) {
+                $then(context, Access::Trampoline, subject);
+            }
+        });
+        program!("kprobe", $name, context => call::keep(context, Hook::$hook));
+        program!("kretprobe", $name, context => {
+            if let Some(subject) = call::recall(Hook::$hook) {
+                $then(context, Access::Registers, subject);
+            }
+        });
     };
     (registers $hook:ident, $name:literal, $reads:expr) => {
         program!("kprobe", $name, context => {

@@ -103,25 +103,6 @@ fn domain_goes(context: *mut c_void, access: Access, hook: Hook) {
     emit::emit(context, hook, Phase::Point, &subject, 0, Reads::STACK);
 }
 
-/// The programs of a function of which the return is reported: by fexit, which has the arguments still, or by kprobe
-/// and kretprobe, which keep them from the entry.
-macro_rules! at_return {
-    ($hook:ident, $name:literal, $then:ident) => {
-        call!(named $hook, $name);
-        program!("fexit", $name, context => {
-            if let Some(subject) = call::of_return(context, Access::Trampoline, Hook::$hook) {
-                $then(context, Access::Trampoline, subject);
-            }
-        });
-        program!("kprobe", $name, context => call::keep(context, Hook::$hook));
-        program!("kretprobe", $name, context => {
-            if let Some(subject) = call::recall(Hook::$hook) {
-                $then(context, Access::Registers, subject);
-            }
-        });
-    };
-}
-
 /// The programs of a function of which the entry is reported.
 macro_rules! at_entry {
     ($hook:ident, $name:literal, $then:ident $(, $more:expr)?) => {
@@ -131,10 +112,10 @@ macro_rules! at_entry {
     };
 }
 
-at_return!(PasidAlloc, "pasid_alloc", pasid_taken);
+call!(then PasidAlloc, "pasid_alloc", pasid_taken);
 at_entry!(PasidFree, "pasid_free", pasid_goes_back);
 at_entry!(MmExit, "mm_exit", mm_exits);
-at_return!(DomainAlloc, "domain_alloc", domain_made);
+call!(then DomainAlloc, "domain_alloc", domain_made);
 at_entry!(DomainFree, "domain_free", domain_goes, Hook::DomainFree);
 at_entry!(VtdDomainFree, "vtd_domain_free", domain_goes, Hook::VtdDomainFree);
 at_entry!(AmdDomainFree, "amd_domain_free", domain_goes, Hook::AmdDomainFree);

@@ -13,7 +13,7 @@ use monitor_ebpf::{
 };
 
 use super::{
-    call::{self, Access, program},
+    call::{self, Access, call, program},
     emit::{self, Reads},
     read::{self, Kernel, layout},
     tables, teardown, turn,
@@ -133,16 +133,4 @@ fn attached(context: *mut c_void, access: Access, mut subject: Subject) {
     emit::tagged(Hook::VtdAttach, &subject, call::result(context, access), tags);
 }
 
-const _: () = assert!(call::is_name_of(Hook::VtdAttach, "vtd_attach"));
-program!("fexit", "vtd_attach", context => {
-    if let Some(subject) = call::of_return(context, Access::Trampoline, Hook::VtdAttach) {
-        attached(context, Access::Trampoline, subject);
-    }
-});
-// On return the registers hold the arguments no more: the entry has to keep them.
-program!("kprobe", "vtd_attach", context => call::keep(context, Hook::VtdAttach));
-program!("kretprobe", "vtd_attach", context => {
-    if let Some(subject) = call::recall(Hook::VtdAttach) {
-        attached(context, Access::Registers, subject);
-    }
-});
+call!(then VtdAttach, "vtd_attach", attached);

@@ -52,21 +52,13 @@ pub fn attach(global: &Global, arguments: &DaemonArguments, plan: &Plan) -> Resu
         None
     });
     holding.taken_over = taken.is_some();
-    let taken = match taken {
-        Some(taken) => Some(taken),
-        None => place.succeed(&set, plan).unwrap_or_else(|error| {
-            eprintln!("iommu-watch: other programs can't be succeeded: {error}");
-            None
-        }),
-    };
-    let switched = taken.and_then(|(probes, journal)| match place.switch(&set) {
-        Ok(switched) => Some((probes, journal, switched)),
-        Err(error) => {
-            eprintln!("iommu-watch: other programs can't be succeeded: {error}");
-            holding.taken_over = false;
-            None
-        }
+    let tell = |error| eprintln!("iommu-watch: other programs can't be succeeded: {error}");
+    let taken = taken.or_else(|| place.succeed(&set, plan).map_err(tell).ok().flatten());
+    let switched = taken.and_then(|(probes, journal)| {
+        let switched = place.switch(&set).map_err(tell).ok()?;
+        Some((probes, journal, switched))
     });
+    holding.taken_over &= switched.is_some();
     let (probes, journal) = match switched {
         Some((mut probes, journal, switched)) => {
             holding.switched = switched;

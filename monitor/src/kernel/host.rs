@@ -91,13 +91,17 @@ pub fn may_attach() -> Result<(), Denied> {
 /// The administrator has switched ftrace off, by which functions call what is attached to them. Where that can't be read,
 /// nobody has.
 pub fn functions_call_nothing() -> bool {
-    fs::read_to_string("/proc/sys/kernel/ftrace_enabled").is_ok_and(|text| text.trim() == "0")
+    is_zero("/proc/sys/kernel/ftrace_enabled")
 }
 
 /// The administrator has switched the compiler of programs off: the kernel takes none then that can't be interpreted, as
 /// those with callbacks (`check_helper_call`, kernel/bpf/verifier.c).
 pub fn compiles_no_programs() -> bool {
-    fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").is_ok_and(|text| text.trim() == "0")
+    is_zero("/proc/sys/net/core/bpf_jit_enable")
+}
+
+fn is_zero(sysctl: &str) -> bool {
+    fs::read_to_string(sysctl).is_ok_and(|text| text.trim() == "0")
 }
 
 /// The PID namespace of whoever looks.

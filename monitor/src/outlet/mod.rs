@@ -1,5 +1,5 @@
-//! What leaves the daemon beside its pages: lines on stdout or entries of the journal, held within bounds and kept on a disk while nobody takes them,
-//! and violations that are pushed. None of it ever holds up the watching.
+//! What leaves the daemon beside its pages: lines on stdout or entries of the journal, held within bounds and kept on a disk
+//! while nobody takes them, and violations that are pushed. None of it ever holds up the watching.
 
 mod chunk;
 pub mod journal;

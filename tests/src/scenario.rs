@@ -1,6 +1,6 @@
 //! The scenarios: what is done in a guest, on which kernels, and what must come out.
 //!
-//! To add one: its script in `tests/guest/scenarios/NAME.sh`, and a row in [`ALL`].
+//! To add one: its script in `tests/guest/scenarios/NAME.sh`, and a row in [`ALL`], or in [`ON_DEMAND`].
 
 mod amd;
 mod audit;
@@ -151,6 +151,7 @@ const LOCKED_DOWN: Setting = Setting { append: "lockdown=confidentiality", ..Set
 /// A host as an operator has it.
 const DEBIAN: Setting = Setting { debian: true, ..Setting::PLAIN };
 
+/// Those of the matrix.
 #[rustfmt::skip]
 pub const ALL: &[Scenario] = &[
     row("doctor", &Series::ALL, Setting::PLAIN, Scenario::LONG, life::doctor),
@@ -194,6 +195,26 @@ pub const ALL: &[Scenario] = &[
     row("plants", &WITH_PASIDS, PLANTS, Scenario::LONG, plants::proven),
     row("pasid-tables", &WITH_PASIDS, INTEL, Scenario::LONG, pasid_tables::read),
 ];
+
+/// Those that take too long for every run of the matrix, and prove nothing of a check that it doesn't: run where they are
+/// named.
+#[rustfmt::skip]
+pub const ON_DEMAND: &[Scenario] = &[
+    row("kills", &WITH_PASIDS, INTEL_ALONE, Duration::from_secs(2400), kill::often),
+];
+
+/// Those of these names; of no name: the matrix.
+pub fn chosen(names: &[String]) -> Vec<Scenario> {
+    match names {
+        [] => ALL.to_vec(),
+        names => every().filter(|row| names.iter().any(|name| name == row.name)).copied().collect(),
+    }
+}
+
+/// The matrix, and what is run on demand.
+pub fn every() -> impl Iterator<Item = &'static Scenario> {
+    ALL.iter().chain(ON_DEMAND)
+}
 
 const fn row(
     name: &'static str,
@@ -252,12 +273,22 @@ mod tests {
 
     #[test]
     fn each_scenario_has_its_own_name_and_a_script() {
-        let names: BTreeSet<_> = ALL.iter().map(|scenario| scenario.name).collect();
-        assert_eq!(names.len(), ALL.len());
+        let names: BTreeSet<_> = every().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), every().count());
         for name in names {
             let script = crate::vm::guest_scripts().join(format!("scenarios/{name}.sh"));
             assert!(script.is_file(), "{} is missing", script.display());
         }
+    }
+
+    #[test]
+    fn what_is_run_on_demand_is_run_by_its_name_alone() {
+        let names = |asked: &[&str]| {
+            let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
+            chosen(&asked).iter().map(|scenario| scenario.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]), ALL.iter().map(|scenario| scenario.name).collect::<Vec<_>>());
+        assert_eq!(names(&["kills", "doctor"]), ["doctor", "kills"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use testbed::{Scenario, Series, matrix, scenario};
+use testbed::{Series, matrix, scenario};
 
 use crate::log::{self, Log};
 use crate::{bench, browser, build, dashboards, docs, ebpf, packaging, paths, proof, setup};
@@ -18,7 +18,7 @@ pub struct Arguments {
     /// Name the steps, and run none
     #[arg(long)]
     list: bool,
-    /// In the VM matrix, only this scenario
+    /// In the VM matrix, only this scenario, or one that is run on demand alone
     #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
     /// In the VM matrix, only this kernel
@@ -133,9 +133,9 @@ fn unknown_step(arguments: &Arguments) -> Option<String> {
 fn unmatched(arguments: &Arguments) -> Option<String> {
     let kernels = arguments.kernels();
     let names = |series: &[Series]| series.iter().map(|series| series.name()).collect::<Vec<_>>().join(", ");
-    arguments.scenario.iter().find_map(|name| match scenario::ALL.iter().find(|row| row.name == name) {
+    arguments.scenario.iter().find_map(|name| match scenario::every().find(|row| row.name == name) {
         None => {
-            let all: Vec<&str> = scenario::ALL.iter().map(|row| row.name).collect();
+            let all: Vec<&str> = scenario::every().map(|row| row.name).collect();
             Some(format!("no scenario `{name}`; there are {}", all.join(", ")))
         }
         Some(row) if row.kernels.iter().any(|series| kernels.contains(series)) => None,
@@ -268,11 +268,7 @@ fn scenarios(arguments: &Arguments, log: &Log) -> Result<Tally> {
         bail!("{} is missing: the step `static` builds it", iommu_watch.display());
     }
     let artefacts = paths::artefacts();
-    let chosen = |scenario: &Scenario| {
-        arguments.scenario.is_empty() || arguments.scenario.iter().any(|name| name == scenario.name)
-    };
-    let scenarios: Vec<Scenario> =
-        scenario::ALL.iter().filter(|scenario| chosen(scenario)).copied().collect();
+    let scenarios = scenario::chosen(&arguments.scenario);
     let package = match scenarios.iter().any(|scenario| scenario.setting.debian) {
         true => packaging::debian(log)?,
         false => PathBuf::new(),

@@ -1,6 +1,5 @@
 # The daemon is killed again and again, at any moment, while PASIDs come and go and faults are planted: before, after,
-# while nobody reads, and while another version starts in its place. What they say all told goes to one file. `kills=50`
-# for more of them.
+# while nobody reads, and while another version starts in its place. What they say all told goes to one file.
 . /guest/lib.sh
 kills=${kills:-8}
 load_pasidcap
@@ -85,7 +84,7 @@ mend() {
 # killed [MICROSECONDS]: the daemon, now or so much later
 killed() {
 	usleep ${1:-0}
-	kill -9 $watch_pid
+	kill -9 $watch_pid && echo "@ killed"
 	wait $watch_pid 2>/dev/null
 }
 

@@ -1,5 +1,6 @@
-//! `kill`: the daemon is killed again and again, and another version started in its place. What was planted is told once,
-//! whoever read it; nothing else is; and nothing is left but the pins, until those are removed.
+//! `kill`, and `kills` with more of them: the daemon is killed again and again, and another version started in its place.
+//! What was planted is told once, whoever read it; nothing else is; and nothing is left but the pins, until those are
+//! removed.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +13,23 @@ use super::transcript::is_stray_find;
 const STATE: &str = "pasid-left-on-release";
 
 pub fn killed(report: &Report) -> Result<(), String> {
+    judge(report, 8)
+}
+
+pub fn often(report: &Report) -> Result<(), String> {
+    judge(report, 50)
+}
+
+/// With each kill two faults are planted at least.
+fn judge(report: &Report, kills: usize) -> Result<(), String> {
     report.exits_with(&[0])?;
     let told = |what: &str| -> Vec<Vec<&str>> {
         let lines = report.text.lines().filter_map(|line| line.strip_prefix("@ ")?.strip_prefix(what));
         lines.map(|rest| rest.split_whitespace().collect()).collect()
     };
-    let planted = told("planted");
-    if planted.len() < 16 {
-        return Err(format!("only {} faults were planted", planted.len()));
+    let (struck, planted) = (told("killed").len(), told("planted"));
+    if struck < kills || planted.len() < 2 * kills {
+        return Err(format!("only {struck} kills struck, and {} faults were planted", planted.len()));
     }
     let violations = report.of_kind("violation");
     let violations: Vec<&Value> = violations.iter().filter(|line| !is_stray_find(line)).collect();
@@ -82,4 +92,65 @@ fn by_fingerprint<'a>(lines: impl Iterator<Item = &'a Value>) -> BTreeMap<&'a st
         *counts.entry(line["fingerprint"].as_str().unwrap_or_default()).or_default() += 1;
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Series;
+
+    const END: &str = "@ said x another iommu-watch (process 1)\n@ exit 2\n@ exit 0\n@ succeeded\n@ succeeded\n\
+        @ pinned 1 50\n@ said replaced\n@ said not judged\n@ exit 0\n@ pinned 1 50\n@ exit 0\n@ unpinned 0 0\n";
+
+    fn told(kind: &str, check: &str, pasid: usize) -> String {
+        format!(
+            "{}\n",
+            json!({"kind": kind, "check": check, "pasid": [pasid], "fingerprint": format!("{check}{pasid}")})
+        )
+    }
+
+    /// What a run of so many kills writes where all is well.
+    fn text(kills: usize) -> String {
+        let round = |number| {
+            let faults = [("teardown-flush-incomplete", 1000 + number), (STATE, 2000 + number)];
+            let lines = faults.map(|(check, pasid)| {
+                let [raised, resolved] = ["violation", "resolved"].map(|kind| told(kind, check, pasid));
+                format!("@ planted {check} {pasid}\n{raised}{resolved}")
+            });
+            format!("@ killed\n{}", lines.concat())
+        };
+        (0..kills).map(round).collect::<String>() + END
+    }
+
+    fn judged(text: &str, kills: usize) -> Result<(), String> {
+        judge(&Report { series: Series::V7, exit: 0, text: text.into() }, kills)
+    }
+
+    #[test]
+    fn each_kill_that_was_asked_for_must_have_struck() {
+        judged(&text(50), 50).unwrap();
+        judged(&text(49), 50).unwrap_err();
+        judged(&text(50).replacen("@ killed\n", "", 1), 50).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_lost_or_doubled_is_told() {
+        let right = text(8);
+        let (line, resolved) = (told("violation", STATE, 2003), told("resolved", STATE, 2003));
+        for (from, to) in [
+            (line.as_str(), ""),
+            (&line, &line.repeat(2)),
+            (&resolved, ""),
+            (&resolved, &resolved.repeat(2)),
+            ("@ unpinned 0 0", "@ unpinned 0 1"),
+            ("@ said replaced", "@ said nothing"),
+            ("@ succeeded\n", ""),
+            ("@ unpinned", "{\"kind\":\"loss\"}\n@ unpinned"),
+            ("@ unpinned", "@ gap 3 s\n@ unpinned"),
+        ] {
+            judged(&right.replace(from, to), 8).unwrap_err();
+        }
+        let one_more = format!("{right}{}", told("violation", STATE, 2900));
+        judged(&one_more, 8).unwrap_err();
+    }
 }

@@ -10,6 +10,7 @@ mod faults;
 mod flush;
 mod flush_range;
 mod harmless;
+mod hooks;
 mod imbalance;
 mod kill;
 mod left_behind;
@@ -201,6 +202,7 @@ pub const ALL: &[Scenario] = &[
 #[rustfmt::skip]
 pub const ON_DEMAND: &[Scenario] = &[
     row("kills", &WITH_PASIDS, INTEL_ALONE, Duration::from_secs(2400), kill::often),
+    row("hooks", &[Series::V6_12], Setting::PLAIN, Duration::from_secs(1800), hooks::missing),
 ];
 
 /// Those of these names; of no name: the matrix.

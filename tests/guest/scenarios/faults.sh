@@ -1,49 +1,10 @@
 # What the daemon does where something around it is broken: docs/faults.md is written from this.
 . /guest/lib.sh
+. /guest/broken.sh
 dev=0000:01:00.0
 unbind $dev
 load caller
 c alloc $dev mine
-
-# start COMMAND...: the daemon; returns when it is ready, or has ended
-start() {
-	"$@" >out 2>errors &
-	watch_pid=$!
-	ready
-}
-ready() {
-	until wget -q -O /dev/null $watch_url/-/ready 2>/dev/null || ! kill -0 $watch_pid 2>/dev/null; do
-		usleep 100000
-	done
-}
-
-# seen: whether it watches, what it has raised of others than the kernel itself and what was planted, what it says, and how
-# it ends
-seen() {
-	ready=no
-	wget -q -O /dev/null $watch_url/-/ready 2>/dev/null && ready=yes
-	echo "@ status ready $ready"
-	kill -TERM $watch_pid 2>/dev/null
-	told wait $watch_pid
-	watch_pid=
-	echo "@ status raised $(grep '"kind":"violation"' out | grep -vc -e kernel-advisory ${planted:+-e $planted})"
-	[ -z "$planted" ] || echo "@ status planted $(grep '"kind":"violation"' out | grep -c $planted)"
-	planted=
-	# What it takes over is what the daemon before it has attached.
-	sed '/took over after/d
-		s/^iommu-watch: \([0-9]*\) of \1 hooks [a-z ]* in/iommu-watch: all hooks attached in/
-		s/^iommu-watch: \([0-9]*\) of \1 hooks taken over/iommu-watch: all hooks attached/
-		s/^iommu-watch: [0-9]* of [0-9]* hooks/iommu-watch: not all hooks/
-		s/ (kernel types [^)]*)//; s/ in [0-9.]* s,/,/g; s/ after [0-9.]* s;/;/
-		s/^/@ said /' errors
-}
-
-# broken NAME WHAT...: a phase in which that is so
-broken() {
-	phase $1
-	shift
-	echo "@ broken $*"
-}
 
 # in_time COMMAND...: until it succeeds, for as long as a busy host may need: the first violation waits for the kernel's
 # symbols
@@ -52,14 +13,6 @@ in_time() {
 	until "$@" || [ $((tries -= 1)) = 0 ]; do
 		usleep 200000
 	done
-}
-
-# calls: what is no fault, and would be one to whoever sees half of it
-calls() {
-	as owner c claim-group $dev
-	as owner c attach-group mine $dev
-	as owner c detach-group mine $dev
-	as owner c release-group $dev
 }
 
 # plant: sixty calls that each break a rule
@@ -99,42 +52,13 @@ start iommu-watch daemon
 umount /sys/kernel/btf
 seen
 
-# without WHAT NAME...: a phase on a kernel that has no functions or tracepoints of these names; with "each=yes" a phase for
-# each of them
+# without WHAT NAME...: a phase on a kernel that has no functions or tracepoints of these names
 without() {
 	what=$1
 	shift
-	[ -z "$each" ] || for name in "$@"; do
-		lacking "without-$name" "the kernel has no $name" $name
-	done
-	[ -n "$each" ] || lacking "without-$(echo $what | tr ' ' -)" "the kernel has nothing of $what" "$@"
+	lacking "without-$(echo $what | tr ' ' -)" "the kernel has nothing of $what" "$@"
 }
-lacking() {
-	broken "$1" "$2"
-	shift 2
-	btfoff -without "$@" >types || die "not all of $*"
-	mount --bind types /sys/kernel/btf/vmlinux
-	start iommu-watch daemon --no-pins
-	umount /sys/kernel/btf/vmlinux
-	calls
-	settle
-	seen
-}
-without owners iommu_group_claim_dma_owner iommu_group_release_dma_owner iommu_device_claim_dma_owner \
-	iommu_device_release_dma_owner iommu_device_use_default_domain iommu_device_unuse_default_domain \
-	__iommu_release_dma_ownership
-without "PASIDs and processes" iommu_attach_device_pasid iommu_detach_device_pasid iommu_alloc_global_pasid \
-	iommu_free_global_pasid iommu_sva_bind_device iommu_sva_unbind_device __mmdrop exit_mmap \
-	iommu_report_device_fault pci_enable_pasid pci_disable_pasid pci_enable_ats pci_disable_ats
-without "RIDs and domains" __iommu_attach_device iommu_attach_device iommu_detach_device iommu_attach_group \
-	iommu_detach_group iommu_attach_group_handle iommu_detach_group_handle iommu_replace_group_handle \
-	__iommu_domain_alloc iommu_domain_free
-without "the Intel driver" intel_pasid_setup_first_level intel_pasid_setup_second_level \
-	intel_pasid_setup_pass_through intel_pasid_setup_nested intel_pasid_tear_down_entry intel_pasid_alloc_table \
-	intel_pasid_free_table cache_tag_assign_domain cache_tag_unassign_domain intel_iommu_attach_device \
-	qi_submit qi_submit_sync pci_device_is_present
-without "groups and their reading" add_device_to_group remove_device_from_group iommu_deinit_device \
-	iommu_group_release iommu_get_group_resv_regions intel_iommu_get_resv_regions iommu_dma_get_resv_regions
+each_kind without
 
 broken groups "sysfs shows no groups"
 mount -t tmpfs nothing /sys/kernel/iommu_groups

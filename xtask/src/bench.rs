@@ -191,11 +191,12 @@ fn readings(kernels: &[Series]) -> Result<(Value, String)> {
 fn pipeline(arguments: &[&str], json: bool) -> Result<ExitCode> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(paths::workspace()).args([
-        "bench",
+        "run",
+        "--release",
         "--locked",
         "--package",
         "monitor",
-        "--bench",
+        "--example",
         "pipeline",
         "--",
     ]);
@@ -213,11 +214,11 @@ fn pipeline(arguments: &[&str], json: bool) -> Result<ExitCode> {
 pub fn smoke() -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(paths::workspace()).args([
-        "test",
+        "run",
         "--locked",
         "--package",
         "monitor",
-        "--bench",
+        "--example",
         "pipeline",
         "--",
         "--smoke",

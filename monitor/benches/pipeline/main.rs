@@ -9,7 +9,7 @@
 //! `--profile=LIVE` runs the events alone with as many live PASIDs, for a profiler; `--profile=LIVE:GROUPS` those of a host
 //! of so many groups. The instructions that they take don't depend on what else the machine does:
 //!
-//!     valgrind --tool=callgrind --toggle-collect='*cpu_time*' target/release/deps/pipeline-… --profile=1000
+//!     valgrind --tool=callgrind --toggle-collect='*cpu_time*' target/release/examples/pipeline --profile=1000
 
 mod day;
 mod measure;
@@ -60,8 +60,7 @@ const SNAPSHOT_PASIDS: u32 = 16;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
-    // `cargo bench` gives `--bench`.
-    let known = ["--bench", "--json", "--smoke", DAY, memory::CHILD];
+    let known = ["--json", "--smoke", DAY, memory::CHILD];
     if let Some((live, groups)) = arguments.iter().find_map(|argument| profiled(argument)) {
         profile(live, groups);
         return ExitCode::SUCCESS;

@@ -14,7 +14,12 @@ impl Group {
     /// and another such reading takes the doubt from none.
     pub(super) fn adopt(&mut self, array: &PasidArray, room: usize, changing: &Overlap, locked: bool) {
         let mut room = room;
+        let certain = self.doubtful.is_empty() && self.contests.is_empty();
         for entry in array.pasids().filter(|entry| !changing.pasid(entry.pasid)) {
+            // Nearly all of them.
+            if certain && self.pasids.get(&entry.pasid).is_some_and(|known| names_same(entry, known)) {
+                continue;
+            }
             if !locked && (self.doubtful.contains(&entry.pasid) || self.contradicts(entry)) {
                 self.doubtful.insert(entry.pasid);
                 continue;
@@ -100,6 +105,11 @@ impl Group {
         }
         true
     }
+}
+
+/// What was read names the domain that is known.
+fn names_same(entry: &ArrayEntry, known: &Attachment) -> bool {
+    known.domain.zip(entry.domain).is_some_and(|(had, read)| had.key == read.key)
 }
 
 /// What was read names another domain than what is known.

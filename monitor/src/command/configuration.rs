@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    aside::say,
     check::Settings,
     config::{Config, Faults, Pin},
     kernel::{clock, pins},
@@ -59,13 +60,13 @@ impl Global {
     pub(super) fn tell_expectations_over(&self, file: &Path, config: &Config) {
         let now = jiff::Timestamp::now().as_nanosecond();
         for over in config.expectations_over(now).filter(|_| !self.quiet) {
-            eprintln!(
+            say(&format!(
                 "iommu-watch: {}: {} of {} was expected until {}: that is over",
                 file.display(),
                 over.check,
                 super::one_line(&over.object()),
                 over.until
-            );
+            ));
         }
     }
 
@@ -78,7 +79,7 @@ impl Global {
         let off = fewer.into_iter().map(|name| (name, "off"));
         for (name, state) in on.chain(off).filter(|(name, _)| !self.enable.iter().any(|asked| asked == name))
         {
-            eprintln!("iommu-watch: {}: {name} is {state} from the next start", file.display());
+            say(&format!("iommu-watch: {}: {name} is {state} from the next start", file.display()));
         }
     }
 

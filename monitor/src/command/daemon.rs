@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    aside::say,
     config::Config,
     kernel::{activation, clock, heap, host},
     live::{self, Live, Upkeep},
@@ -136,7 +137,7 @@ pub fn run(global: &Global, arguments: &DaemonArguments) -> Result<u8> {
 /// Reads the configuration again: all of it counts, or nothing.
 fn reload(global: &Global, live: &mut Live) -> Vec<Report> {
     let Some(file) = &global.config else {
-        eprintln!("iommu-watch: SIGHUP: there is no --config FILE to be read again");
+        say("iommu-watch: SIGHUP: there is no --config FILE to be read again");
         return Vec::new();
     };
     match Config::read(file) {
@@ -145,20 +146,20 @@ fn reload(global: &Global, live: &mut Live) -> Vec<Report> {
             let reports = live.configure(&global.over(&config.checks));
             live.watcher.config_was_read(Some(seconds_since_epoch()));
             if !global.quiet {
-                eprintln!("iommu-watch: {}: read again: {}", file.display(), config.summary());
+                say(&format!("iommu-watch: {}: read again: {}", file.display(), config.summary()));
             }
             global.tell_asked_too_late(file, &config);
             if global.config().is_ok_and(|first| config.differs_at_start(first)) {
-                eprintln!(
+                say(&format!(
                     "iommu-watch: {}: [web], [watch], [output] and [push] are in force from the next start",
                     file.display()
-                );
+                ));
             }
             reports
         }
         Err(faults) => {
             live.watcher.config_was_read(None);
-            eprintln!("iommu-watch: {}: nothing of it is in force: {faults}", file.display());
+            say(&format!("iommu-watch: {}: nothing of it is in force: {faults}", file.display()));
             Vec::new()
         }
     }

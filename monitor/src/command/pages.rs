@@ -10,6 +10,7 @@ use prometheus::{TextEncoder, proto::MetricFamily};
 use serde_json::Value;
 
 use crate::{
+    aside::say,
     config::Faults,
     kernel::clock,
     live::Live,
@@ -71,9 +72,9 @@ impl Source for Pages {
         }
         let file = self.web_config.as_deref().unwrap_or(Path::new("")).display();
         match outcome {
-            Ok(summary) if !self.quiet => eprintln!("iommu-watch: {file}: read again: {summary}"),
+            Ok(summary) if !self.quiet => say(&format!("iommu-watch: {file}: read again: {summary}")),
             Ok(_) => {}
-            Err(faults) => eprintln!("iommu-watch: {file}: nothing of it is in force: {faults}"),
+            Err(faults) => say(&format!("iommu-watch: {file}: nothing of it is in force: {faults}")),
         }
     }
 }

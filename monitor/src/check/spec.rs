@@ -7,6 +7,8 @@ use monitor_ebpf::wire::Hook;
 use crate::coverage::{Coverage, HookState};
 use crate::model::Kind;
 
+use super::companion::is_missing;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -89,11 +91,11 @@ pub struct Needs {
     pub core_pasids: bool,
     /// Without one of these nothing can be judged.
     pub required: &'static [Hook],
-    /// The same where the kernel has the function; a kernel without it has no such way.
+    /// The same where the kernel has the function, or must have ([`super::companion`]); a kernel without it has no such way.
     pub required_if_present: &'static [Hook],
     /// At least one of these, or there is nothing to judge.
     pub any_of: &'static [Hook],
-    /// Where the kernel has the function and it can't be watched, something is missed: what.
+    /// Where the kernel has the function, or must have, and it can't be watched, something is missed: what.
     pub degrades: &'static [(Hook, &'static str)],
 }
 
@@ -197,10 +199,7 @@ impl Needs {
             return CheckState::Unavailable { reason: reason.into() };
         }
         let lacking = self.required.iter().find(|&&hook| !coverage.attached(hook));
-        let failing = self.required_if_present.iter().find(|&&hook| {
-            failed(coverage, hook)
-                || coverage.core_pasids && came_with_pasids(hook) && !coverage.attached(hook)
-        });
+        let failing = self.required_if_present.iter().find(|&&hook| is_missing(coverage, hook));
         if let Some(&hook) = lacking.or(failing) {
             return CheckState::Unavailable { reason: explain(coverage, hook) };
         }
@@ -211,7 +210,7 @@ impl Needs {
         let missed: Vec<String> = self
             .degrades
             .iter()
-            .filter(|&&(hook, _)| failed(coverage, hook))
+            .filter(|&&(hook, _)| is_missing(coverage, hook))
             .map(|&(hook, missed)| format!("{missed} ({})", explain(coverage, hook)))
             .collect();
         let leaky: BTreeSet<Hook> = self.hooks().filter(|&hook| coverage.leaky(hook)).collect();
@@ -221,17 +220,6 @@ impl Needs {
         let missed: Vec<String> = missed.into_iter().chain(leaky).collect();
         if missed.is_empty() { CheckState::Armed } else { CheckState::Degraded { reason: missed.join("; ") } }
     }
-}
-
-/// No kernel whose core keeps account of PASIDs is without these functions: that one isn't found there doesn't mean that
-/// nobody calls it (6.2, "iommu: Add attach/detach_dev_pasid iommu interfaces", "iommu: Add device-centric DMA ownership
-/// interfaces"; claims of groups are older).
-fn came_with_pasids(hook: Hook) -> bool {
-    matches!(hook, Hook::PasidAttach | Hook::PasidDetach | Hook::ClaimDevice | Hook::ClaimGroup)
-}
-
-fn failed(coverage: &Coverage, hook: Hook) -> bool {
-    matches!(coverage.get(hook), HookState::Failed { .. })
 }
 
 fn explain(coverage: &Coverage, hook: Hook) -> String {

@@ -76,6 +76,37 @@ fn what_came_with_pasids_is_not_taken_for_uncalled_where_it_is_not_found() {
 }
 
 #[test]
+fn what_is_not_found_beside_what_it_comes_with_is_not_taken_for_uncalled() {
+    let lacks = [
+        (Hook::ReleaseGroup, "pasid-left-on-release", "degraded"),
+        (Hook::ReleaseDevice, "ownership-stuck", "degraded"),
+        (Hook::PasidAlloc, "pasid-freed-while-attached", "degraded"),
+        (Hook::GroupRelease, "released-with-pasids", "degraded"),
+        (Hook::MmExit, "sva-outlives-mm", "degraded"),
+        (Hook::PasidOff, "capability-off-under-pasids", "degraded"),
+        (Hook::AtsOff, "capability-off-under-pasids", "degraded"),
+        (Hook::AtsOn, "devtlb-tag-missing", "unavailable"),
+        (Hook::VtdSetupFirst, "pasid-reused-without-flush", "degraded"),
+        (Hook::VtdSetupSecond, "pasid-reused-without-flush", "degraded"),
+        (Hook::VtdSetupPassThrough, "pasid-reused-without-flush", "degraded"),
+        (Hook::VtdTableFree, "pasid-table-shared", "degraded"),
+        (Hook::VtdTableLeft, "released-with-pasids", "degraded"),
+        (Hook::DevicePresent, "teardown-flush-incomplete", "degraded"),
+        // It came later than the others.
+        (Hook::VtdSetupNested, "pasid-reused-without-flush", "armed"),
+    ];
+    for (hook, check, state) in lacks {
+        let mut coverage = coverage(Era::Tagged);
+        coverage.set(hook, HookState::Absent);
+        let watcher = Watcher::new(Options { coverage, ..options(Era::Tagged) });
+        let (_, told) = watcher.checks().find(|(spec, _)| spec.name == check).expect("a check");
+        assert_eq!(told.name(), state, "{}: {check}: {told}", hook.name());
+        let names_it = told.reason().is_some_and(|reason| reason.contains(hook.name()));
+        assert_eq!(names_it, state != "armed", "{}: {check}: {told}", hook.name());
+    }
+}
+
+#[test]
 fn without_any_hook_every_check_is_unavailable() {
     let mut coverage = Coverage::default();
     coverage.core_pasids = true;

@@ -14,6 +14,7 @@ use super::{
     *,
 };
 use crate::advisory::Data;
+use crate::check::companion::COMPANIONS;
 use crate::kernel::{
     attach::{is_there, resolve},
     catalogue::{CATALOGUE, Given, Row, Target},
@@ -122,6 +123,17 @@ fn every_function_of_a_kernel_is_found_and_no_other() {
                 let there = tracepoint != "qi_submit" || name.starts_with("amd64");
                 assert_eq!(types.tracepoint(tracepoint), there, "{name}: {tracepoint}");
             }
+        }
+    }
+}
+
+#[test]
+fn no_kernel_has_a_function_without_what_comes_with_it() {
+    for name in KERNELS {
+        let types = kernel(name);
+        let has = |hook: Hook| CATALOGUE.iter().any(|row| row.hook == hook && is_there(&types, row));
+        for (hook, companion) in COMPANIONS {
+            assert!(has(hook) || !has(companion), "{name}: {} without {}", companion.name(), hook.name());
         }
     }
 }

@@ -6,7 +6,6 @@ const NO_SUCH_WAY: &str =
     "a kernel without it is taken for one on which nobody can do that; `doctor` names the hook";
 const WITHIN: &str = "no check goes by it: that it switched the domain is seen in __iommu_attach_device";
 const AROUND: &str = "it is within the releases of a group and of a device, which are seen";
-const LOOKS: &str = "that a process exits is seen by the next look at its group";
 const NO_CHECK: &str = "no check goes by it";
 const TABLES: &str = "a table is read by the next look at its group, too";
 const NO_TAGS: &str = "a kernel without it is taken for one whose driver keeps no cache tags (up to 6.9)";
@@ -28,32 +27,85 @@ const fn silent(name: &'static str, lost: &'static [&'static str], why: &'static
 pub(super) const LACKS: [Lack; 51] = [
     says("iommu_group_claim_dma_owner", &["claim_group"], &[
         "not judged: ownership-stuck, ownership-leaked: this kernel has nothing for hook claim_group",
+        "judged in part: ownership-conflict: VFIO's claims of a group are not seen (this kernel has nothing for \
+         hook claim_group)",
+        "judged in part: pasid-left-on-release: a claim that races with a release is not seen (this kernel has \
+         nothing for hook claim_group)",
+        "judged in part: domain-off-default: where VFIO's claim of a group leaves it is found by looks alone (this \
+         kernel has nothing for hook claim_group)",
     ]),
-    silent("iommu_group_release_dma_owner", &["release_group"], NO_SUCH_WAY),
+    says("iommu_group_release_dma_owner", &["release_group"], &[
+        "judged in part: pasid-left-on-release: PASIDs left by VFIO's release of a group are missed (this kernel \
+         has nothing for hook release_group)",
+        "judged in part: ownership-stuck: VFIO's release of a group is not judged (this kernel has nothing for hook \
+         release_group)",
+        "judged in part: domain-off-default: what VFIO's release of a group leaves is found by looks alone (this \
+         kernel has nothing for hook release_group)",
+        "judged in part: ownership-conflict: who holds a group is told by the claims that were seen alone (this \
+         kernel has nothing for hook release_group)",
+    ]),
     says("iommu_device_claim_dma_owner", &["claim_device"], &[
         "not judged: ownership-stuck, ownership-leaked: this kernel has nothing for hook claim_device",
+        "judged in part: pasid-left-on-release: a claim that races with a release is not seen (this kernel has \
+         nothing for hook claim_device)",
+        "judged in part: ownership-conflict: iommufd's claims of a device are not seen (this kernel has nothing for \
+         hook claim_device)",
+        "judged in part: domain-off-default: where iommufd's claim of a device leaves it is found by looks alone \
+         (this kernel has nothing for hook claim_device)",
     ]),
-    silent("iommu_device_release_dma_owner", &["release_device"], NO_SUCH_WAY),
+    says("iommu_device_release_dma_owner", &["release_device"], &[
+        "judged in part: pasid-left-on-release: PASIDs left by iommufd's release of a device are missed (this \
+         kernel has nothing for hook release_device)",
+        "judged in part: ownership-stuck: iommufd's release of a device is not judged (this kernel has nothing for \
+         hook release_device)",
+        "judged in part: domain-off-default: what iommufd's release of a device leaves is found by looks alone \
+         (this kernel has nothing for hook release_device)",
+        "judged in part: ownership-conflict: who holds a group is told by the claims that were seen alone (this \
+         kernel has nothing for hook release_device)",
+    ]),
     says("iommu_device_use_default_domain", &["use_default_domain"], &[
         "not judged: ownership-stuck, ownership-leaked: this kernel has nothing for hook use_default_domain",
+        "judged in part: pasid-left-on-release: a driver's bind that races with an unbind is not seen (this kernel \
+         has nothing for hook use_default_domain)",
+        "judged in part: ownership-conflict: binds of drivers are not seen (this kernel has nothing for hook \
+         use_default_domain)",
     ]),
     says("iommu_device_unuse_default_domain", &["unuse_default_domain"], &[
         "not judged: ownership-leaked: this kernel has nothing for hook unuse_default_domain",
+        "judged in part: pasid-left-on-release: PASIDs left by the unbinding of a driver are missed (this kernel \
+         has nothing for hook unuse_default_domain)",
+        "judged in part: domain-off-default: what the unbinding of a driver leaves is found by looks alone (this \
+         kernel has nothing for hook unuse_default_domain)",
+        "judged in part: ownership-conflict: who holds a group is told by the binds that were seen alone (this \
+         kernel has nothing for hook unuse_default_domain)",
     ]),
     silent("__iommu_release_dma_ownership", &["release_ownership_locked"], AROUND),
     says("iommu_attach_device_pasid", &["pasid_attach"], &[
-        "not judged: pasid-left-on-release, attach-imbalance, pasid-lost-on-detach, rid-switch-refused, \
-         user-pasid-on-nonconforming, capability-off-under-pasids, failed-attach-residue, \
-         pasid-freed-while-attached, domain-freed-while-attached, sva-bond-imbalance, sva-outlives-mm, \
-         fault-after-detach, iopf-unanswered: this kernel has nothing for hook pasid_attach",
+        "not judged: pasid-left-on-release, attach-imbalance, pasid-lost-on-detach, rid-switch-refused, user-pasid-\
+         on-nonconforming, capability-off-under-pasids, failed-attach-residue, pasid-freed-while-attached, domain-\
+         freed-while-attached, sva-bond-imbalance, sva-outlives-mm, fault-after-detach, iopf-unanswered: this \
+         kernel has nothing for hook pasid_attach",
+        "judged in part: ownership-leaked: the PASIDs that caused it can't be told (this kernel has nothing for \
+         hook pasid_attach)",
+        "judged in part: devtlb-tag-missing: the tags of PASIDs are not judged (this kernel has nothing for hook \
+         pasid_attach)",
+        "judged in part: cache-tag-leaked: what a failed attach of a PASID leaves is missed (this kernel has \
+         nothing for hook pasid_attach)",
     ]),
     says("iommu_detach_device_pasid", &["pasid_detach"], &[
-        "not judged: pasid-left-on-release, attach-imbalance, pasid-lost-on-detach, rid-switch-refused, \
-         user-pasid-on-nonconforming, capability-off-under-pasids, pasid-freed-while-attached, \
-         domain-freed-while-attached, sva-bond-imbalance, sva-outlives-mm, fault-after-detach, iopf-unanswered: this \
-         kernel has nothing for hook pasid_detach",
+        "not judged: pasid-left-on-release, attach-imbalance, pasid-lost-on-detach, rid-switch-refused, user-pasid-\
+         on-nonconforming, capability-off-under-pasids, pasid-freed-while-attached, domain-freed-while-attached, \
+         sva-bond-imbalance, sva-outlives-mm, fault-after-detach, iopf-unanswered: this kernel has nothing for hook \
+         pasid_detach",
+        "judged in part: ownership-leaked: the PASIDs that caused it can't be told (this kernel has nothing for \
+         hook pasid_detach)",
+        "judged in part: cache-tag-leaked: the tags of PASIDs are judged when they are replaced alone (this kernel \
+         has nothing for hook pasid_detach)",
     ]),
-    silent("iommu_alloc_global_pasid", &["pasid_alloc"], NO_SUCH_WAY),
+    says("iommu_alloc_global_pasid", &["pasid_alloc"], &[
+        "judged in part: pasid-freed-while-attached: PASIDs that a driver takes for its own use are not judged \
+         (this kernel has nothing for hook pasid_alloc)",
+    ]),
     says("iommu_free_global_pasid", &["pasid_free"], &[
         "not judged: pasid-freed-while-attached, pasid-leaked: this kernel has nothing for hook pasid_free",
     ]),
@@ -66,14 +118,25 @@ pub(super) const LACKS: [Lack; 51] = [
     says("__mmdrop", &["mm_drop"], &[
         "not judged: pasid-leaked, sva-outlives-mm: this kernel has nothing for hook mm_drop",
     ]),
-    silent("exit_mmap", &["mm_exit"], LOOKS),
+    says("exit_mmap", &["mm_exit"], &[
+        "judged in part: sva-outlives-mm: the exit of a process is seen by the next look at its group (this kernel \
+         has nothing for hook mm_exit)",
+    ]),
     says("iommu_report_device_fault", &["page_request"], &[
         "not judged: fault-after-detach: this kernel has nothing for hook page_request",
     ]),
     silent("pci_enable_pasid", &["pasid_on"], NO_CHECK),
-    silent("pci_disable_pasid", &["pasid_off"], NO_SUCH_WAY),
-    silent("pci_enable_ats", &["ats_on"], NO_SUCH_WAY),
-    silent("pci_disable_ats", &["ats_off"], NO_SUCH_WAY),
+    says("pci_disable_pasid", &["pasid_off"], &[
+        "judged in part: capability-off-under-pasids: a PASID capability that is switched off is missed (this \
+         kernel has nothing for hook pasid_off)",
+    ]),
+    says("pci_enable_ats", &["ats_on"], &[
+        "not judged: devtlb-tag-missing: this kernel has nothing for hook ats_on",
+    ]),
+    says("pci_disable_ats", &["ats_off"], &[
+        "judged in part: capability-off-under-pasids: an ATS capability that is switched off is missed (this kernel \
+         has nothing for hook ats_off)",
+    ]),
     says("__iommu_attach_device", &["rid_attach"], &[
         "not judged: reset-unpaired: this kernel has nothing for hook reset_prepare",
         "not judged: pasid-lost-on-detach, rid-switch-refused, capability-off-under-pasids, \
@@ -95,16 +158,29 @@ pub(super) const LACKS: [Lack; 51] = [
     says("iommu_domain_free", &["domain_free"], &[
         "not judged: domain-freed-while-attached: this kernel has nothing for hook domain_free",
     ]),
-    silent("intel_pasid_setup_first_level", &["vtd_setup_first_level"], NO_SUCH_WAY),
-    silent("intel_pasid_setup_second_level", &["vtd_setup_second_level"], NO_SUCH_WAY),
-    silent("intel_pasid_setup_pass_through", &["vtd_setup_pass_through"], NO_SUCH_WAY),
+    says("intel_pasid_setup_first_level", &["vtd_setup_first_level"], &[
+        "not judged: pasid-reused-without-flush: this kernel has nothing for hook vtd_setup_first_level",
+    ]),
+    says("intel_pasid_setup_second_level", &["vtd_setup_second_level"], &[
+        "not judged: pasid-reused-without-flush: this kernel has nothing for hook vtd_setup_second_level",
+    ]),
+    says("intel_pasid_setup_pass_through", &["vtd_setup_pass_through"], &[
+        "not judged: pasid-reused-without-flush: this kernel has nothing for hook vtd_setup_pass_through",
+    ]),
     silent("intel_pasid_setup_nested", &["vtd_setup_nested"], NO_SUCH_WAY),
     says("intel_pasid_tear_down_entry", &["vtd_tear_down"], &[
         "not judged: teardown-flush-incomplete, pasid-reused-without-flush, ats-flush-to-absent: this kernel has \
          nothing for hook vtd_tear_down",
     ]),
     silent("intel_pasid_alloc_table", &["vtd_table_alloc"], TABLES),
-    silent("intel_pasid_free_table", &["vtd_table_free", "vtd_table_left"], NO_SUCH_WAY),
+    says("intel_pasid_free_table", &["vtd_table_free", "vtd_table_left"], &[
+        "judged in part: pasid-table-shared: a table that is freed is forgotten only with its device (this kernel \
+         has nothing for hook vtd_table_free)",
+        "judged in part: pasid-lost-on-detach: tables that the intel driver frees are missed (this kernel has \
+         nothing for hook vtd_table_free)",
+        "judged in part: released-with-pasids: what VT-d's driver frees with a device is not seen (this kernel has \
+         nothing for hook vtd_table_left)",
+    ]),
     silent("cache_tag_assign_domain", &["vtd_tag_assign"], NO_TAGS),
     says("cache_tag_unassign_domain", &["vtd_tag_unassign"], &[
         "not judged: devtlb-tag-missing, cache-tag-leaked: this kernel has nothing for hook vtd_tag_unassign",
@@ -117,7 +193,10 @@ pub(super) const LACKS: [Lack; 51] = [
     says("qi_submit_sync", &["vtd_qi_submit_sync"], &[
         "not judged: invalidation-failed, flush-slow: this kernel has nothing for hook vtd_qi_submit_sync",
     ]),
-    silent("pci_device_is_present", &["device_present"], NO_SUCH_WAY),
+    says("pci_device_is_present", &["device_present"], &[
+        "not judged: teardown-flush-incomplete, invalidation-failed, pasid-reused-without-flush: this kernel has \
+         nothing for hook device_present",
+    ]),
     silent("add_device_to_group", &["add_device_to_group"], JOINS),
     says("remove_device_from_group", &["remove_device_from_group"], &[
         "not judged: pasid-lost-on-detach, capability-off-under-pasids, pasid-table-shared: this kernel has nothing \
@@ -127,7 +206,10 @@ pub(super) const LACKS: [Lack; 51] = [
         instead: &["vtd_domain_free"],
         ..silent("iommu_deinit_device", &["device_release"], LEAVES)
     },
-    silent("iommu_group_release", &["group_release"], NO_SUCH_WAY),
+    says("iommu_group_release", &["group_release"], &[
+        "judged in part: released-with-pasids: what is freed with a group is not seen (this kernel has nothing for \
+         hook group_release)",
+    ]),
     says("iommu_get_group_resv_regions", &["snapshot_group"], &[
         "not judged: domain-off-default, failed-attach-residue, group-divergence, pasid-table-mismatch, \
          iopf-unanswered: this kernel has nothing for hook snapshot_group",

@@ -40,9 +40,8 @@ pub(super) fn is_missing(coverage: &Coverage, hook: Hook) -> bool {
     match coverage.get(hook) {
         HookState::Failed { .. } => true,
         HookState::Absent => {
-            let beside = COMPANIONS.iter().filter(|(one, _)| *one == hook);
             coverage.core_pasids && WITH_PASIDS.contains(&hook)
-                || beside.into_iter().any(|(_, companion)| coverage.attached(*companion))
+                || COMPANIONS.iter().any(|&(one, companion)| one == hook && coverage.attached(companion))
         }
         HookState::Attached { .. } | HookState::Idle { .. } | HookState::Off => false,
     }

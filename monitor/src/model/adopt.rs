@@ -17,7 +17,9 @@ impl Group {
         let certain = self.doubtful.is_empty() && self.contests.is_empty();
         for entry in array.pasids().filter(|entry| !changing.pasid(entry.pasid)) {
             // Nearly all of them.
-            if certain && self.pasids.get(&entry.pasid).is_some_and(|known| names_same(entry, known)) {
+            if certain
+                && self.pasids.get(&entry.pasid).is_some_and(|known| names_known(entry, known) == Some(true))
+            {
                 continue;
             }
             if !locked && (self.doubtful.contains(&entry.pasid) || self.contradicts(entry)) {
@@ -46,7 +48,7 @@ impl Group {
     /// Whether what was read of a PASID is not what is known.
     fn contradicts(&self, entry: &ArrayEntry) -> bool {
         match self.pasids.get(&entry.pasid) {
-            Some(known) => names_another(entry, known),
+            Some(known) => names_known(entry, known) == Some(false),
             None => self.synced && self.pasids_known,
         }
     }
@@ -56,7 +58,7 @@ impl Group {
     pub(super) fn adopt_slot(&mut self, pasid: u32, slot: &Slot, room: usize) {
         let in_doubt = self.doubtful.contains(&pasid);
         match (slot, self.pasids.get(&pasid)) {
-            (Slot::Taken(entry), Some(known)) if !in_doubt && names_another(entry, known) => {
+            (Slot::Taken(entry), Some(known)) if !in_doubt && names_known(entry, known) == Some(false) => {
                 self.doubtful.insert(pasid);
             }
             (Slot::Taken(entry), _) => drop(self.adopt_entry(entry, &mut { room })),
@@ -107,14 +109,9 @@ impl Group {
     }
 }
 
-/// What was read names the domain that is known.
-fn names_same(entry: &ArrayEntry, known: &Attachment) -> bool {
-    known.domain.zip(entry.domain).is_some_and(|(had, read)| had.key == read.key)
-}
-
-/// What was read names another domain than what is known.
-fn names_another(entry: &ArrayEntry, known: &Attachment) -> bool {
-    known.domain.zip(entry.domain).is_some_and(|(had, read)| had.key != read.key)
+/// Whether what was read names the domain that is known; `None`: one of the two is not known.
+fn names_known(entry: &ArrayEntry, known: &Attachment) -> Option<bool> {
+    known.domain.zip(entry.domain).map(|(had, read)| had.key == read.key)
 }
 
 #[cfg(test)]

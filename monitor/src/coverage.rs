@@ -1,5 +1,7 @@
 //! Which hooks report on this kernel: what the checks hold their needs against.
 
+pub(crate) mod companion;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use monitor_ebpf::wire::Hook;

@@ -2,7 +2,7 @@
 
 use monitor_ebpf::wire::Hook;
 
-use crate::coverage::{Coverage, HookState};
+use crate::coverage::Coverage;
 use crate::event::{Domain, Tags};
 use crate::inventory::Inventory;
 use crate::model::{GroupRef, Tagged};
@@ -18,7 +18,7 @@ pub(super) fn without_tags(coverage: &Coverage, inventory: Option<&Inventory>) -
         "no device of this host is behind an IOMMU"
     } else if !inventory.has_iommu_driver("intel") {
         "no device of this host is behind VT-d, and only its driver keeps cache tags"
-    } else if *coverage.get(Hook::VtdTagAssign) == HookState::Absent {
+    } else if coverage.is_without(Hook::VtdTagAssign) {
         "the intel driver of this kernel keeps no cache tags (they came with 6.10)"
     } else {
         return None;

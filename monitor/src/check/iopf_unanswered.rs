@@ -2,7 +2,7 @@
 
 use monitor_ebpf::wire::Hook;
 
-use crate::coverage::{Coverage, HookState};
+use crate::coverage::Coverage;
 use crate::inventory::Inventory;
 use crate::model::{Attachment, Group, Host, Kind, Look, Member, Transition, Unanswered};
 
@@ -28,7 +28,7 @@ static SPEC: Spec = Spec {
     needs: Needs {
         core_pasids: true,
         required: &[Hook::SnapshotGroup, Hook::PasidAttach, Hook::PasidDetach],
-        required_if_present: &[Hook::PasidReplace],
+        required_if_present: &[Hook::PasidReplace, Hook::PageRequest, Hook::AttachGroupHandle],
         any_of: &[Hook::SnapshotIntel, Hook::SnapshotAmd, Hook::SnapshotDma],
         degrades: &[],
     },
@@ -96,11 +96,11 @@ impl Check for IopfUnanswered {
 
     fn state(&self, coverage: &Coverage, _: Option<&Inventory>) -> CheckState {
         let state = SPEC.needs.state(coverage);
-        if state.judges() && *coverage.get(Hook::PageRequest) == HookState::Absent {
+        if state.judges() && coverage.is_without(Hook::PageRequest) {
             let reason = "this kernel takes no page requests (built without CONFIG_IOMMU_IOPF)".into();
             return CheckState::NotApplicable { reason };
         }
-        if state.judges() && *coverage.get(Hook::AttachGroupHandle) == HookState::Absent {
+        if state.judges() && coverage.is_without(Hook::AttachGroupHandle) {
             let reason =
                 "this kernel has requests in its list whose PASID never was attached (up to 6.10)".into();
             return CheckState::Unavailable { reason };

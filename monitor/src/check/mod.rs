@@ -9,7 +9,6 @@ mod book;
 mod cache_tag;
 mod cache_tag_leaked;
 mod capability_off_under_pasids;
-pub(crate) mod companion;
 mod devtlb_tag_missing;
 mod dispatch;
 mod domain_freed_while_attached;

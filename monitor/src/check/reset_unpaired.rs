@@ -2,7 +2,7 @@
 
 use monitor_ebpf::wire::Hook;
 
-use crate::coverage::{Coverage, HookState};
+use crate::coverage::Coverage;
 use crate::event::DomainKind;
 use crate::inventory::Inventory;
 use crate::model::{Actor, AfterReset, Attachment, Group, Host, Kind, Look, Member, Transition};
@@ -26,7 +26,7 @@ static SPEC: Spec = Spec {
           and tells nobody: who uses the device sees I/O that hangs, until the device is removed.",
     needs: Needs {
         core_pasids: false,
-        required: &[Hook::ResetPrepare, Hook::ResetDone, Hook::RidAttach, Hook::SnapshotGroup],
+        required: &[Hook::RidAttach, Hook::ResetPrepare, Hook::ResetDone, Hook::SnapshotGroup],
         required_if_present: &[Hook::PasidAttach, Hook::PasidReplace, Hook::PasidDetach],
         any_of: &[Hook::SnapshotIntel, Hook::SnapshotAmd, Hook::SnapshotDma],
         degrades: &[
@@ -108,8 +108,7 @@ impl Check for ResetUnpaired {
     }
 
     fn state(&self, coverage: &Coverage, _: Option<&Inventory>) -> CheckState {
-        if matches!(coverage.get(Hook::ResetPrepare), HookState::Absent) && coverage.attached(Hook::RidAttach)
-        {
+        if coverage.is_without(Hook::ResetPrepare) && coverage.attached(Hook::RidAttach) {
             let reason = "this kernel's IOMMU core takes no part in resets (it does from 7.0 on)";
             return CheckState::NotApplicable { reason: reason.into() };
         }

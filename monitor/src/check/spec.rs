@@ -7,8 +7,6 @@ use monitor_ebpf::wire::Hook;
 use crate::coverage::{Coverage, HookState};
 use crate::model::Kind;
 
-use super::companion::is_missing;
-
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -91,7 +89,7 @@ pub struct Needs {
     pub core_pasids: bool,
     /// Without one of these nothing can be judged.
     pub required: &'static [Hook],
-    /// The same where the kernel has the function, or must have ([`super::companion`]); a kernel without it has no such way.
+    /// The same where the kernel has the function, or must have ([`Coverage::misses`]); a kernel without it has no such way.
     pub required_if_present: &'static [Hook],
     /// At least one of these, or there is nothing to judge.
     pub any_of: &'static [Hook],
@@ -199,7 +197,7 @@ impl Needs {
             return CheckState::Unavailable { reason: reason.into() };
         }
         let lacking = self.required.iter().find(|&&hook| !coverage.attached(hook));
-        let failing = self.required_if_present.iter().find(|&&hook| is_missing(coverage, hook));
+        let failing = self.required_if_present.iter().find(|&&hook| coverage.misses(hook));
         if let Some(&hook) = lacking.or(failing) {
             return CheckState::Unavailable { reason: explain(coverage, hook) };
         }
@@ -210,7 +208,7 @@ impl Needs {
         let missed: Vec<String> = self
             .degrades
             .iter()
-            .filter(|&&(hook, _)| is_missing(coverage, hook))
+            .filter(|&&(hook, _)| coverage.misses(hook))
             .map(|&(hook, missed)| format!("{missed} ({})", explain(coverage, hook)))
             .collect();
         let leaky: BTreeSet<Hook> = self.hooks().filter(|&hook| coverage.leaky(hook)).collect();

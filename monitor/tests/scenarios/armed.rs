@@ -92,8 +92,13 @@ fn what_is_not_found_beside_what_it_comes_with_is_not_taken_for_uncalled() {
         (Hook::VtdTableFree, "pasid-table-shared", "degraded"),
         (Hook::VtdTableLeft, "released-with-pasids", "degraded"),
         (Hook::DevicePresent, "teardown-flush-incomplete", "degraded"),
-        // It came later than the others.
-        (Hook::VtdSetupNested, "pasid-reused-without-flush", "armed"),
+        (Hook::VtdSetupNested, "pasid-reused-without-flush", "degraded"),
+        (Hook::VtdTagAssign, "cache-tag-leaked", "unavailable"),
+        (Hook::VtdTagUnassign, "devtlb-tag-missing", "unavailable"),
+        (Hook::VtdAttach, "devtlb-tag-missing", "degraded"),
+        (Hook::AttachGroupHandle, "iopf-unanswered", "unavailable"),
+        (Hook::PageRequest, "iopf-unanswered", "unavailable"),
+        (Hook::ResetPrepare, "reset-unpaired", "unavailable"),
     ];
     for (hook, check, state) in lacks {
         let mut coverage = coverage(Era::Tagged);
@@ -102,7 +107,7 @@ fn what_is_not_found_beside_what_it_comes_with_is_not_taken_for_uncalled() {
         let (_, told) = watcher.checks().find(|(spec, _)| spec.name == check).expect("a check");
         assert_eq!(told.name(), state, "{}: {check}: {told}", hook.name());
         let names_it = told.reason().is_some_and(|reason| reason.contains(hook.name()));
-        assert_eq!(names_it, state != "armed", "{}: {check}: {told}", hook.name());
+        assert!(names_it, "{}: {check}: {told}", hook.name());
     }
 }
 

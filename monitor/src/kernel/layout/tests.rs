@@ -14,7 +14,7 @@ use super::{
     *,
 };
 use crate::advisory::Data;
-use crate::check::companion::COMPANIONS;
+use crate::coverage::companion::{COMPANIONS, PAGE_REQUESTS};
 use crate::kernel::{
     attach::{is_there, resolve},
     catalogue::{CATALOGUE, Given, Row, Target},
@@ -132,7 +132,9 @@ fn no_kernel_has_a_function_without_what_comes_with_it() {
     for name in KERNELS {
         let types = kernel(name);
         let has = |hook: Hook| CATALOGUE.iter().any(|row| row.hook == hook && is_there(&types, row));
-        for (hook, companion) in COMPANIONS {
+        let knows_pasids = has(Hook::PasidAttach);
+        let pairs = COMPANIONS.into_iter().chain(knows_pasids.then_some(PAGE_REQUESTS));
+        for (hook, companion) in pairs {
             assert!(has(hook) || !has(companion), "{name}: {} without {}", companion.name(), hook.name());
         }
     }

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # For the scenarios in which something around the daemon is broken: ". broken.sh" after lib.sh. $dev is a device of the
 # caller's, with a domain "mine".
+dev=0000:01:00.0
+unbind $dev
+load caller
+c alloc $dev mine
 
 # start COMMAND...: the daemon; returns when it is ready, or has ended
 start() {

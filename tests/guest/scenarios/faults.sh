@@ -1,10 +1,6 @@
 # What the daemon does where something around it is broken: docs/faults.md is written from this.
 . /guest/lib.sh
 . /guest/broken.sh
-dev=0000:01:00.0
-unbind $dev
-load caller
-c alloc $dev mine
 
 # in_time COMMAND...: until it succeeds, for as long as a busy host may need: the first violation waits for the kernel's
 # symbols

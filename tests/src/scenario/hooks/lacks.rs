@@ -2,13 +2,10 @@
 
 use super::{Lack, Says};
 
-const NO_SUCH_WAY: &str =
-    "a kernel without it is taken for one on which nobody can do that; `doctor` names the hook";
 const WITHIN: &str = "no check goes by it: that it switched the domain is seen in __iommu_attach_device";
 const AROUND: &str = "it is within the releases of a group and of a device, which are seen";
 const NO_CHECK: &str = "no check goes by it";
 const TABLES: &str = "a table is read by the next look at its group, too";
-const NO_TAGS: &str = "a kernel without it is taken for one whose driver keeps no cache tags (up to 6.9)";
 const JOINS: &str = "who joins a group is found by the next look at it";
 const LEAVES: &str =
     "that a device leaves is seen at remove_device_from_group; what 6.3 has instead is listened to";
@@ -123,7 +120,7 @@ pub(super) const LACKS: [Lack; 51] = [
          has nothing for hook mm_exit)",
     ]),
     says("iommu_report_device_fault", &["page_request"], &[
-        "not judged: fault-after-detach: this kernel has nothing for hook page_request",
+        "not judged: fault-after-detach, iopf-unanswered: this kernel has nothing for hook page_request",
     ]),
     silent("pci_enable_pasid", &["pasid_on"], NO_CHECK),
     says("pci_disable_pasid", &["pasid_off"], &[
@@ -138,18 +135,16 @@ pub(super) const LACKS: [Lack; 51] = [
          has nothing for hook ats_off)",
     ]),
     says("__iommu_attach_device", &["rid_attach"], &[
-        "not judged: reset-unpaired: this kernel has nothing for hook reset_prepare",
         "not judged: pasid-lost-on-detach, rid-switch-refused, capability-off-under-pasids, \
-         domain-freed-while-attached, devtlb-tag-missing, cache-tag-leaked: this kernel has nothing for hook \
-         rid_attach",
+         domain-freed-while-attached, reset-unpaired, devtlb-tag-missing, cache-tag-leaked: this kernel has nothing \
+         for hook rid_attach",
     ]),
     silent("iommu_attach_device", &["attach_device"], WITHIN),
     silent("iommu_detach_device", &["detach_device"], WITHIN),
     silent("iommu_attach_group", &["attach_group"], WITHIN),
     silent("iommu_detach_group", &["detach_group"], WITHIN),
     says("iommu_attach_group_handle", &["attach_group_handle"], &[
-        "not judged: iopf-unanswered: this kernel has requests in its list whose PASID never was attached (up to \
-         6.10)",
+        "not judged: iopf-unanswered: this kernel has nothing for hook attach_group_handle",
     ]),
     silent("iommu_detach_group_handle", &["detach_group_handle"], WITHIN),
     silent("iommu_replace_group_handle", &["replace_group_handle"], WITHIN),
@@ -167,7 +162,9 @@ pub(super) const LACKS: [Lack; 51] = [
     says("intel_pasid_setup_pass_through", &["vtd_setup_pass_through"], &[
         "not judged: pasid-reused-without-flush: this kernel has nothing for hook vtd_setup_pass_through",
     ]),
-    silent("intel_pasid_setup_nested", &["vtd_setup_nested"], NO_SUCH_WAY),
+    says("intel_pasid_setup_nested", &["vtd_setup_nested"], &[
+        "not judged: pasid-reused-without-flush: this kernel has nothing for hook vtd_setup_nested",
+    ]),
     says("intel_pasid_tear_down_entry", &["vtd_tear_down"], &[
         "not judged: teardown-flush-incomplete, pasid-reused-without-flush, ats-flush-to-absent: this kernel has \
          nothing for hook vtd_tear_down",
@@ -181,11 +178,16 @@ pub(super) const LACKS: [Lack; 51] = [
         "judged in part: released-with-pasids: what VT-d's driver frees with a device is not seen (this kernel has \
          nothing for hook vtd_table_left)",
     ]),
-    silent("cache_tag_assign_domain", &["vtd_tag_assign"], NO_TAGS),
+    says("cache_tag_assign_domain", &["vtd_tag_assign"], &[
+        "not judged: devtlb-tag-missing, cache-tag-leaked: this kernel has nothing for hook vtd_tag_assign",
+    ]),
     says("cache_tag_unassign_domain", &["vtd_tag_unassign"], &[
         "not judged: devtlb-tag-missing, cache-tag-leaked: this kernel has nothing for hook vtd_tag_unassign",
     ]),
-    silent("intel_iommu_attach_device", &["vtd_attach"], NO_SUCH_WAY),
+    says("intel_iommu_attach_device", &["vtd_attach"], &[
+        "judged in part: devtlb-tag-missing: the tags of a RID whose ATS comes on after they were assigned are found \
+         by looks alone (this kernel has nothing for hook vtd_attach)",
+    ]),
     says("qi_submit", &["vtd_qi_submit"], &[
         "not judged: teardown-flush-incomplete, pasid-reused-without-flush, flush-slow, ats-flush-to-absent: this \
          kernel has nothing for hook vtd_qi_submit",

@@ -3,7 +3,7 @@
  * container FILE COMMAND...: runs the static program in FILE by this command line, as a container engine runs it for
  * packaging/kubernetes/iommu-watch.yaml: as PID 1 and UID 0 with three capabilities and no other to be had, in a root
  * with nothing else in it that it can't write to, with a /proc and a read-only /sys of its own, and /proc/kcore masked.
- * WITHOUT=NUMBER withholds one of the three. The network is the guest's, by which the test asks. SIGTERM goes on to the program, whose exit code is this one's.
+ * WITHOUT=NUMBER withholds one of the three; PINS=DIRECTORY is mounted at /pins. The network is the guest's, by which the test asks. SIGTERM goes on to the program, whose exit code is this one's.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -35,6 +35,7 @@ static void must(int failed, const char *what)
 
 static void lay_out(const char *program)
 {
+	const char *pins = getenv("PINS");
 	int file;
 
 	must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "private");
@@ -47,6 +48,8 @@ static void lay_out(const char *program)
 	must(mount("proc", ROOT "/proc", "proc", LOCKED, NULL), "proc");
 	must(mount("/dev/null", ROOT "/proc/kcore", NULL, MS_BIND, NULL), "kcore");
 	must(mount("sysfs", ROOT "/sys", "sysfs", LOCKED | MS_RDONLY, NULL), "sysfs");
+	if (pins)
+		must(mkdir(ROOT "/pins", 0755) || mount(pins, ROOT "/pins", NULL, MS_BIND, NULL), pins);
 	must(mount(NULL, ROOT, NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL), "read-only");
 	must(chroot(ROOT) || chdir("/"), "chroot");
 	must(sethostname("pod", 3), "hostname");

@@ -7,6 +7,7 @@
 //! says on that kernel. Nothing of a run that may be another in the next gets there: no release, no time, no count.
 
 mod faults;
+mod lacking;
 mod page;
 mod reasons;
 
@@ -22,6 +23,8 @@ use crate::scenario::{Report, Scenario};
 
 /// The scenario in which things around the daemon are broken.
 const FAULTS: &str = "faults";
+/// The one whose kernels lack a function each.
+const HOOKS: &str = "hooks";
 /// The one in which it is killed at any moment.
 const KILL: &str = "kill";
 
@@ -85,8 +88,8 @@ pub struct Proofs {
     proofs: Vec<Proof>,
     /// In the order in which the product lists its checks.
     armament: BTreeMap<Series, Vec<Armament>>,
-    /// docs/faults.md, where its scenario ran.
-    faults: Option<String>,
+    /// The pages in docs/ of scenarios that ran, by their names there.
+    broken: BTreeMap<&'static str, String>,
 }
 
 impl Proofs {
@@ -97,8 +100,10 @@ impl Proofs {
         if let Some(line) = report.of_kind("doctor").first() {
             self.armament.insert(report.series, armament(line));
         }
-        if scenario.name == FAULTS {
-            self.faults = Some(faults::write(report.series, &transcript));
+        match scenario.name {
+            FAULTS => drop(self.broken.insert("faults", faults::write(report.series, &transcript))),
+            HOOKS => drop(self.broken.insert("lacking", lacking::write(report.series))),
+            _ => {}
         }
         // What follows from what there depends on when the daemon was killed: a page can't be held to that.
         if scenario.name == KILL {
@@ -129,9 +134,9 @@ impl Proofs {
         self.proofs.push(Proof { by, series, source: Source::Recording, caught, silent: BTreeSet::new() });
     }
 
-    /// The page of what was broken around the daemon, where that was tried.
-    pub fn faults(&self) -> Option<&str> {
-        self.faults.as_deref()
+    /// The pages of what was broken around the daemon, where that was tried: docs/NAME.md.
+    pub fn broken(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.broken.iter().map(|(&name, page)| (name, page.as_str()))
     }
 
     /// The page, or what is missing in it.

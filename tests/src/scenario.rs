@@ -10,7 +10,7 @@ mod faults;
 mod flush;
 mod flush_range;
 mod harmless;
-mod hooks;
+pub(crate) mod hooks;
 mod imbalance;
 mod kill;
 mod left_behind;

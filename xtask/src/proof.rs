@@ -1,5 +1,5 @@
-//! docs/proof.md: what a whole run of the VM matrix showed, with what the recordings replay to; docs/faults.md: what one
-//! scenario of it did.
+//! docs/proof.md: what a whole run of the VM matrix showed, with what the recordings replay to; docs/faults.md and
+//! docs/lacking.md: what the daemon made of what was broken around it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,16 +27,17 @@ pub fn settle(proofs: &mut Proofs, iommu_watch: &Path, write: bool) -> Result<Op
             return Ok(Some(false));
         }
     };
-    hold("proof", &page, write).map(Some)
+    hold("proof", &page, "--write-proof", write).map(Some)
 }
 
-/// Writes docs/faults.md, or holds the one that is there against what this run showed. None: it showed nothing of that.
-pub fn faults(proofs: &Proofs, write: bool) -> Result<Option<bool>> {
-    proofs.faults().map(|page| hold("faults", page, write)).transpose()
+/// Writes the pages of what was broken around the daemon, or holds those that are there against what this run showed:
+/// whether each is right.
+pub fn broken(proofs: &Proofs, write: bool) -> Result<Vec<bool>> {
+    proofs.broken().map(|(name, page)| hold(name, page, "--write-faults", write)).collect()
 }
 
 /// Writes docs/NAME.md, or holds the one that is there against the page and says how they differ.
-fn hold(name: &str, page: &str, write: bool) -> Result<bool> {
+fn hold(name: &str, page: &str, option: &str, write: bool) -> Result<bool> {
     let kept = paths::workspace().join(format!("docs/{name}.md"));
     if write {
         fs::write(&kept, page).with_context(|| kept.display().to_string())?;
@@ -50,7 +51,7 @@ fn hold(name: &str, page: &str, write: bool) -> Result<bool> {
     fs::write(&shown, page).with_context(|| shown.display().to_string())?;
     difference(&there, page).iter().for_each(|line| println!("           {line}"));
     println!("      FAIL {name}: docs/{name}.md is not what this run showed: see {}", shown.display());
-    println!("           look at the difference, then copy it, or run `cargo xtask test vm --write-{name}`");
+    println!("           look at the difference, then copy it, or run `cargo xtask test vm {option}`");
     Ok(false)
 }
 

@@ -1,9 +1,14 @@
-# The daemon as the DaemonSet starts it: PID 1 of a container, with three capabilities and nothing of the host's.
+# The daemon as the DaemonSet starts it: PID 1 of a container, with three capabilities, and of the host's nothing but a
+# directory for its pins.
 . /guest/lib.sh
 dev=0000:01:00.0
 unbind $dev
 expected=
 watch_as="container /bin/iommu-watch"
+# As the kubelet makes it.
+export PINS=/sys/fs/bpf/iommu-watch
+mkdir $PINS
+watch_pins="--pin-directory /pins"
 watch_start
 watched=$(pidof iommu-watch)
 sed -n 's/^\(Uid\|NSpid\|CapEff\|CapPrm\|CapBnd\|NoNewPrivs\):.*\t\([^\t]*\)$/@ status \1 \2/p' /proc/$watched/status
@@ -14,3 +19,18 @@ groups $dev
 as owner c claim-group $dev
 as owner c release-group $dev
 watch_stop
+
+# What happens until there is another pod is for that one.
+as owner c claim-group $dev
+as rival c claim-group $dev 1
+as owner c release-group $dev
+$watch_as iommu-watch daemon $watch_pins >/tmp/again 2>/tmp/again.errors &
+next=$!
+wait_for_http $watch_url/-/ready 60 || die "the next is not ready: $(cat /tmp/again.errors)"
+sed -n 's/.* hooks \(taken over\),.*/@ said \1/p' /tmp/again.errors
+kill -TERM $next
+wait $next
+echo "@ said $(grep -c '"check":"ownership-conflict"' /tmp/again) told"
+# As packaging/kubernetes/unpin.yaml has it.
+container /bin/iommu-watch iommu-watch daemon --unpin $watch_pins
+echo "@ said $(ls $PINS | wc -l) pinned"

@@ -7,23 +7,23 @@ use std::collections::BTreeSet;
 
 use super::Report;
 use super::transcript::{Phase, Transcript};
-use lacks::LACKS;
+pub(crate) use lacks::LACKS;
 
 /// The kernel as it is: what the others are held against.
 const WHOLE: &str = "whole";
 
 /// What a kernel lacks, and what the daemon makes of it.
-struct Lack {
+pub(crate) struct Lack {
     /// A function or a tracepoint.
-    name: &'static str,
+    pub name: &'static str,
     /// The hooks that are attached on the kernel as it is, and now are not.
-    lost: &'static [&'static str],
+    pub lost: &'static [&'static str],
     /// The other way round: what is listened to instead.
-    instead: &'static [&'static str],
-    says: Says,
+    pub instead: &'static [&'static str],
+    pub says: Says,
 }
 
-enum Says {
+pub(crate) enum Says {
     /// These lines, beside what it says of the kernel as it is.
     Lines(&'static [&'static str]),
     /// No more than of the kernel as it is: why.

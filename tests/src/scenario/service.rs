@@ -1,6 +1,6 @@
 //! `service`: the daemon as its systemd unit starts it sees as much as root does, keeps one capability, tells the service
-//! manager what that waits for, and leaves its programs to the next one. `container`: as its DaemonSet starts it, it sees
-//! as much, too.
+//! manager what that waits for, and leaves its programs to the next one. `container`: as its DaemonSet starts it, too,
+//! and what happens between two pods is told by the second.
 
 use std::collections::BTreeMap;
 
@@ -45,6 +45,10 @@ pub fn contained(report: &Report) -> Result<(), String> {
     expect::phases(report, armed(report.series), &[Expect::clean("claimed", calls)])?;
     let transcript = Transcript::read(&report.text);
     let status = &transcript.phase("start")?.status;
+    match transcript.phase("stop")?.said.as_slice() {
+        [next, told, left] if next == "taken over" && told == "1 told" && left == "0 pinned" => {}
+        said => return Err(format!("what the next pod found: {said:?}")),
+    }
     if status.get("NSpid").map(String::as_str) != Some("1") {
         return Err(format!("it is in no container: {status:?}"));
     }

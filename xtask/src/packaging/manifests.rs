@@ -62,7 +62,9 @@ pub fn run(log: &Log) -> Result<Tally> {
         tally.add(Tally::of(wrong.is_empty()));
     };
     for release in RELEASES {
-        hold(release, tools.validate(&files.manifest, release)?.err().into_iter().collect());
+        let wrong = [&files.manifest, &files.unpin].map(|manifest| tools.validate(manifest, release));
+        let wrong = wrong.into_iter().collect::<Result<Vec<_>>>()?;
+        hold(release, wrong.into_iter().filter_map(Result::err).collect());
     }
     hold("typos", passing(&tools, &files.manifest)?);
     let containerfile = paths::workspace().join(agree::CONTAINERFILE);

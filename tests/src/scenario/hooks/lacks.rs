@@ -21,7 +21,7 @@ const fn silent(name: &'static str, lost: &'static [&'static str], why: &'static
 }
 
 #[rustfmt::skip]
-pub(super) const LACKS: [Lack; 51] = [
+pub(crate) const LACKS: [Lack; 51] = [
     says("iommu_group_claim_dma_owner", &["claim_group"], &[
         "not judged: ownership-stuck, ownership-leaked: this kernel has nothing for hook claim_group",
         "judged in part: ownership-conflict: VFIO's claims of a group are not seen (this kernel has nothing for \

@@ -1,4 +1,4 @@
-//! What the unit, the Containerfile and the manifest say of the same thing must be the same.
+//! What the unit, the Containerfile and the manifests say of the same thing must be the same.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,14 +12,30 @@ use crate::paths;
 
 pub const CONTAINERFILE: &str = "packaging/container/Containerfile";
 const MANIFEST: &str = "packaging/kubernetes/iommu-watch.yaml";
+const UNPIN: &str = "packaging/kubernetes/unpin.yaml";
 const UNIT: &str = "packaging/iommu-watch.service";
 
 const POD: &str = "/spec/template/spec";
 const CONTAINER: &str = "/spec/template/spec/containers/0";
 
+/// In what the pods that remove are those that watch.
+const UNPINS_BY: [&str; 8] = [
+    "/spec/template/spec/priorityClassName",
+    "/spec/template/spec/nodeSelector",
+    "/spec/template/spec/tolerations",
+    "/spec/template/spec/securityContext",
+    "/spec/template/spec/volumes/0",
+    "/spec/template/spec/containers/0/image",
+    "/spec/template/spec/containers/0/securityContext",
+    "/spec/template/spec/containers/0/resources",
+];
+
 pub struct Files {
     pub manifest: String,
+    pub unpin: String,
     documents: Vec<Value>,
+    /// The one that removes what is pinned.
+    remover: Value,
     containerfile: Vec<String>,
     unit: String,
 }
@@ -29,12 +45,13 @@ impl Files {
         let read = |name: &str| {
             fs::read_to_string(paths::workspace().join(name)).with_context(|| format!("can't read {name}"))
         };
-        Self::of(read(MANIFEST)?, &read(CONTAINERFILE)?, read(UNIT)?)
+        Self::of(read(MANIFEST)?, read(UNPIN)?, &read(CONTAINERFILE)?, read(UNIT)?)
     }
 
-    fn of(manifest: String, containerfile: &str, unit: String) -> Result<Self> {
+    fn of(manifest: String, unpin: String, containerfile: &str, unit: String) -> Result<Self> {
         let documents = yaml::documents(&manifest).context(MANIFEST)?;
-        Ok(Self { manifest, documents, containerfile: instructions(containerfile), unit })
+        let remover = yaml::documents(&unpin).context(UNPIN)?.into_iter().next().unwrap_or_default();
+        Ok(Self { manifest, unpin, documents, remover, containerfile: instructions(containerfile), unit })
     }
 
     /// The file that the ConfigMap holds.
@@ -93,6 +110,21 @@ impl Files {
         let admitted =
             self.document("NetworkPolicy").and_then(|policy| policy.pointer("/spec/ingress/0/ports/0/port"));
         same("the port let in", json!(admitted), port);
+
+        let mounted = container("/volumeMounts/1/mountPath");
+        let pins = self.configuration().is_some_and(|text| text.contains(&format!("pin = {mounted}")));
+        same("the pins are where they are mounted", json!(pins), json!(true));
+        let host = self.daemon_set(&format!("{POD}/volumes/0/hostPath/path"));
+        let of_unit = host.as_str().is_some_and(|path| self.unit.contains(path));
+        same("the pins are in the unit's place", json!(of_unit), json!(true));
+        let remover = |path: &str| self.remover.pointer(path).cloned().unwrap_or_default();
+        for path in ["/metadata/namespace"].into_iter().chain(UNPINS_BY) {
+            same(&format!("unpin.yaml: {path}"), remover(path), self.daemon_set(path));
+        }
+        let unpins = remover(&format!("{CONTAINER}/args"));
+        same("unpin.yaml: args", unpins, json!(["daemon", "--unpin", "--pin-directory", mounted]));
+        let its_mount = remover(&format!("{CONTAINER}/volumeMounts/0"));
+        same("unpin.yaml: the mount", its_mount, container("/volumeMounts/1"));
 
         let command: Vec<&str> = self.unit_key("ExecStart").split(' ').collect();
         same("args", container("/args"), json!(command[1..]));
@@ -179,10 +211,17 @@ mod tests {
     use crate::packaging::stage;
 
     fn wrong(change: impl Fn(&mut String, &mut String, &mut String)) -> Vec<String> {
-        let read = |name: &str| fs::read_to_string(paths::workspace().join(name)).unwrap();
+        wrong_beside(&read(UNPIN), change)
+    }
+
+    fn read(name: &str) -> String {
+        fs::read_to_string(paths::workspace().join(name)).unwrap()
+    }
+
+    fn wrong_beside(unpin: &str, change: impl Fn(&mut String, &mut String, &mut String)) -> Vec<String> {
         let (mut manifest, mut containerfile, mut unit) = (read(MANIFEST), read(CONTAINERFILE), read(UNIT));
         change(&mut manifest, &mut containerfile, &mut unit);
-        Files::of(manifest, &containerfile, unit).unwrap().disagree(stage::lays_out)
+        Files::of(manifest, unpin.into(), &containerfile, unit).unwrap().disagree(stage::lays_out)
     }
 
     #[test]
@@ -198,6 +237,8 @@ mod tests {
                 *manifest = manifest.replacen(from, to, 1);
             })
         };
+        // Who unpins differs then, too.
+        let alone = |told: Vec<String>| told.into_iter().filter(|told| !told.starts_with("unpin.yaml"));
         for (from, to) in [
             ("[BPF, PERFMON, SYSLOG]", "[BPF, PERFMON, SYSLOG, SYS_ADMIN]"),
             ("drop: [ALL]", "drop: []"),
@@ -213,9 +254,33 @@ mod tests {
             ("prometheus.io/port: \"9436\"", "prometheus.io/port: \"9100\""),
             ("0.0.0.0:9436", "0.0.0.0:9437"),
             ("args: [daemon, ", "args: [watch, "),
+            ("pin = \"/pins\"", "pin = \"/pin\""),
         ] {
-            assert_eq!(manifest(from, to).len(), 1, "{from} → {to}: {:?}", manifest(from, to));
+            assert_eq!(alone(manifest(from, to)).count(), 1, "{from} → {to}: {:?}", manifest(from, to));
         }
+    }
+
+    #[test]
+    fn who_unpins_is_held_against_who_pins() {
+        let told = |from: &str, to: &str| {
+            assert!(read(UNPIN).contains(from), "{from}");
+            wrong_beside(&read(UNPIN).replacen(from, to, 1), |_, _, _| {})
+        };
+        for (from, to) in [
+            ("namespace: iommu-watch", "namespace: default"),
+            ("operator: Exists", "effect: NoSchedule"),
+            ("iommu-watch:0.1.0", "iommu-watch:0.0.9"),
+            ("add: [BPF, PERFMON, SYSLOG]", "add: [SYS_ADMIN]"),
+            ("--unpin, --pin-directory, /pins", "--unpin"),
+            ("mountPath: /pins", "mountPath: /pin"),
+            ("path: /sys/fs/bpf/iommu-watch", "path: /sys/fs/bpf"),
+        ] {
+            assert_eq!(told(from, to).len(), 1, "{from} → {to}: {:?}", told(from, to));
+        }
+        let elsewhere = |manifest: &mut String, _: &mut String, _: &mut String| {
+            *manifest = manifest.replace("/sys/fs/bpf/iommu-watch", "/sys/fs/bpf/other");
+        };
+        assert_eq!(wrong(elsewhere).len(), 2, "{:?}", wrong(elsewhere));
     }
 
     #[test]

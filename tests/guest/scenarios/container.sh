@@ -24,7 +24,7 @@ watch_stop
 as owner c claim-group $dev
 as rival c claim-group $dev 1
 as owner c release-group $dev
-$watch_as iommu-watch daemon $watch_pins >/tmp/again 2>/tmp/again.errors &
+$watch_as iommu-watch daemon $watch_pins --flush-slow $flush_slow >/tmp/again 2>/tmp/again.errors &
 next=$!
 wait_for_http $watch_url/-/ready 60 || die "the next is not ready: $(cat /tmp/again.errors)"
 sed -n 's/.* hooks \(taken over\),.*/@ said \1/p' /tmp/again.errors

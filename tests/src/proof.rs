@@ -100,11 +100,11 @@ impl Proofs {
         if let Some(line) = report.of_kind("doctor").first() {
             self.armament.insert(report.series, armament(line));
         }
-        match scenario.name {
-            FAULTS => drop(self.broken.insert("faults", faults::write(report.series, &transcript))),
-            HOOKS => drop(self.broken.insert("lacking", lacking::write(report.series))),
-            _ => {}
-        }
+        self.broken.extend(match scenario.name {
+            FAULTS => Some(("faults", faults::write(report.series, &transcript))),
+            HOOKS => Some(("lacking", lacking::write(report.series))),
+            _ => None,
+        });
         // What follows from what there depends on when the daemon was killed: a page can't be held to that.
         if scenario.name == KILL {
             return;

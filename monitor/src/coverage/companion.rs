@@ -5,43 +5,50 @@ use monitor_ebpf::wire::Hook;
 
 use super::{Coverage, HookState};
 
-/// Each with its companion. Held against the symbols of twenty kernels, 6.1 to 7.3 on two architectures
-/// (`kernel/layout/tests.rs`).
-pub(crate) const COMPANIONS: [(Hook, Hook); 23] = [
+/// Each with its companions: where all of these are, it is. Held against the symbols of twenty kernels, 6.1 to 7.3 on two
+/// architectures (`kernel/layout/tests.rs`).
+pub(crate) const COMPANIONS: [(Hook, &[Hook]); 31] = [
     // drivers/iommu/iommu.c
-    (Hook::ReleaseGroup, Hook::ClaimGroup),
-    (Hook::ReleaseDevice, Hook::ClaimDevice),
-    (Hook::UseDefault, Hook::UnuseDefault),
-    (Hook::UnuseDefault, Hook::UseDefault),
-    (Hook::PasidAlloc, Hook::PasidFree),
-    (Hook::GroupRelease, Hook::UseDefault),
-    (Hook::AttachGroupHandle, Hook::DetachGroupHandle),
-    (Hook::ResetPrepare, Hook::ResetDone),
-    (Hook::ResetDone, Hook::ResetPrepare),
+    (Hook::ReleaseGroup, &[Hook::ClaimGroup]),
+    (Hook::ReleaseDevice, &[Hook::ClaimDevice]),
+    (Hook::UseDefault, &[Hook::UnuseDefault]),
+    (Hook::UnuseDefault, &[Hook::UseDefault]),
+    (Hook::PasidAlloc, &[Hook::PasidFree]),
+    (Hook::GroupRelease, &[Hook::UseDefault]),
+    (Hook::AttachGroupHandle, &[Hook::DetachGroupHandle]),
+    (Hook::ResetPrepare, &[Hook::ResetDone]),
+    (Hook::ResetDone, &[Hook::ResetPrepare]),
+    // drivers/iommu/io-pgfault.c: what shares a process's memory with a device takes its page requests, which are not
+    // listened to where the core keeps no account of PASIDs.
+    (Hook::PageRequest, &[Hook::SvaBind, Hook::PasidAttach]),
     // kernel/fork.c, mm/mmap.c
-    (Hook::MmExit, Hook::MmDrop),
+    (Hook::MmExit, &[Hook::MmDrop]),
     // drivers/pci/ats.c
-    (Hook::PasidOff, Hook::PasidOn),
-    (Hook::AtsOff, Hook::AtsOn),
-    (Hook::AtsOn, Hook::AtsOff),
+    (Hook::PasidOff, &[Hook::PasidOn]),
+    (Hook::AtsOff, &[Hook::AtsOn]),
+    (Hook::AtsOn, &[Hook::AtsOff]),
     // drivers/iommu/intel/pasid.c
-    (Hook::VtdSetupFirst, Hook::VtdTearDown),
-    (Hook::VtdSetupSecond, Hook::VtdTearDown),
-    (Hook::VtdSetupPassThrough, Hook::VtdTearDown),
-    (Hook::VtdTableFree, Hook::VtdTableAlloc),
-    (Hook::VtdTableLeft, Hook::VtdTableAlloc),
+    (Hook::VtdSetupFirst, &[Hook::VtdTearDown]),
+    (Hook::VtdSetupSecond, &[Hook::VtdTearDown]),
+    (Hook::VtdSetupPassThrough, &[Hook::VtdTearDown]),
+    (Hook::VtdTableFree, &[Hook::VtdTableAlloc]),
+    (Hook::VtdTableLeft, &[Hook::VtdTableAlloc]),
     // drivers/iommu/intel/cache.c, from 6.10. Nested entries are older, from 6.8, but not as old as the others.
-    (Hook::VtdTagAssign, Hook::VtdTagUnassign),
-    (Hook::VtdTagUnassign, Hook::VtdTagAssign),
-    (Hook::VtdAttach, Hook::VtdTagUnassign),
-    (Hook::VtdSetupNested, Hook::VtdTagUnassign),
+    (Hook::VtdTagAssign, &[Hook::VtdTagUnassign]),
+    (Hook::VtdTagUnassign, &[Hook::VtdTagAssign]),
+    (Hook::VtdAttach, &[Hook::VtdTagUnassign]),
+    (Hook::VtdSetupNested, &[Hook::VtdTagUnassign]),
+    // drivers/iommu/amd/iommu.c
+    (Hook::AmdSet, &[Hook::AmdClear]),
+    (Hook::AmdClear, &[Hook::AmdSet]),
+    (Hook::AmdTableFree, &[Hook::AmdClear]),
+    (Hook::AmdTableLeft, &[Hook::AmdClear]),
+    (Hook::AmdQueue, &[Hook::AmdClear]),
     // drivers/pci/pci.c, which VT-d's driver needs.
-    (Hook::DevicePresent, Hook::VtdTearDown),
+    (Hook::DevicePresent, &[Hook::VtdTearDown]),
+    (Hook::ResetFunction, &[Hook::ResetPrepare]),
+    (Hook::ResetFlr, &[Hook::ResetPrepare]),
 ];
-
-/// Such a pair of kernels whose core keeps account of PASIDs: what shares a process's memory with a device takes its page
-/// requests (drivers/iommu/iommu-sva.c, drivers/iommu/io-pgfault.c; on older ones they are not listened to).
-pub(crate) const PAGE_REQUESTS: (Hook, Hook) = (Hook::PageRequest, Hook::SvaBind);
 
 /// No kernel whose core keeps account of PASIDs is without these functions (6.2, "iommu: Add attach/detach_dev_pasid iommu
 /// interfaces", "iommu: Add device-centric DMA ownership interfaces"; claims of groups are older).
@@ -63,8 +70,8 @@ impl Coverage {
     }
 
     fn must_have(&self, hook: Hook) -> bool {
-        let attached = |&(one, companion): &(Hook, Hook)| one == hook && self.attached(companion);
-        COMPANIONS.iter().any(attached)
-            || self.core_pasids && (WITH_PASIDS.contains(&hook) || attached(&PAGE_REQUESTS))
+        let attached = |companions: &[Hook]| companions.iter().all(|&companion| self.attached(companion));
+        COMPANIONS.iter().any(|&(one, companions)| one == hook && attached(companions))
+            || self.core_pasids && WITH_PASIDS.contains(&hook)
     }
 }

@@ -99,6 +99,12 @@ fn what_is_not_found_beside_what_it_comes_with_is_not_taken_for_uncalled() {
         (Hook::AttachGroupHandle, "iopf-unanswered", "unavailable"),
         (Hook::PageRequest, "iopf-unanswered", "unavailable"),
         (Hook::ResetPrepare, "reset-unpaired", "unavailable"),
+        (Hook::ResetFlr, "reset-unpaired", "degraded"),
+        (Hook::AmdSet, "pasid-reused-without-flush", "degraded"),
+        (Hook::AmdClear, "pasid-lost-on-detach", "degraded"),
+        (Hook::AmdTableFree, "pasid-lost-on-detach", "degraded"),
+        (Hook::AmdTableLeft, "released-with-pasids", "degraded"),
+        (Hook::AmdQueue, "flush-slow", "degraded"),
     ];
     for (hook, check, state) in lacks {
         let mut coverage = coverage(Era::Tagged);

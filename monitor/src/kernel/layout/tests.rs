@@ -14,7 +14,7 @@ use super::{
     *,
 };
 use crate::advisory::Data;
-use crate::coverage::companion::{COMPANIONS, PAGE_REQUESTS};
+use crate::coverage::companion::COMPANIONS;
 use crate::kernel::{
     attach::{is_there, resolve},
     catalogue::{CATALOGUE, Given, Row, Target},
@@ -132,10 +132,9 @@ fn no_kernel_has_a_function_without_what_comes_with_it() {
     for name in KERNELS {
         let types = kernel(name);
         let has = |hook: Hook| CATALOGUE.iter().any(|row| row.hook == hook && is_there(&types, row));
-        let knows_pasids = has(Hook::PasidAttach);
-        let pairs = COMPANIONS.into_iter().chain(knows_pasids.then_some(PAGE_REQUESTS));
-        for (hook, companion) in pairs {
-            assert!(has(hook) || !has(companion), "{name}: {} without {}", companion.name(), hook.name());
+        for (hook, companions) in COMPANIONS {
+            let companions_there = companions.iter().all(|&companion| has(companion));
+            assert!(has(hook) || !companions_there, "{name}: {companions:?} without {hook:?}");
         }
     }
 }

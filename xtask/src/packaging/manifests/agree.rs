@@ -19,7 +19,8 @@ const POD: &str = "/spec/template/spec";
 const CONTAINER: &str = "/spec/template/spec/containers/0";
 
 /// In what the pods that remove are those that watch.
-const UNPINS_BY: [&str; 8] = [
+const UNPINS_BY: [&str; 9] = [
+    "/metadata/namespace",
     "/spec/template/spec/priorityClassName",
     "/spec/template/spec/nodeSelector",
     "/spec/template/spec/tolerations",
@@ -118,7 +119,7 @@ impl Files {
         let of_unit = host.as_str().is_some_and(|path| self.unit.contains(path));
         same("the pins are in the unit's place", json!(of_unit), json!(true));
         let remover = |path: &str| self.remover.pointer(path).cloned().unwrap_or_default();
-        for path in ["/metadata/namespace"].into_iter().chain(UNPINS_BY) {
+        for path in UNPINS_BY {
             same(&format!("unpin.yaml: {path}"), remover(path), self.daemon_set(path));
         }
         let unpins = remover(&format!("{CONTAINER}/args"));

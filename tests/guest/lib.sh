@@ -389,3 +389,15 @@ watch_stop() {
 	tell_log
 	watch_pid=
 }
+
+# watch_next FILE: the daemon after that one, until it is ready; tells whether it took over what was left pinned, and FILE is
+# what it wrote
+watch_next() {
+	$watch_as iommu-watch daemon $watch_pins --flush-slow $flush_slow >$1 2>$watch_errors &
+	watch_pid=$!
+	wait_for_http $watch_url/-/ready 60 || die "the next is not ready: $(cat $watch_errors)"
+	sed -n 's/.* hooks \(taken over\),.*/@ said \1/p' $watch_errors
+	kill -TERM $watch_pid
+	wait $watch_pid
+	watch_pid=
+}

@@ -51,7 +51,7 @@ fn hold(name: &str, page: &str, option: &str, write: bool) -> Result<bool> {
     fs::write(&shown, page).with_context(|| shown.display().to_string())?;
     difference(&there, page).iter().for_each(|line| println!("           {line}"));
     println!("      FAIL {name}: docs/{name}.md is not what this run showed: see {}", shown.display());
-    println!("           look at the difference, then copy it, or run `cargo xtask test vm {option}`");
+    println!("           look at the difference, then copy it, or run the same again with {option}");
     Ok(false)
 }
 

@@ -44,7 +44,7 @@ pub(crate) const COMPANIONS: [(Hook, &[Hook]); 31] = [
     (Hook::AmdTableFree, &[Hook::AmdClear]),
     (Hook::AmdTableLeft, &[Hook::AmdClear]),
     (Hook::AmdQueue, &[Hook::AmdClear]),
-    // drivers/pci/pci.c, which VT-d's driver needs.
+    // drivers/pci/pci.c: the first is there for VT-d's driver.
     (Hook::DevicePresent, &[Hook::VtdTearDown]),
     (Hook::ResetFunction, &[Hook::ResetPrepare]),
     (Hook::ResetFlr, &[Hook::ResetPrepare]),

@@ -24,13 +24,8 @@ watch_stop
 as owner c claim-group $dev
 as rival c claim-group $dev 1
 as owner c release-group $dev
-$watch_as iommu-watch daemon $watch_pins --flush-slow $flush_slow >/tmp/again 2>/tmp/again.errors &
-next=$!
-wait_for_http $watch_url/-/ready 60 || die "the next is not ready: $(cat /tmp/again.errors)"
-sed -n 's/.* hooks \(taken over\),.*/@ said \1/p' /tmp/again.errors
-kill -TERM $next
-wait $next
-echo "@ said $(grep -c '"check":"ownership-conflict"' /tmp/again) told"
+watch_next /tmp/next
+echo "@ said $(grep -c '"check":"ownership-conflict"' /tmp/next) told"
 # As packaging/kubernetes/unpin.yaml has it.
 container /bin/iommu-watch iommu-watch daemon --unpin $watch_pins
 echo "@ said $(ls $PINS | wc -l) pinned"

@@ -23,10 +23,5 @@ sleep 4
 watch_stop
 sed 's/^/@ notified /' /tmp/told
 # What it has left is taken over by the next, as whose user it is.
-$watch_as iommu-watch daemon --flush-slow $flush_slow >/tmp/again 2>&1 &
-next=$!
-wait_for_http $watch_url/-/ready 60 || die "the next is not ready: $(cat /tmp/again)"
-sed -n 's/.* hooks \(taken over\),.*/@ said \1/p' /tmp/again
-kill -TERM $next
-wait $next
+watch_next /tmp/next
 iommu-watch daemon --unpin

@@ -62,9 +62,11 @@ pub fn run(log: &Log) -> Result<Tally> {
         tally.add(Tally::of(wrong.is_empty()));
     };
     for release in RELEASES {
-        let wrong = [&files.manifest, &files.unpin].map(|manifest| tools.validate(manifest, release));
-        let wrong = wrong.into_iter().collect::<Result<Vec<_>>>()?;
-        hold(release, wrong.into_iter().filter_map(Result::err).collect());
+        let mut wrong = Vec::new();
+        for manifest in [&files.manifest, &files.unpin] {
+            wrong.extend(tools.validate(manifest, release)?.err());
+        }
+        hold(release, wrong);
     }
     hold("typos", passing(&tools, &files.manifest)?);
     let containerfile = paths::workspace().join(agree::CONTAINERFILE);

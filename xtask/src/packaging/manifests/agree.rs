@@ -19,7 +19,7 @@ const POD: &str = "/spec/template/spec";
 const CONTAINER: &str = "/spec/template/spec/containers/0";
 
 /// In what the pods that remove are those that watch.
-const UNPINS_BY: [&str; 9] = [
+const UNPINS_BY: [&str; 10] = [
     "/metadata/namespace",
     "/spec/template/spec/priorityClassName",
     "/spec/template/spec/nodeSelector",
@@ -29,6 +29,7 @@ const UNPINS_BY: [&str; 9] = [
     "/spec/template/spec/containers/0/image",
     "/spec/template/spec/containers/0/securityContext",
     "/spec/template/spec/containers/0/resources",
+    "/spec/template/spec/containers/0/volumeMounts/0",
 ];
 
 pub struct Files {
@@ -112,7 +113,7 @@ impl Files {
             self.document("NetworkPolicy").and_then(|policy| policy.pointer("/spec/ingress/0/ports/0/port"));
         same("the port let in", json!(admitted), port);
 
-        let mounted = container("/volumeMounts/1/mountPath");
+        let mounted = container("/volumeMounts/0/mountPath");
         let pins = self.configuration().is_some_and(|text| text.contains(&format!("pin = {mounted}")));
         same("the pins are where they are mounted", json!(pins), json!(true));
         let host = self.daemon_set(&format!("{POD}/volumes/0/hostPath/path"));
@@ -124,8 +125,6 @@ impl Files {
         }
         let unpins = remover(&format!("{CONTAINER}/args"));
         same("unpin.yaml: args", unpins, json!(["daemon", "--unpin", "--pin-directory", mounted]));
-        let its_mount = remover(&format!("{CONTAINER}/volumeMounts/0"));
-        same("unpin.yaml: the mount", its_mount, container("/volumeMounts/1"));
 
         let command: Vec<&str> = self.unit_key("ExecStart").split(' ').collect();
         same("args", container("/args"), json!(command[1..]));
